@@ -1,0 +1,179 @@
+//! Each rule of what a guest may look like, by an example that breaks it.
+
+use super::*;
+use syn::parse_quote;
+
+fn parse(block: ItemImpl) -> Program {
+    Program::parse(block).unwrap()
+}
+
+/// The error that `block` gets.
+fn refuse(block: ItemImpl) -> String {
+    Program::parse(block).map(|_| ()).unwrap_err().to_string()
+}
+
+/// The error that a guest gets which has `function` besides a sound contract.
+fn refuse_function(function: ImplItemFn) -> String {
+    refuse(parse_quote! { impl Ledger { pub fn total(&self) -> u64 { 0 } #function } })
+}
+
+#[track_caller]
+fn assert_says(error: &str, part: &str) {
+    assert!(error.contains(part), "{error:?} does not say {part:?}");
+}
+
+#[test]
+fn public_methods_are_contracts_in_order() {
+    let program = parse(parse_quote! {
+        impl Ledger {
+            const LIMIT: u64 = 5;
+            /// Moves `amount`.
+            ///
+            /// All of it.
+            pub fn transfer(&mut self, from: String, mut amount: u64, note: Option<String>)
+                -> Result<Receipt, Rejection> { todo!() }
+            pub fn total(&self) -> u64 { 0 }
+            pub(crate) fn helper() {}
+            fn private<T>(self, _: &T) {}
+        }
+    });
+    let [transfer, total] = program.contracts.as_slice() else { panic!("not two") };
+    assert_eq!(transfer.name, "transfer");
+    assert_eq!(transfer.documentation, "Moves `amount`.\n\nAll of it.");
+    assert!(!transfer.read_only);
+    let arguments: Vec<(String, bool)> = transfer
+        .arguments
+        .iter()
+        .map(|argument| (argument.name.to_string(), argument.required))
+        .collect();
+    let expected = [("from", true), ("amount", true), ("note", false)];
+    assert_eq!(arguments, expected.map(|(name, required)| (name.to_owned(), required)));
+    assert!(matches!(transfer.answer, Answer::Fallible(_)));
+    assert!(total.read_only);
+    assert!(matches!(total.answer, Answer::Plain(_)));
+}
+
+#[test]
+fn hooks_are_found_and_their_attributes_removed() {
+    let program = parse(parse_quote! {
+        impl Ledger {
+            #[init]
+            fn new(parameters: Parameters) -> Self { todo!() }
+            #[recover]
+            fn recover(&mut self, report: CrashReport) -> Result<Recovery, Rejection> { todo!() }
+            #[on_restore]
+            #[inline]
+            pub fn again(&mut self, generation: u64) {}
+            pub fn total(&self) -> u64 { 0 }
+        }
+    });
+    assert_eq!(program.contracts.len(), 1);
+    assert_eq!(program.init.unwrap().arguments_count, 1);
+    assert!(matches!(program.recover.unwrap().answer, Answer::Fallible(_)));
+    assert_eq!(program.on_restore.unwrap().name, "again");
+    let attributes: Vec<&Attribute> = program
+        .block
+        .items
+        .iter()
+        .flat_map(|item| if let ImplItem::Fn(function) = item { &*function.attrs } else { &[] })
+        .collect();
+    assert!(matches!(attributes.as_slice(), [inline] if inline.path().is_ident("inline")));
+}
+
+#[test]
+fn the_block_is_a_plain_one() {
+    let contract: ImplItemFn = parse_quote! { pub fn total(&self) -> u64 { 0 } };
+    assert_says(
+        &refuse(parse_quote! { impl Clone for Ledger { #contract } }),
+        "not on that of a trait",
+    );
+    assert_says(&refuse(parse_quote! { impl<T> Ledger<T> { #contract } }), "can't be generic");
+    assert_says(&refuse(parse_quote! { impl [u8] { #contract } }), "a struct or an enum");
+    assert_says(
+        &refuse(parse_quote! { impl Ledger { fn total(&self) {} } }),
+        "at least one contract",
+    );
+}
+
+#[test]
+fn a_contract_borrows_its_state() {
+    let by_value = refuse_function(parse_quote! { pub fn close(self) {} });
+    assert_says(&by_value, "borrows its state");
+    let boxed = refuse_function(parse_quote! { pub fn close(self: Box<Self>) {} });
+    assert_says(&boxed, "borrows its state");
+    let without = refuse_function(parse_quote! { pub fn open() -> u64 { 0 } });
+    assert_says(&without, "`&mut self` or `&self`");
+}
+
+#[test]
+fn a_contract_is_an_ordinary_function() {
+    assert_says(&refuse_function(parse_quote! { pub async fn f(&self) {} }), "can't be async");
+    assert_says(&refuse_function(parse_quote! { pub fn f<T>(&self, t: T) {} }), "can't be generic");
+    assert_says(&refuse_function(parse_quote! { pub fn f<'a>(&'a self) {} }), "can't be generic");
+    assert_says(&refuse_function(parse_quote! { pub unsafe fn f(&self) {} }), "can't be unsafe");
+    assert_says(&refuse_function(parse_quote! { pub extern "C" fn f(&self) {} }), "ordinary Rust");
+    let conditional = refuse_function(parse_quote! { #[cfg(unix)] pub fn f(&self) {} });
+    assert_says(&conditional, "can't be conditional");
+}
+
+#[test]
+fn values_are_owned_and_named() {
+    assert_says(
+        &refuse_function(parse_quote! { pub fn f(&self, name: &str) {} }),
+        "`String` for `&str`",
+    );
+    let nested = refuse_function(parse_quote! { pub fn f(&self, names: Vec<Option<&str>>) {} });
+    assert_says(&nested, "are owned");
+    assert_says(&refuse_function(parse_quote! { pub fn f(&self) -> &str { "" } }), "are owned");
+    let borrowed = refuse_function(parse_quote! { pub fn f(&self) -> Result<&str, Rejection> { } });
+    assert_says(&borrowed, "are owned");
+    let nameless = refuse_function(parse_quote! { pub fn f(&self, x: impl Into<u64>) {} });
+    assert_says(&nameless, "not `impl Trait`");
+    let pattern = refuse_function(parse_quote! { pub fn f(&self, (a, b): (u64, u64)) {} });
+    assert_says(&pattern, "needs a name");
+    assert_says(&refuse_function(parse_quote! { pub fn f(&self, _: u64) {} }), "needs a name");
+}
+
+#[test]
+fn hooks_have_their_form() {
+    let init_self = refuse_function(parse_quote! { #[init] fn new(&mut self) -> Self {} });
+    assert_says(&init_self, "takes no `self`");
+    let init_unit = refuse_function(parse_quote! { #[init] fn new() {} });
+    assert_says(&init_unit, "returns `Self`");
+    let init_two = refuse_function(parse_quote! { #[init] fn new(a: u64, b: u64) -> Self {} });
+    assert_says(&init_two, "takes the parameters");
+    let recover_read =
+        refuse_function(parse_quote! { #[recover] fn r(&self, c: C) -> Recovery {} });
+    assert_says(&recover_read, "#[recover] is");
+    let recover_none = refuse_function(parse_quote! { #[recover] fn r(&mut self) -> Recovery {} });
+    assert_says(&recover_none, "#[recover] is");
+    let restore = refuse_function(parse_quote! { #[on_restore] fn o(&mut self, g: u64) -> u64 {} });
+    assert_says(&restore, "#[on_restore] is");
+    let restore_none = refuse_function(parse_quote! { #[on_restore] fn o(&mut self) {} });
+    assert_says(&restore_none, "#[on_restore] is");
+    let hook_async = refuse_function(parse_quote! { #[init] async fn new() -> Self {} });
+    assert_says(&hook_async, "#[init] can't be async");
+}
+
+#[test]
+fn a_hook_stands_once() {
+    let twice = refuse(parse_quote! {
+        impl Ledger {
+            #[init] fn new() -> Self { todo!() }
+            #[init] fn other() -> Self { todo!() }
+            pub fn total(&self) -> u64 { 0 }
+        }
+    });
+    assert_says(&twice, "the other one is `new`");
+    let both = refuse_function(parse_quote! { #[init] #[recover] fn new() -> Self {} });
+    assert_says(&both, "one hook only");
+    let arguments = refuse_function(parse_quote! { #[init(now)] fn new() -> Self {} });
+    assert_says(&arguments, "takes no arguments");
+}
+
+#[test]
+fn attributes_take_no_arguments() {
+    assert!(no_arguments(TokenStream::new(), "#[guest]").is_ok());
+    let error = no_arguments(parse_quote! { name = "x" }, "#[guest]").unwrap_err();
+    assert_eq!(error.to_string(), "#[guest] takes no arguments");
+}

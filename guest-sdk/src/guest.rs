@@ -1,0 +1,102 @@
+//! What a guest is, for both sides: generated code implements [`Guest`]; the component's exports
+//! and the test harness drive it.
+
+use crate::rejection::Rejection;
+
+/// A guest, as `#[guest]` implements it. Not meant to be written by hand.
+#[doc(hidden)]
+pub trait Guest: Sized + 'static {
+    /// The contracts; the index of `call` is the place in this list.
+    const CONTRACTS: &'static [Contract];
+    const HOOKS: Hooks;
+
+    fn init(parameters: &[u8]) -> Result<Self, Rejection>;
+
+    /// Runs a contract and appends its encoded value to `reply`.
+    fn call(
+        &mut self,
+        contract: u32,
+        arguments: &[u8],
+        reply: &mut Vec<u8>,
+    ) -> Result<(), CallError>;
+
+    fn recover(&mut self, _report: CrashReport) -> Result<Recovery, Rejection> {
+        Ok(Recovery::Resume)
+    }
+
+    fn on_restore(&mut self, _generation: u64) {}
+}
+
+/// What `describe` tells of one contract. The schemas are functions, since only `describe` pays for
+/// them.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Contract {
+    pub name: &'static str,
+    pub documentation: &'static str,
+    pub read_only: bool,
+    pub arguments: &'static [Argument],
+    pub result: fn() -> String,
+}
+
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Argument {
+    pub name: &'static str,
+    pub required: bool,
+    pub schema: fn() -> String,
+}
+
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Hooks {
+    pub recover: bool,
+    pub on_restore: bool,
+}
+
+/// Why a call has no value.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum CallError {
+    Rejected(Rejection),
+    BadArguments(String),
+    UnknownContract,
+}
+
+/// What is known of the crash that a guest is asked to recover from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CrashReport {
+    /// The host's stable error code, like `E_FUEL`.
+    pub code: String,
+    /// The guest's own last words where it had any, else the host's description.
+    pub message: String,
+    /// The contract that was running; empty when it was none.
+    pub contract: String,
+    /// Which try of the request it was, from 1.
+    pub attempt: u32,
+    /// The generation of the instance that crashed.
+    pub generation: u64,
+    /// What the crashed call had used up.
+    pub fuel_used: u64,
+}
+
+/// What a guest wants done with its state after a crash.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Recovery {
+    /// Go on with the last commit, and what `recover` changed in it.
+    Resume,
+    /// Start over, as at the first start.
+    Zero,
+    /// Take no more requests until a person says `resume`.
+    Park,
+}
+
+/// Names the value type of a fallible answer.
+#[doc(hidden)]
+pub trait Fallible {
+    type Value;
+}
+
+impl<T, E> Fallible for Result<T, E> {
+    type Value = T;
+}

@@ -1,0 +1,11 @@
+//! The host's side of the world: its imports on wasm, a simulation of them elsewhere.
+
+#[cfg(target_family = "wasm")]
+mod imported;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) mod simulated;
+
+#[cfg(target_family = "wasm")]
+pub(crate) use imported::*;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use simulated::{attempt, correlation_id, generation, log, now, random, request_id};

@@ -1,0 +1,43 @@
+//! The host, through the imports of the world.
+
+use crate::bindings::bulkhead::guest as world;
+use crate::log::Level;
+
+pub(crate) fn log(level: Level, target: &str, message: &str) {
+    let level = match level {
+        Level::Trace => world::log::Level::Trace,
+        Level::Debug => world::log::Level::Debug,
+        Level::Info => world::log::Level::Info,
+        Level::Warn => world::log::Level::Warn,
+        Level::Error => world::log::Level::Error,
+    };
+    world::log::write(level, target, message);
+}
+
+pub(crate) fn panicked(message: &str) {
+    world::log::panicked(message);
+}
+
+pub(crate) fn now() -> u64 {
+    world::clock::now()
+}
+
+pub(crate) fn random() -> u64 {
+    world::entropy::next()
+}
+
+pub(crate) fn request_id() -> String {
+    world::context::request_id()
+}
+
+pub(crate) fn correlation_id() -> String {
+    world::context::correlation_id()
+}
+
+pub(crate) fn attempt() -> u32 {
+    world::context::attempt()
+}
+
+pub(crate) fn generation() -> u64 {
+    world::context::generation()
+}

@@ -1,0 +1,73 @@
+//! A host for tests: values that a thread sets for itself.
+
+use std::cell::RefCell;
+
+use crate::log::Level;
+
+/// What the simulated host answers on this thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Answers {
+    pub(crate) now: u64,
+    pub(crate) entropy: u64,
+    pub(crate) request_id: String,
+    pub(crate) correlation_id: String,
+    pub(crate) attempt: u32,
+    pub(crate) generation: u64,
+}
+
+impl Answers {
+    pub(crate) const fn new() -> Self {
+        Self {
+            now: 0,
+            entropy: 0,
+            request_id: String::new(),
+            correlation_id: String::new(),
+            attempt: 1,
+            generation: 1,
+        }
+    }
+}
+
+thread_local! {
+    static ANSWERS: RefCell<Answers> = const { RefCell::new(Answers::new()) };
+}
+
+/// Reads or changes what this thread's host answers.
+pub(crate) fn with<R>(use_answers: impl FnOnce(&mut Answers) -> R) -> R {
+    ANSWERS.with_borrow_mut(use_answers)
+}
+
+pub(crate) fn log(level: Level, target: &str, message: &str) {
+    eprintln!("{level:?} {target}: {message}");
+}
+
+pub(crate) fn now() -> u64 {
+    with(|answers| answers.now)
+}
+
+/// SplitMix64: the next number after the seed.
+pub(crate) fn random() -> u64 {
+    with(|answers| {
+        answers.entropy = answers.entropy.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = answers.entropy;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    })
+}
+
+pub(crate) fn request_id() -> String {
+    with(|answers| answers.request_id.clone())
+}
+
+pub(crate) fn correlation_id() -> String {
+    with(|answers| answers.correlation_id.clone())
+}
+
+pub(crate) fn attempt() -> u32 {
+    with(|answers| answers.attempt)
+}
+
+pub(crate) fn generation() -> u64 {
+    with(|answers| answers.generation)
+}

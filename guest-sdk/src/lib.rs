@@ -1,0 +1,140 @@
+//! Write a Bulkhead guest as plain structs and methods.
+//!
+//! A guest keeps its state in its own memory, in whatever Rust data it likes; there is no storage
+//! API. Each `pub fn` of the block under [`#[guest]`](macro@guest) is a *contract*: with `&mut
+//! self` a transaction that commits whole or never happened, with `&self` a read.
+//!
+//! ```
+//! use guest_sdk::prelude::*;
+//!
+//! #[derive(Clone, Default)]
+//! struct Ledger {
+//!     accounts: BTreeMap<String, u64>,
+//! }
+//!
+//! /// What a transfer leaves.
+//! #[data]
+//! struct Receipt {
+//!     left: u64,
+//! }
+//!
+//! #[guest]
+//! impl Ledger {
+//!     /// Pays `amount` in.
+//!     pub fn deposit(&mut self, account: String, amount: u64) {
+//!         *self.accounts.entry(account).or_default() += amount;
+//!     }
+//!
+//!     /// Moves `amount` from one account to another.
+//!     pub fn transfer(
+//!         &mut self,
+//!         from: String,
+//!         to: String,
+//!         amount: u64,
+//!     ) -> Result<Receipt, Rejection> {
+//!         // A rejection undoes everything, so there is no order of steps to be careful about.
+//!         *self.accounts.entry(to).or_default() += amount;
+//!         let balance = self.accounts.entry(from).or_default();
+//!         ensure!(*balance >= amount, "overdraft", "there is only {balance}");
+//!         *balance -= amount;
+//!         info!(amount, "moved");
+//!         Ok(Receipt { left: *balance })
+//!     }
+//!
+//!     /// Answers what the account holds.
+//!     pub fn balance(&self, account: String) -> Option<u64> {
+//!         self.accounts.get(&account).copied()
+//!     }
+//! }
+//!
+//! // The methods are plain Rust; the harness runs them as the host would, rollback included.
+//! use guest_sdk::test::{Harness, json};
+//!
+//! let mut ledger = Harness::<Ledger>::new(json!({}));
+//! ledger.call("deposit", json!({"account": "ann", "amount": 10})).committed();
+//! let receipt = ledger.call("transfer", json!({"from": "ann", "to": "bob", "amount": 4}));
+//! assert_eq!(receipt.committed(), json!({"left": 6}));
+//! let refused = ledger.call("transfer", json!({"from": "ann", "to": "bob", "amount": 7}));
+//! assert_eq!(refused.rejected().code(), "overdraft");
+//! assert_eq!(ledger.call("balance", json!({"account": "bob"})).committed(), json!(4));
+//! ```
+//!
+//! # What a guest should know
+//!
+//! * **Values** travel as MessagePack. Arguments and results are any serde types with a JSON
+//!   Schema; [`#[data]`](macro@data) makes such types of a guest's own. Arguments that do not fit
+//!   are refused before the guest runs.
+//! * **A panic is a crash**: the transaction is undone, the guest restarted on its last commit, the
+//!   message told to whoever looks. A [`Rejection`] is an answer, and undoes the transaction as
+//!   well.
+//! * **The outside** is the host's: [`log`], [`clock`], [`entropy`], [`context`]. `println!` goes
+//!   to the host's log, too. What a guest keeps of the outside (a seed, an id) belongs to a
+//!   generation; drop it in `#[on_restore]`.
+//! * **One `#[guest]`** per crate that is built as a component, with `crate-type = ["cdylib",
+//!   "rlib"]`.
+//!
+//! # Imports
+//!
+//! Every import of a component costs time at each restart, so with the default feature `lean` a
+//! guest has no WASI imports until it uses something that needs them: files, sockets, `std::time`,
+//! standard input, or a `HashMap` (one function, for its seed; a `BTreeMap` needs none). With
+//! `lean`, environment variables are empty and files can't be written; turn it off for a guest that
+//! has files.
+
+pub use guest_sdk_macros::{data, guest};
+
+pub use crate::guest::{CrashReport, Recovery};
+pub use crate::rejection::Rejection;
+
+#[cfg(target_family = "wasm")]
+#[doc(hidden)]
+pub mod bindings;
+#[cfg(target_family = "wasm")]
+mod call;
+pub mod clock;
+#[cfg(target_family = "wasm")]
+mod component;
+pub mod context;
+pub mod entropy;
+mod guest;
+mod host;
+#[cfg(all(target_family = "wasm", feature = "lean"))]
+mod lean;
+pub mod log;
+#[cfg(target_family = "wasm")]
+mod panic;
+pub mod prelude;
+mod rejection;
+mod schema;
+#[cfg(all(target_family = "wasm", not(feature = "lean")))]
+mod streams;
+#[cfg(not(target_family = "wasm"))]
+pub mod test;
+#[cfg(any(target_family = "wasm", test))]
+mod text;
+mod wire;
+
+/// What generated code names. Not for use by hand, and free to change.
+#[doc(hidden)]
+pub mod __private {
+    pub use schemars;
+    pub use serde;
+
+    #[cfg(target_family = "wasm")]
+    pub use crate::bindings;
+    #[cfg(target_family = "wasm")]
+    pub use crate::call::call;
+    #[cfg(target_family = "wasm")]
+    pub use crate::component::{Component, State, Stateful};
+    pub use crate::guest::{Argument, CallError, Contract, Fallible, Guest, Hooks};
+    pub use crate::schema::{argument_schema, result_schema};
+    pub use crate::wire::{decode_arguments, decode_parameters, encode_reply};
+}
+
+/// Exports a guest's type as the component; there is none outside wasm.
+#[cfg(not(target_family = "wasm"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export {
+    ($guest:ty) => {};
+}

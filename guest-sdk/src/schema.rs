@@ -1,0 +1,137 @@
+//! JSON Schemas of arguments and results, made only when `describe` asks.
+
+use std::fmt::{self, Write};
+
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde_json::{Number, Value};
+
+/// The schema of what a caller may send.
+#[must_use]
+pub fn argument_schema<T: JsonSchema>() -> String {
+    text::<T>(SchemaSettings::draft2020_12().for_deserialize())
+}
+
+/// The schema of what a committed call answers.
+#[must_use]
+pub fn result_schema<T: JsonSchema>() -> String {
+    text::<T>(SchemaSettings::draft2020_12().for_serialize())
+}
+
+fn text<T: JsonSchema>(settings: SchemaSettings) -> String {
+    let mut generator = settings.into_generator();
+    // Not by `into_root_schema_for`, which would bring those tables in as well.
+    let mut schema = T::json_schema(&mut generator);
+    // Each schema stands alone, with the definitions it refers to.
+    if !generator.definitions().is_empty() {
+        schema.insert("$defs".to_owned(), generator.definitions().clone().into());
+    }
+    let mut text = String::new();
+    let written = write_value(&mut text, schema.as_value());
+    debug_assert!(written.is_ok(), "a String takes all that fits in memory");
+    text
+}
+
+/// Writes JSON. serde_json does so too, but with 16 KiB of tables for numbers with a fraction,
+/// which would be part of the data of even the smallest guest, and every restart puts that back.
+fn write_value(text: &mut impl Write, value: &Value) -> fmt::Result {
+    match value {
+        Value::Null => text.write_str("null"),
+        Value::Bool(value) => write!(text, "{value}"),
+        Value::Number(value) => write_number(text, value),
+        Value::String(value) => write_string(text, value),
+        Value::Array(values) => {
+            text.write_char('[')?;
+            for (place, value) in values.iter().enumerate() {
+                write_comma(text, place)?;
+                write_value(text, value)?;
+            }
+            text.write_char(']')
+        }
+        Value::Object(entries) => {
+            text.write_char('{')?;
+            for (place, (name, value)) in entries.iter().enumerate() {
+                write_comma(text, place)?;
+                write_string(text, name)?;
+                text.write_char(':')?;
+                write_value(text, value)?;
+            }
+            text.write_char('}')
+        }
+    }
+}
+
+fn write_comma(text: &mut impl Write, place: usize) -> fmt::Result {
+    if place == 0 { Ok(()) } else { text.write_char(',') }
+}
+
+fn write_number(text: &mut impl Write, number: &Number) -> fmt::Result {
+    if let Some(number) = number.as_u64() {
+        write!(text, "{number}")
+    } else if let Some(number) = number.as_i64() {
+        write!(text, "{number}")
+    } else {
+        // `Debug` writes exponents where `Display` would write hundreds of zeros.
+        write!(text, "{:?}", number.as_f64().unwrap_or_default())
+    }
+}
+
+fn write_string(text: &mut impl Write, string: &str) -> fmt::Result {
+    text.write_char('"')?;
+    for character in string.chars() {
+        match character {
+            '"' => text.write_str("\\\"")?,
+            '\\' => text.write_str("\\\\")?,
+            '\n' => text.write_str("\\n")?,
+            control if control < ' ' => write!(text, "\\u{:04x}", u32::from(control))?,
+            other => text.write_char(other)?,
+        }
+    }
+    text.write_char('"')
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_schema_is_json_text() {
+        let schema: Value = serde_json::from_str(&argument_schema::<Option<u64>>()).unwrap();
+        assert_eq!(schema["type"], json!(["integer", "null"]));
+        assert!(schema.get("$schema").is_none());
+    }
+
+    #[test]
+    fn a_schema_brings_its_definitions() {
+        #[derive(JsonSchema)]
+        #[expect(dead_code, reason = "only its schema matters")]
+        struct Tree {
+            leaf: Option<Leaf>,
+            branches: Vec<Tree>,
+        }
+        #[derive(JsonSchema)]
+        #[expect(dead_code, reason = "only its schema matters")]
+        enum Leaf {
+            Green,
+            Brown { age: f64 },
+        }
+        let schema: Value = serde_json::from_str(&argument_schema::<Tree>()).unwrap();
+        assert_eq!(schema["properties"]["branches"]["items"], json!({"$ref": "#/$defs/Tree"}));
+        assert_eq!(schema["$defs"]["Tree"]["type"], "object");
+        assert!(schema["$defs"]["Leaf"]["oneOf"].is_array(), "{schema}");
+    }
+
+    #[test]
+    fn every_value_is_written_so_that_it_is_read_as_the_same() {
+        let value = json!({
+            "numbers": [0, -7, u64::MAX, i64::MIN, 0.1, -2.5e300, 1e-9, 3.0],
+            "text": ["", "a\"b\\c\n\r\t\u{0}\u{1f}\u{7f}\u{e9}\u{1f600}"],
+            "others": [null, true, false, [], {}, {"": {"a": 1, "b": 2}}],
+        });
+        let mut text = String::new();
+        write_value(&mut text, &value).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+    }
+}

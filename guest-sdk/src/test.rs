@@ -1,0 +1,236 @@
+//! Runs a guest's transactions natively, so that its logic is tested with plain `cargo test`.
+//!
+//! A [`Harness`] does what the host does, as far as a guest can tell: arguments and results make
+//! the trip through their wire form, what is rejected or panics is undone, and read-only contracts
+//! change nothing. There are no budgets and no fuel.
+//!
+//! ```
+//! use guest_sdk::prelude::*;
+//! use guest_sdk::test::{Harness, Outcome, json};
+//!
+//! #[derive(Clone, Default)]
+//! struct Counter {
+//!     value: u64,
+//! }
+//!
+//! #[guest]
+//! impl Counter {
+//!     pub fn increment(&mut self, by: u64) -> u64 {
+//!         assert!(by < 100, "too much at once");
+//!         self.value += by;
+//!         self.value
+//!     }
+//! }
+//!
+//! let mut counter = Harness::<Counter>::new(json!({}));
+//! assert_eq!(counter.call("increment", json!({"by": 2})), Outcome::Committed(json!(2)));
+//! let outcome = counter.call("increment", json!({"by": 100}));
+//! assert_eq!(outcome, Outcome::Crashed("too much at once".to_owned()));
+//! assert_eq!(counter.state().value, 2);
+//! ```
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use serde_json::{Value, json};
+
+use crate::guest::{CallError, Contract, CrashReport, Guest, Recovery};
+use crate::host::simulated::{self, Answers};
+use crate::rejection::Rejection;
+use crate::wire;
+
+/// What became of a call.
+#[derive(Clone, Debug, PartialEq)]
+#[must_use = "a call may have failed"]
+pub enum Outcome {
+    /// The changes are kept; this is the result.
+    Committed(Value),
+    /// The guest said no; its changes are undone.
+    Rejected(Rejection),
+    /// The arguments could not be decoded; the guest did not run.
+    BadArguments(String),
+    /// The guest panicked with this message; its changes are undone.
+    Crashed(String),
+}
+
+impl Outcome {
+    /// The value of a committed call.
+    ///
+    /// # Panics
+    ///
+    /// When the call did anything else.
+    #[track_caller]
+    #[expect(clippy::panic, reason = "it fails the test")]
+    pub fn committed(self) -> Value {
+        match self {
+            Self::Committed(value) => value,
+            other => panic!("the call did not commit: {other:?}"),
+        }
+    }
+
+    /// The rejection of a rejected call.
+    ///
+    /// # Panics
+    ///
+    /// When the call did anything else.
+    #[track_caller]
+    #[expect(clippy::panic, reason = "it fails the test")]
+    pub fn rejected(self) -> Rejection {
+        match self {
+            Self::Rejected(rejection) => rejection,
+            other => panic!("the call was not rejected: {other:?}"),
+        }
+    }
+}
+
+/// A guest with its state, and a host for it. See the [module](self).
+#[derive(Debug)]
+pub struct Harness<G> {
+    guest: G,
+    answers: Answers,
+}
+
+impl<G: Guest + Clone> Harness<G> {
+    /// Starts the guest.
+    ///
+    /// # Panics
+    ///
+    /// When its `init` rejects the parameters.
+    #[must_use]
+    #[track_caller]
+    #[expect(clippy::panic, reason = "it fails the test")]
+    pub fn new(parameters: Value) -> Self {
+        match Self::start(parameters) {
+            Ok(harness) => harness,
+            Err(rejection) => panic!("the guest does not start: {rejection}"),
+        }
+    }
+
+    /// Starts the guest, where that may fail.
+    ///
+    /// # Errors
+    ///
+    /// The rejection of its `init`.
+    #[track_caller]
+    pub fn start(parameters: Value) -> Result<Self, Rejection> {
+        let answers = Answers::new();
+        simulated::with(|host| host.clone_from(&answers));
+        let guest = G::init(&to_wire(&parameters))?;
+        Ok(Self { guest, answers })
+    }
+
+    /// Runs one transaction. `arguments` is an object by name, or an array in order.
+    ///
+    /// # Panics
+    ///
+    /// When the guest has no such contract, or its result has no form in JSON.
+    #[track_caller]
+    #[expect(clippy::panic, reason = "it fails the test")]
+    pub fn call(&mut self, contract: &str, arguments: Value) -> Outcome {
+        let Some((index, found)) = find::<G>(contract) else {
+            let names: Vec<&str> = G::CONTRACTS.iter().map(|contract| contract.name).collect();
+            panic!("there is no contract {contract:?}; the guest has {}", names.join(", "));
+        };
+        let arguments = to_wire(&arguments);
+        let before = self.guest.clone();
+        let mut reply = Vec::new();
+        let result = self.run(|guest| guest.call(index, &arguments, &mut reply));
+        if found.read_only || !matches!(result, Ok(Ok(_))) {
+            self.guest = before;
+        }
+        match result {
+            Ok(Ok(())) => Outcome::Committed(from_wire(&reply)),
+            Ok(Err(CallError::Rejected(rejection))) => Outcome::Rejected(rejection),
+            Ok(Err(CallError::BadArguments(message))) => Outcome::BadArguments(message),
+            Ok(Err(CallError::UnknownContract)) => {
+                panic!("{contract:?} has no place in the dispatch")
+            }
+            Err(message) => Outcome::Crashed(message),
+        }
+    }
+
+    /// Restarts the guest as after a crash, without asking it: a new generation is told of.
+    ///
+    /// # Panics
+    ///
+    /// When the guest does.
+    pub fn restart(&mut self) {
+        self.answers.generation += 1;
+        self.answers.attempt = 1;
+        let generation = self.answers.generation;
+        simulated::with(|host| host.clone_from(&self.answers));
+        self.guest.on_restore(generation);
+    }
+
+    /// Asks the guest's `recover` about a crash, and undoes what it changed unless it says resume.
+    ///
+    /// # Errors
+    ///
+    /// The message of a panic in `recover`, or `Ok` with the rejection that it answered.
+    pub fn recover(&mut self, report: CrashReport) -> Result<Result<Recovery, Rejection>, String> {
+        let before = self.guest.clone();
+        let answer = self.run(|guest| guest.recover(report));
+        if !matches!(answer, Ok(Ok(Recovery::Resume))) {
+            self.guest = before;
+        }
+        answer
+    }
+
+    /// The state as it is now.
+    #[must_use]
+    pub fn state(&self) -> &G {
+        &self.guest
+    }
+
+    /// Sets the time that the guest sees, in nanoseconds since the Unix epoch.
+    pub fn set_clock(&mut self, now: u64) {
+        self.answers.now = now;
+    }
+
+    /// Sets what the guest's random numbers are drawn from.
+    pub fn set_entropy(&mut self, seed: u64) {
+        self.answers.entropy = seed;
+    }
+
+    /// Sets the ids of the requests to come.
+    pub fn set_request(&mut self, request_id: &str, correlation_id: &str) {
+        request_id.clone_into(&mut self.answers.request_id);
+        correlation_id.clone_into(&mut self.answers.correlation_id);
+    }
+
+    /// Sets which try of their request the calls to come are, from 1.
+    pub fn set_attempt(&mut self, attempt: u32) {
+        self.answers.attempt = attempt;
+    }
+
+    /// Runs guest code under this harness's host; the error is the message of a panic.
+    fn run<R>(&mut self, code: impl FnOnce(&mut G) -> R) -> Result<R, String> {
+        simulated::with(|host| host.clone_from(&self.answers));
+        // Whoever calls puts the state back after a panic, so nobody sees it half changed.
+        let result = catch_unwind(AssertUnwindSafe(|| code(&mut self.guest)));
+        self.answers.entropy = simulated::with(|host| host.entropy);
+        result.map_err(|payload| message_of(&*payload))
+    }
+}
+
+fn find<G: Guest>(name: &str) -> Option<(u32, &'static Contract)> {
+    (0_u32..).zip(G::CONTRACTS).find(|(_, contract)| contract.name == name)
+}
+
+fn message_of(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "panicked".to_owned())
+}
+
+#[track_caller]
+#[expect(clippy::panic, reason = "it fails the test")]
+fn to_wire(value: &Value) -> Vec<u8> {
+    wire::encode(value).unwrap_or_else(|error| panic!("{value} has no wire form: {error}"))
+}
+
+#[track_caller]
+#[expect(clippy::panic, reason = "it fails the test")]
+fn from_wire(reply: &[u8]) -> Value {
+    wire::decode(reply).unwrap_or_else(|error| panic!("the result has no form in JSON: {error}"))
+}
