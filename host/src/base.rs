@@ -1,0 +1,7 @@
+//! What every layer may use: identities, limits, time, randomness, errors.
+
+pub mod clock;
+pub mod entropy;
+pub mod error;
+pub mod ids;
+pub mod limits;

@@ -1,0 +1,311 @@
+//! Stable error codes: who is to blame, what it means, what to do.
+//!
+//! Inside, each operation has an error enum of its own. Outside, all of them become a [`Fault`]: a
+//! code from this list and a message. Codes are promises; messages are not.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// Who has to change something for the error to go away.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Blame {
+    /// Whoever sent the request.
+    Caller,
+    /// The guest's code.
+    Guest,
+    /// Whoever runs the host: options, budgets, files.
+    Operator,
+    /// The machine: memory, disk, other processes.
+    Environment,
+    /// The host itself. Please report it.
+    Host,
+}
+
+impl fmt::Display for Blame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Caller => "caller",
+            Self::Guest => "guest",
+            Self::Operator => "operator",
+            Self::Environment => "environment",
+            Self::Host => "host",
+        })
+    }
+}
+
+macro_rules! codes {
+    ($($variant:ident $text:literal $blame:ident $meaning:literal $remedy:literal;)*) => {
+        /// A stable error code.
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        pub enum Code {
+            $(#[doc = $meaning] $variant,)*
+        }
+
+        impl Code {
+            /// Every code, in the order of `host explain`'s list.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The code as it is written everywhere.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// Who is to blame.
+            #[must_use]
+            pub const fn blame(self) -> Blame {
+                match self { $(Self::$variant => Blame::$blame,)* }
+            }
+
+            /// What happened, in a sentence.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $meaning,)* }
+            }
+
+            /// What to do about it.
+            #[must_use]
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$variant => $remedy,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    ModuleInvalid "E_MODULE_INVALID" Guest
+        "The file is not a valid WebAssembly component."
+        "Build it again with `host build`; the message gives the byte offset of the first error.";
+    NotAComponent "E_NOT_A_COMPONENT" Guest
+        "The file is something else than a component: a core module, native code, compiled code."
+        "Build for wasm32-wasip2, as `host build` does, and give the host the .wasm file.";
+    ModuleTooLarge "E_MODULE_TOO_LARGE" Guest
+        "The file, or something in it, is larger than the host's limit."
+        "Strip debug information, split the guest, or load data at run time.";
+    ModuleFeature "E_MODULE_FEATURE" Guest
+        "The guest uses a WebAssembly feature that this host leaves off."
+        "Build without that target feature (threads, memory64, GC, exceptions, tail calls ...).";
+    SnapshotUnsafe "E_MODULE_SNAPSHOT_UNSAFE" Guest
+        "The guest keeps state where a memory image does not hold it, so it could not be rolled back."
+        "Keep state in linear memory: no table writes, dropped segments or reference globals.";
+    ComponentNested "E_COMPONENT_NESTED" Guest
+        "The guest is composed of several programs, or instantiates one of them twice."
+        "Deploy one program per daemon and let daemons talk through requests.";
+    ImportUnknown "E_IMPORT_UNKNOWN" Guest
+        "The guest imports a function that this host does not offer."
+        "`host inspect` lists the imports; build against this host's WIT world.";
+    World "E_WORLD" Guest
+        "The guest does not export the functions of the world bulkhead:guest, or with other types."
+        "Write it with guest-sdk of this version, or implement wit/guest.wit.";
+    MemoryLimit "E_MEM_LIMIT" Guest
+        "The guest's memory at its start does not fit its budget, or it has several memories."
+        "Raise --budget for this daemon, or lower the guest's initial memory.";
+    TableLimit "E_TABLE_LIMIT" Guest
+        "The guest's tables are larger than the host's limit."
+        "Split the guest.";
+    CompileLimit "E_COMPILE_LIMIT" Guest
+        "Compiling the guest would take too much time or memory."
+        "Split large functions; code of this size is almost always generated.";
+    ContractInvalid "E_CONTRACT_INVALID" Guest
+        "The guest's description of its contracts can't be used."
+        "The message names the contract and what is wrong with it.";
+    Init "E_INIT" Guest
+        "The guest could not make its first state: its `init` rejected, crashed or ran too long."
+        "The message has the guest's own words; check the daemon's parameters (--param).";
+    Budget "E_BUDGET" Operator
+        "The budgets of all daemons together are over the host's memory limit."
+        "Lower --budget of some daemons or raise --memory; the bill shows where it goes.";
+    BudgetSize "E_BUDGET_SIZE" Operator
+        "A memory size can't be read, or is out of range."
+        "Write bytes, or a number with KiB, MiB, GiB, KB, MB or GB, like 64MiB or 1.5GB.";
+    Option "E_OPTION" Operator
+        "An option's value can't be used."
+        "The message names the option and what it accepts; see --help.";
+    Name "E_NAME" Operator
+        "A daemon's name is not usable, or is given twice."
+        "Names are 1 to 64 of a-z, 0-9, - and _; rename the file.";
+    File "E_FILE" Operator
+        "A file could not be read or written."
+        "The message gives the path and the system's reason.";
+    NoMemory "E_NO_MEM" Environment
+        "The machine did not give the memory that the budgets need."
+        "Free memory, lower budgets, or lift the process's limits (ulimit -v, cgroup).";
+    Engine "E_ENGINE" Environment
+        "The WebAssembly engine could not be set up on this machine."
+        "The message has the engine's reason; the host needs Linux on a 64-bit processor.";
+    Socket "E_SOCKET" Environment
+        "The host's socket could not be used."
+        "Start a host with `host run`, or give the running one's path with --socket.";
+    HostRunning "E_HOST_RUNNING" Operator
+        "Another host answers on this socket."
+        "Stop it, or give this one a socket of its own with --socket.";
+    Request "E_REQUEST" Caller
+        "The request is not a JSON object with daemon, contract and args."
+        "See `host run --help` for the form of a request line.";
+    DaemonUnknown "E_DAEMON_UNKNOWN" Caller
+        "No daemon has this name."
+        "`host ps` lists the daemons.";
+    ContractUnknown "E_CONTRACT_UNKNOWN" Caller
+        "The daemon has no contract of this name."
+        "`host inspect` lists a guest's contracts.";
+    Args "E_ARGS" Caller
+        "The arguments do not fit the contract. Nothing was started."
+        "The message names the argument; `host inspect` shows the schemas.";
+    KeyConflict "E_KEY_CONFLICT" Caller
+        "The idempotency key was used before, for another request."
+        "Use a new key for a new request, and the same request for the same key.";
+    QueueFull "E_QUEUE_FULL" Environment
+        "The daemon's mailbox is full. Nothing was started."
+        "Try again later, with fewer requests in flight.";
+    Parked "E_PARKED" Guest
+        "The daemon takes no requests: its guest could not recover."
+        "`host ps` has the reason; repair, then `host resume DAEMON`.";
+    Stopping "E_STOPPING" Operator
+        "The host is stopping. Nothing was started."
+        "Send it again when the host is back.";
+    Cancelled "E_CANCELLED" Operator
+        "The transaction was cancelled and rolled back."
+        "Send it again if it is still wanted.";
+    Fuel "E_FUEL" Guest
+        "The transaction used up its fuel and was rolled back."
+        "Look for an endless loop, do less per call, or raise --fuel.";
+    Deadline "E_DEADLINE" Guest
+        "The transaction was still running at its deadline and was rolled back."
+        "Do less per call, or raise --deadline.";
+    Unreachable "E_TRAP_UNREACHABLE" Guest
+        "The guest stopped itself: a panic, an abort, a failed assertion."
+        "The message has the guest's last words; the backtrace says where.";
+    MemoryTrap "E_TRAP_MEMORY" Guest
+        "The guest read or wrote outside its memory."
+        "A wild pointer, or an allocation that failed; the backtrace says where.";
+    StackTrap "E_TRAP_STACK" Guest
+        "The guest's calls were nested too deep."
+        "Look for recursion without an end; keep large values on the heap.";
+    Arithmetic "E_TRAP_ARITHMETIC" Guest
+        "An integer was divided by zero, overflowed, or came from a bad float."
+        "The backtrace says where.";
+    IndirectCall "E_TRAP_INDIRECT_CALL" Guest
+        "The guest called a function pointer that is null, out of range or of another type."
+        "The backtrace says where.";
+    OtherTrap "E_TRAP" Guest
+        "The guest trapped."
+        "The message has the engine's reason; the backtrace says where.";
+    HandleLeak "E_HANDLE_LEAK" Guest
+        "The transaction ended with another number of host resources than it may keep; rolled back."
+        "Drop streams and pollables before the call returns; only those of `prime` may stay.";
+    Handle "E_HANDLE" Guest
+        "The guest used a handle that it does not hold, or holds too many."
+        "Handles don't outlive their instance; acquire them anew in each call.";
+    HostcallLimit "E_HOSTCALL_LIMIT" Guest
+        "The transaction called the host too often, or moved too much in one call."
+        "Batch host calls and cut large values into pieces.";
+    HostcallArgs "E_HOSTCALL_ARGS" Guest
+        "The guest gave a host function a pointer, length or value that is not valid."
+        "Strings must be UTF-8 inside the guest's memory.";
+    HostcallUnsupported "E_HOSTCALL_UNSUPPORTED" Guest
+        "The guest asked the host for something that makes no sense inside a transaction."
+        "Don't sleep, wait or exit in a call: time stands still, and returning is the end.";
+    StackPointer "E_STACK_POINTER" Guest
+        "The guest's stack pointer was not back at its base when the call returned; rolled back."
+        "A toolchain or assembly bug: each call must leave the stack as it found it.";
+    ResultShape "E_RESULT_SHAPE" Guest
+        "The guest's result does not fit the contract's schema; rolled back."
+        "Correct the contract's result type.";
+    HostBug "E_HOST_BUG" Host
+        "Something went wrong in the host itself; the transaction was rolled back."
+        "Please report it with the message.";
+    Barrier "E_BARRIER" Host
+        "The write barrier missed a change, so the daemon was parked before anything wrong was kept."
+        "Please report it with the guest's file; the daemon's last commit is intact.";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// The code of that name was never given out.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`{0}` is not an error code; `host explain` without a code lists them all")]
+pub struct UnknownCode(pub String);
+
+impl std::str::FromStr for Code {
+    type Err = UnknownCode;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|code| code.as_str().eq_ignore_ascii_case(text))
+            .ok_or_else(|| UnknownCode(text.to_owned()))
+    }
+}
+
+/// An error as the outside sees it.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Fault {
+    /// What happened, for programs.
+    pub code: Code,
+    /// What happened, where, and what to do, for people.
+    pub message: String,
+}
+
+impl Fault {
+    /// An error with its code.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// Cuts `text` to at most `bytes_max` bytes at a character and makes control characters visible,
+/// so that a guest can't write into somebody's terminal or forge log lines.
+#[must_use]
+pub fn printable(text: &str, bytes_max: usize) -> String {
+    let mut shown = String::with_capacity(text.len().min(bytes_max));
+    for character in text.chars() {
+        if shown.len() + character.len_utf8() > bytes_max {
+            shown.push_str("...");
+            break;
+        }
+        if character.is_control() && character != '\t' {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_explained() {
+        let mut seen = std::collections::BTreeSet::new();
+        for code in Code::ALL {
+            assert!(seen.insert(code.as_str()), "{code} twice");
+            assert!(code.as_str().starts_with("E_"));
+            assert!(code.meaning().ends_with('.') && code.remedy().ends_with('.'), "{code}");
+            assert_eq!(code.as_str().parse(), Ok(*code));
+        }
+        assert!("E_NONSENSE".parse::<Code>().is_err());
+    }
+
+    #[test]
+    fn printable_text_has_no_control_characters_and_is_cut() {
+        assert_eq!(printable("a\u{1b}[31mb\r\n", 100), "a\\u{1b}[31mb\\r\\n");
+        assert_eq!(printable("abcdef", 3), "abc...");
+        assert_eq!(printable("\u{e9}\u{e9}", 3), "\u{e9}...");
+    }
+}

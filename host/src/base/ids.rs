@@ -1,0 +1,119 @@
+//! Identities. Ids grow and are never reused; a generation tells incarnations of one id apart.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+/// A node of the tree that `host ps` prints: the root or a daemon.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeId(pub u64);
+
+impl NodeId {
+    /// The root of the process.
+    pub const ROOT: Self = Self(1);
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// One request, and with it the transaction that answers it.
+///
+/// Written as 16 hexadecimal digits everywhere outside the process.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct RequestId(pub u64);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Hands out request ids.
+///
+/// The first id is the start time in milliseconds shifted left by 20 bits, so that ids of a later
+/// run are larger unless a run answered more than a million requests per millisecond of its life.
+#[derive(Debug)]
+pub struct RequestIds(AtomicU64);
+
+impl RequestIds {
+    /// Ids for a run that starts at `unix_nanos`.
+    #[must_use]
+    pub fn starting_at(unix_nanos: u64) -> Self {
+        Self(AtomicU64::new((unix_nanos / 1_000_000) << 20))
+    }
+
+    /// The next id; never the same twice.
+    pub fn next(&self) -> RequestId {
+        RequestId(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Incarnation number of an instance, from 1; grows by one with each restart.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Generation(pub u64);
+
+impl Generation {
+    /// The first incarnation.
+    pub const FIRST: Self = Self(1);
+
+    /// The incarnation after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Number of a commit within a daemon, without gaps; 0 is the state that `init` made.
+#[derive(
+    Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Sequence(pub u64);
+
+impl Sequence {
+    /// The commit after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_grow_within_a_run_and_from_run_to_run() {
+        let first = RequestIds::starting_at(1_700_000_000_000_000_000);
+        let a = first.next();
+        let b = first.next();
+        assert!(a < b);
+        let later = RequestIds::starting_at(1_700_000_000_001_000_000).next();
+        assert!(b < later);
+        assert_eq!(a.to_string().len(), 16);
+    }
+
+    #[test]
+    fn generations_and_sequences_grow_by_one() {
+        assert_eq!(Generation::FIRST.next(), Generation(2));
+        assert_eq!(Sequence::default().next(), Sequence(1));
+    }
+}

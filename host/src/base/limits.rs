@@ -1,0 +1,170 @@
+//! Every limit of the host, with its unit and its reason. Nothing is unbounded.
+
+use std::time::Duration;
+
+/// Bytes of address space that each linear memory reserves: all that a 32-bit address reaches, so
+/// that compiled code needs no bounds checks.
+pub const MEMORY_RESERVATION_BYTES: usize = 4 << 30;
+
+/// Bytes of unmapped space after (and before) each reservation; a static offset up to this size
+/// needs no bounds check either. wasmtime's default.
+pub const MEMORY_GUARD_BYTES: usize = 32 << 20;
+
+/// Bytes of a WebAssembly page.
+pub const WASM_PAGE_BYTES: usize = 64 << 10;
+
+/// A card is `1 << CARD_SHIFT` bytes. Chosen by `cargo xtask bench cards`: smaller cards copy less
+/// but make a longer table to scan, and 4 KiB won at every image size that was measured.
+pub const CARD_SHIFT: u32 = 12;
+
+/// Budget in bytes of a daemon that declares none: small services fit, a hundred of them too.
+pub const BUDGET_DEFAULT_BYTES: usize = 16 << 20;
+
+/// Smallest budget in bytes: one megabyte of stack plus one of data is what Rust guests start with.
+pub const BUDGET_MIN_BYTES: usize = 2 * WASM_PAGE_BYTES;
+
+/// Largest budget in bytes: what a 32-bit memory can hold.
+pub const BUDGET_MAX_BYTES: usize = MEMORY_RESERVATION_BYTES;
+
+/// Part of the machine's memory that all budgets together may take when `--memory` is not given,
+/// in percent: the kernel, the page cache and the neighbours need the rest.
+pub const MEMORY_SHARE_PERCENT: usize = 50;
+
+/// Bytes per daemon beside its images: card tables, Store, mailbox, thread. Part of the bill.
+pub const DAEMON_OVERHEAD_BYTES: usize = 4 << 20;
+
+/// Bytes of WebAssembly stack per instance. wasmtime's default; deep recursion traps.
+pub const GUEST_STACK_BYTES: usize = 512 << 10;
+
+/// Bytes of a daemon's thread stack: the guest's share plus what host calls need under it.
+pub const DAEMON_STACK_BYTES: usize = GUEST_STACK_BYTES + (2 << 20);
+
+/// Fuel of a transaction that declares none: about a second of work.
+pub const FUEL_DEFAULT: u64 = 1_000_000_000;
+
+/// Deadline of a transaction that declares none.
+pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(1);
+
+/// Longest deadline that can be asked for: a stuck transaction blocks its daemon that long.
+pub const DEADLINE_MAX: Duration = Duration::from_secs(3600);
+
+/// Time between two ticks of the epoch, hence how late a deadline may fire. Shorter ticks wake the
+/// machine more often for nothing.
+pub const EPOCH_TICK: Duration = Duration::from_millis(5);
+
+/// Times that a crashed transaction is tried again by default.
+pub const RETRIES_DEFAULT: u32 = 1;
+
+/// Most retries that can be asked for: a crash is almost always the same crash again.
+pub const RETRIES_MAX: u32 = 10;
+
+/// Requests that may wait in a daemon's mailbox; more are refused with `E_QUEUE_FULL`.
+pub const MAILBOX_REQUESTS_MAX: usize = 1024;
+
+/// Bytes of one log line; the rest is cut and marked.
+pub const LOG_LINE_BYTES_MAX: usize = 4096;
+
+/// Log lines of one transaction; more are counted and dropped.
+pub const LOG_LINES_PER_TRANSACTION_MAX: u32 = 1000;
+
+/// Host calls of one transaction; one more is `E_HOSTCALL_LIMIT`.
+pub const HOSTCALLS_PER_TRANSACTION_MAX: u32 = 1_000_000;
+
+/// Fuel per host call, on top of the call's own instructions: a host call is about this much work.
+pub const HOSTCALL_FUEL: u64 = 200;
+
+/// Fuel per byte that a host call moves.
+pub const HOSTCALL_FUEL_PER_BYTE: u64 = 1;
+
+/// Bytes that the host copies out of a guest in one host call or reply (wasmtime's hostcall fuel).
+pub const HOSTCALL_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes of random numbers in one call.
+pub const ENTROPY_BYTES_MAX: u64 = 1 << 20;
+
+/// Host resources (streams, pollables) that one instance may hold.
+pub const HANDLES_MAX: usize = 64;
+
+/// Elements of all tables of an instance. Function tables of large guests have some ten thousand.
+pub const TABLE_ELEMENTS_MAX: usize = 100_000;
+
+/// Core instances in one guest: adapters and shims make about ten.
+pub const CORE_INSTANCES_MAX: usize = 64;
+
+/// Tables in one guest.
+pub const TABLES_MAX: usize = 16;
+
+/// Linear memories in one guest after rewriting: its own and one control memory per core module.
+pub const MEMORIES_MAX: usize = 1 + CORE_INSTANCES_MAX;
+
+/// Frames in a crash report's backtrace.
+pub const BACKTRACE_FRAMES_MAX: usize = 8;
+
+/// Bytes of a name or message that a guest puts into a report.
+pub const MESSAGE_BYTES_MAX: usize = 1024;
+
+/// Bytes of a request line, arguments included.
+pub const REQUEST_BYTES_MAX: usize = 8 << 20;
+
+/// Nesting of arguments and results.
+pub const VALUE_DEPTH_MAX: usize = 64;
+
+/// Bytes of one JSON Schema in a guest's description.
+pub const SCHEMA_BYTES_MAX: usize = 64 << 10;
+
+/// Contracts in one guest.
+pub const CONTRACTS_MAX: usize = 256;
+
+/// Bytes of the idempotency key or correlation id of a request.
+pub const KEY_BYTES_MAX: usize = 256;
+
+/// Answers kept per daemon for requests with an idempotency key, oldest dropped first.
+pub const KEYS_PER_DAEMON_MAX: usize = 4096;
+
+/// Bytes of those answers per daemon.
+pub const KEY_ANSWERS_BYTES_MAX: usize = 4 << 20;
+
+/// Daemons in one host: each holds three 4 GiB reservations of a 47-bit address space.
+pub const DAEMONS_MAX: usize = 4096;
+
+/// Bytes of a guest file. Python guests with their library are about 40 MiB.
+pub const MODULE_BYTES_MAX: usize = 64 << 20;
+
+/// Wall time that compiling one guest may take.
+pub const COMPILE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Address space in bytes of the process that compiles one guest.
+pub const COMPILE_MEMORY_BYTES_MAX: u64 = 4 << 30;
+
+/// Fuel of `describe`, `prime` and `init`, which run once per deployment.
+pub const INIT_FUEL: u64 = 10 * FUEL_DEFAULT;
+
+/// Deadline of `describe`, `prime` and `init`.
+pub const INIT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Fuel of `recover` and `on-restore`.
+pub const RECOVER_FUEL: u64 = FUEL_DEFAULT;
+
+/// Time that a daemon gets to end its running transaction when the host stops.
+pub const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// Time that `host ps` waits for a daemon to compute its state's hash.
+pub const HASH_WAIT: Duration = Duration::from_secs(2);
+
+/// Clients connected to the socket at once; more wait in the kernel's queue.
+pub const CLIENTS_MAX: usize = 256;
+
+/// Requests of a request file that are under way at once.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 512;
+
+/// Answers of a request file that wait for an earlier one's, because lines are printed in order.
+pub const REQUESTS_UNPRINTED_MAX: usize = 1 << 16;
+
+// A mark of any 32-bit address must fall inside the card table.
+const _: () = assert!(MEMORY_RESERVATION_BYTES == 1 << 32);
+// Cards must not be smaller than the overrun that is copied with them, nor larger than a page.
+const _: () = assert!(8 <= CARD_SHIFT && CARD_SHIFT <= 16);
+// A request file must never fill a mailbox by itself.
+const _: () = assert!(REQUESTS_IN_FLIGHT_MAX < MAILBOX_REQUESTS_MAX);
+const _: () = assert!(BUDGET_MIN_BYTES <= BUDGET_DEFAULT_BYTES);
+const _: () = assert!(GUEST_STACK_BYTES < DAEMON_STACK_BYTES);

@@ -1,0 +1,5 @@
+//! Each wraps one world; siblings don't import each other, but for `sandbox`, which runs guests on
+//! the memory of `memory`.
+
+pub mod memory;
+pub mod sandbox;

@@ -1,0 +1,183 @@
+//! What all daemons together may take, decided before the first one starts.
+
+use std::fmt;
+
+use super::images::{Images, ImagesError, Shape};
+use crate::base::limits::{BUDGET_MAX_BYTES, BUDGET_MIN_BYTES, DAEMON_OVERHEAD_BYTES};
+use crate::pure::size::show_bytes;
+
+/// One daemon's part of the bill.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BillLine {
+    /// The daemon.
+    pub name: String,
+    /// Bytes of its budget, hence of each of its two images.
+    pub budget_bytes: usize,
+}
+
+impl BillLine {
+    /// Bytes reserved: live and committed image, card tables, mailbox, stack.
+    #[must_use]
+    pub fn total_bytes(&self) -> usize {
+        self.budget_bytes.saturating_mul(2).saturating_add(DAEMON_OVERHEAD_BYTES)
+    }
+}
+
+/// What the daemons ask for, against what there is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Bill {
+    /// In the order of the command line.
+    pub lines: Vec<BillLine>,
+    /// Bytes that all together may take.
+    pub limit_bytes: usize,
+}
+
+/// The bill can't be paid.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum BillError {
+    /// The sum is over the limit.
+    #[error("the daemons' memory is over the limit\n{0}")]
+    Over(Bill),
+    /// One budget is out of range.
+    #[error(
+        "daemon `{name}`: a budget of {} is out of range; {} to {} is possible",
+        show_bytes(*bytes), show_bytes(BUDGET_MIN_BYTES), show_bytes(BUDGET_MAX_BYTES)
+    )]
+    OutOfRange {
+        /// The daemon.
+        name: String,
+        /// Its budget.
+        bytes: usize,
+    },
+}
+
+impl Bill {
+    /// Bytes of all lines.
+    #[must_use]
+    pub fn total_bytes(&self) -> usize {
+        self.lines.iter().fold(0, |sum, line| sum.saturating_add(line.total_bytes()))
+    }
+
+    /// Checks every line and the sum.
+    ///
+    /// # Errors
+    ///
+    /// [`BillError`] with the whole bill, for people to read.
+    pub fn check(self) -> Result<Self, BillError> {
+        for line in &self.lines {
+            if !(BUDGET_MIN_BYTES..=BUDGET_MAX_BYTES).contains(&line.budget_bytes) {
+                let (name, bytes) = (line.name.clone(), line.budget_bytes);
+                return Err(BillError::OutOfRange { name, bytes });
+            }
+        }
+        if self.total_bytes() > self.limit_bytes { Err(BillError::Over(self)) } else { Ok(self) }
+    }
+}
+
+impl fmt::Display for Bill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.lines {
+            let (budget, total) = (show_bytes(line.budget_bytes), show_bytes(line.total_bytes()));
+            let name = &line.name;
+            let overhead = show_bytes(DAEMON_OVERHEAD_BYTES);
+            writeln!(f, "  {name:<16} {total:>10}  = 2 x {budget} budget + {overhead} overhead")?;
+        }
+        writeln!(f, "  {:<16} {:>10}", "sum", show_bytes(self.total_bytes()))?;
+        write!(f, "  {:<16} {:>10}", "limit", show_bytes(self.limit_bytes))
+    }
+}
+
+/// The memory of all daemons, mapped before any of them runs.
+#[derive(Debug)]
+pub struct Arena {
+    bill: Bill,
+    images: Vec<Option<Images>>,
+}
+
+impl Arena {
+    /// Maps the images of every line of a checked bill; `shapes` are in the order of its lines.
+    ///
+    /// # Errors
+    ///
+    /// [`ImagesError`] when the machine doesn't give the memory; what was mapped is released.
+    pub fn reserve(bill: Bill, shapes: &[Shape]) -> Result<Self, ImagesError> {
+        assert_eq!(bill.lines.len(), shapes.len());
+        let images = bill
+            .lines
+            .iter()
+            .zip(shapes)
+            .map(|(line, shape)| Images::new(line.budget_bytes, shape).map(Some))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { bill, images })
+    }
+
+    /// The bill that was paid.
+    #[must_use]
+    pub fn bill(&self) -> &Bill {
+        &self.bill
+    }
+
+    /// Hands the images of line `index` to their daemon, once.
+    pub fn take(&mut self, index: usize) -> Option<Images> {
+        self.images.get_mut(index).and_then(Option::take)
+    }
+}
+
+/// Bytes of memory of this machine, or of the control group around this process if that is less.
+#[must_use]
+pub fn machine_memory_bytes() -> usize {
+    let pages = rustix::system::sysinfo();
+    let machine = usize::try_from(pages.totalram)
+        .unwrap_or(usize::MAX)
+        .saturating_mul(usize::try_from(pages.mem_unit).unwrap_or(1));
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(usize::MAX);
+    machine.min(group)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bill(budgets: &[usize], limit_bytes: usize) -> Bill {
+        let lines = budgets
+            .iter()
+            .enumerate()
+            .map(|(i, &budget_bytes)| BillLine { name: format!("d{i}"), budget_bytes })
+            .collect();
+        Bill { lines, limit_bytes }
+    }
+
+    #[test]
+    fn a_bill_up_to_the_limit_is_paid_and_one_byte_more_is_not() {
+        let budgets = [1 << 20, 3 << 20];
+        let total = 2 * (4 << 20) + 2 * DAEMON_OVERHEAD_BYTES;
+        assert!(bill(&budgets, total).check().is_ok());
+        let refused = bill(&budgets, total - 1).check().unwrap_err();
+        let text = refused.to_string();
+        assert!(text.contains("d0") && text.contains("sum") && text.contains("limit"), "{text}");
+    }
+
+    #[test]
+    fn budgets_out_of_range_are_refused_by_name() {
+        for budget in [0, BUDGET_MIN_BYTES - 1, BUDGET_MAX_BYTES + 1, usize::MAX] {
+            let refused = bill(&[1 << 20, budget], usize::MAX).check().unwrap_err();
+            assert!(matches!(&refused, BillError::OutOfRange { name, .. } if name == "d1"));
+        }
+    }
+
+    #[test]
+    fn everything_is_mapped_before_the_first_image_is_handed_out() {
+        let shape =
+            Shape { card_shift: 12, control_bytes: 0, state_offset: 1 << 20, controls: vec![] };
+        let bill = bill(&[1 << 20, 1 << 20], usize::MAX).check().unwrap();
+        let mut arena = Arena::reserve(bill, &[shape.clone(), shape]).unwrap();
+        assert!(arena.take(0).is_some());
+        assert!(arena.take(0).is_none());
+        assert!(arena.take(1).is_some());
+        assert!(arena.take(2).is_none());
+        assert!(machine_memory_bytes() > 1 << 20);
+    }
+}

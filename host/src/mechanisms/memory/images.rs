@@ -1,0 +1,645 @@
+//! A daemon's images: live, committed, and the control memories that say what changed.
+//!
+//! Invariants, between two calls of the guest:
+//!
+//! * A byte in which live and committed image differ lies in a marked card of some control memory,
+//!   or within [`OVERRUN_BYTES`] after one. (What the write barrier promises; [`Images::verify`]
+//!   checks it after a commit.)
+//! * Bytes of the committed image above the committed size are zero, and so are bytes of the live
+//!   image above both sizes.
+//! * Nothing here allocates after [`Images::new`].
+//!
+//! # Safety argument
+//!
+//! The live image and the control memories are written by compiled guest code, through the address
+//! that [`Slot::base`] gives to the sandbox. All methods that touch them take `&mut self` or `&self` of
+//! the daemon's only `Images`, and the daemon calls them only while no guest code runs: guest code
+//! runs inside calls of the sandbox, on the daemon's own thread. So no reference made here ever
+//! coexists with a write of the guest. Every range is checked against the mapped capacity before a
+//! slice is made of it.
+
+#![expect(unsafe_code, reason = "makes slices of memory that guests also write")]
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::OVERRUN_BYTES;
+use super::mapping::{MapError, Mapping};
+use super::slot::Slot;
+
+/// What a guest's memories look like; comes from the rewriting of its code.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Shape {
+    /// Bytes per card, as a shift.
+    pub card_shift: u32,
+    /// Bytes of each control memory.
+    pub control_bytes: usize,
+    /// Where its state area begins, in bytes; the card table is before it.
+    pub state_offset: usize,
+    /// One per core module, in the order of instantiation.
+    pub controls: Vec<ControlShape>,
+}
+
+/// One control memory: the card table, and behind it the state area.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ControlShape {
+    /// Used bytes of the state area.
+    pub state_bytes: usize,
+}
+
+/// What a commit or a roll back copied.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Changed {
+    /// Marked cards.
+    pub cards: u32,
+    /// Copied bytes.
+    pub bytes: u64,
+}
+
+/// Live and committed image differ where they must not.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Mismatch {
+    /// In the guest's memory.
+    #[error("live and committed image differ at byte {offset:#x}")]
+    Data {
+        /// The first byte that differs.
+        offset: usize,
+    },
+    /// In the moved globals.
+    #[error("live and committed globals of core module {module} differ")]
+    State {
+        /// Which control memory.
+        module: usize,
+    },
+    /// In the size.
+    #[error("live image has {live} bytes, committed image {committed}")]
+    Size {
+        /// Bytes of the live image.
+        live: usize,
+        /// Bytes of the committed image.
+        committed: usize,
+    },
+}
+
+/// The images could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ImagesError {
+    /// No memory.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// A state area that doesn't fit the control memory, or too short a card table.
+    #[error("the guest's control memories have another layout than this host's")]
+    Layout,
+}
+
+#[derive(Debug)]
+struct Control {
+    slot: Arc<Slot>,
+    state_bytes: usize,
+    committed_state: Box<[u8]>,
+}
+
+/// All memory of one daemon's guest.
+#[derive(Debug)]
+pub struct Images {
+    live: Arc<Slot>,
+    controls: Vec<Control>,
+    committed: Mapping,
+    committed_size: usize,
+    budget: usize,
+    card_shift: u32,
+    state_offset: usize,
+}
+
+impl Images {
+    /// Reserves, maps and prefaults everything: twice `budget` bytes and the tables.
+    ///
+    /// # Errors
+    ///
+    /// [`ImagesError`] when the kernel refuses, or the shape is out of range.
+    pub fn new(budget: usize, shape: &Shape) -> Result<Self, ImagesError> {
+        let live = Slot::new(budget, &[(0, budget)], "live image")?;
+        let committed = Mapping::prefaulted(budget, "committed image")?;
+        let mut controls = Vec::with_capacity(shape.controls.len());
+        let used_cards = budget.div_ceil(1 << shape.card_shift);
+        if used_cards.next_multiple_of(STRIDE) > shape.state_offset {
+            return Err(ImagesError::Layout);
+        }
+        for control in &shape.controls {
+            let state_bytes = control.state_bytes;
+            let state_end = shape.state_offset.checked_add(state_bytes);
+            if state_end.is_none_or(|end| end > shape.control_bytes) {
+                return Err(ImagesError::Layout);
+            }
+            let prefaulted = [(0, used_cards), (shape.state_offset, state_bytes)];
+            let slot = Slot::new(shape.control_bytes, &prefaulted, "control memory")?;
+            // Its size never changes: minimum and maximum are the same.
+            let fits = slot.set_size(shape.control_bytes);
+            debug_assert!(fits, "a slot takes its own capacity");
+            let committed_state = vec![0; state_bytes].into_boxed_slice();
+            controls.push(Control { slot, state_bytes, committed_state });
+        }
+        let (card_shift, state_offset) = (shape.card_shift, shape.state_offset);
+        Ok(Self { live, controls, committed, committed_size: 0, budget, card_shift, state_offset })
+    }
+
+    /// The slot of the live image.
+    #[must_use]
+    pub fn live_slot(&self) -> &Arc<Slot> {
+        &self.live
+    }
+
+    /// The slot of control memory `module`.
+    #[must_use]
+    pub fn control_slot(&self, module: usize) -> Option<&Arc<Slot>> {
+        self.controls.get(module).map(|control| &control.slot)
+    }
+
+    /// Bytes of the guest's memory now.
+    #[must_use]
+    pub fn live_size(&self) -> usize {
+        self.live.size()
+    }
+
+    /// Bytes of the guest's memory at the last commit.
+    #[must_use]
+    pub fn committed_size(&self) -> usize {
+        self.committed_size
+    }
+
+    /// The committed bytes.
+    #[must_use]
+    pub fn committed(&self) -> &[u8] {
+        // SAFETY: mapped for `budget` bytes, and committed_size <= budget; only `&mut self` writes.
+        unsafe {
+            std::slice::from_raw_parts(self.committed.address(0).as_ptr(), self.committed_size)
+        }
+    }
+
+    /// Reads a word of a state area, as the guest left it.
+    #[must_use]
+    pub fn live_state_word(&self, module: usize, offset: usize) -> Option<u32> {
+        let control = self.controls.get(module)?;
+        let state = live_state(control, self.state_offset);
+        let bytes = state.get(offset..offset.checked_add(4)?)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    }
+
+    /// Applies all changes since the last commit to the committed image.
+    pub fn commit(&mut self) -> Changed {
+        let live_size = self.live.size();
+        let from = self.live.base().as_ptr();
+        let to = self.committed.address(0).as_ptr();
+        let changed = drain(&self.controls, self.card_shift, live_size, |range| {
+            // SAFETY: `drain` gives ranges inside live_size <= budget, which both images map; they
+            // are different mappings.
+            unsafe {
+                std::ptr::copy_nonoverlapping(
+                    from.add(range.start),
+                    to.add(range.start),
+                    range.len(),
+                );
+            }
+        });
+        self.committed_size = live_size;
+        for control in &mut self.controls {
+            let bytes = control.state_bytes;
+            let from = state_address(&control.slot, self.state_offset);
+            // SAFETY: the state area holds `bytes` bytes (checked in `new`), no guest code runs.
+            let live = unsafe { std::slice::from_raw_parts(from, bytes) };
+            control.committed_state.copy_from_slice(live);
+        }
+        changed
+    }
+
+    /// Makes the whole live image the committed one, whatever is marked: a first commit.
+    pub fn commit_whole(&mut self) {
+        let (old_size, size) = (self.committed_size, self.live.size());
+        let from = self.live.base().as_ptr();
+        let to = self.committed.address(0).as_ptr();
+        // SAFETY: both images map `size` and `old_size` <= budget bytes, and are different mappings.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, to, size);
+            if old_size > size {
+                to.add(size).write_bytes(0, old_size - size);
+            }
+        }
+        self.commit();
+    }
+
+    /// Undoes all changes since the last commit, the size included.
+    ///
+    /// When [`Images::live_size`] was larger than the committed size, the running instance doesn't
+    /// know of its smaller memory: it must be dropped, and a new one made.
+    pub fn roll_back(&mut self) -> Changed {
+        let live_size = self.live.size();
+        let committed_size = self.committed_size;
+        let from = self.committed.address(0).as_ptr();
+        let to = self.live.base().as_ptr();
+        let changed = drain(&self.controls, self.card_shift, live_size, |range| {
+            let kept = range.start.min(committed_size)..range.end.min(committed_size);
+            // SAFETY: both ranges lie inside live_size <= budget, which both images map; they are
+            // different mappings.
+            unsafe {
+                std::ptr::copy_nonoverlapping(from.add(kept.start), to.add(kept.start), kept.len());
+                let gone = range.start.max(committed_size)..range.end;
+                if gone.start < gone.end {
+                    to.add(gone.start).write_bytes(0, gone.len());
+                }
+            }
+        });
+        self.put_state_back();
+        let fits = self.live.set_size(committed_size);
+        debug_assert!(fits, "a committed size is inside the budget");
+        changed
+    }
+
+    /// Makes the live image and all state areas zero, for a first start.
+    ///
+    /// The committed image keeps what it has: [`Images::load_committed`] brings it back.
+    pub fn clear_live(&mut self) {
+        let size = self.live.size().max(self.committed_size);
+        // SAFETY: `size` bytes are mapped, no guest code runs.
+        unsafe { self.live.base().as_ptr().write_bytes(0, size) };
+        drain(&self.controls, self.card_shift, size, |_| {});
+        for control in &mut self.controls {
+            let state = state_address(&control.slot, self.state_offset);
+            // SAFETY: the state area holds `state_bytes` bytes, no guest code runs.
+            unsafe { state.write_bytes(0, control.state_bytes) };
+        }
+        let fits = self.live.set_size(0);
+        debug_assert!(fits, "zero fits");
+    }
+
+    /// Copies the whole committed image into the live one and forgets all marks. The live size
+    /// must be the committed size already.
+    pub fn load_committed(&mut self) {
+        let size = self.committed_size;
+        let from = self.committed.address(0).as_ptr();
+        let to = self.live.base().as_ptr();
+        // SAFETY: both images map `size` <= budget bytes, and are different mappings.
+        unsafe { std::ptr::copy_nonoverlapping(from, to, size) };
+        drain(&self.controls, self.card_shift, self.budget, |_| {});
+        self.put_state_back();
+    }
+
+    /// Sets the size that the next instance starts with, for a first start over a cleared image.
+    pub fn set_live_size_to_committed(&mut self) {
+        let fits = self.live.set_size(self.committed_size);
+        debug_assert!(fits, "a committed size is inside the budget");
+    }
+
+    fn put_state_back(&mut self) {
+        for control in &mut self.controls {
+            let bytes = control.state_bytes;
+            let to = state_address(&control.slot, self.state_offset);
+            // SAFETY: the state area holds `bytes` bytes (checked in `new`), no guest code runs.
+            let live = unsafe { std::slice::from_raw_parts_mut(to, bytes) };
+            live.copy_from_slice(&control.committed_state);
+        }
+    }
+
+    /// Compares everything: the oracle of the write barrier. Right after a commit or a roll back
+    /// the images must be equal.
+    ///
+    /// # Errors
+    ///
+    /// [`Mismatch`], the first difference.
+    pub fn verify(&self) -> Result<(), Mismatch> {
+        let (live_size, committed_size) = (self.live.size(), self.committed_size);
+        if live_size != committed_size {
+            return Err(Mismatch::Size { live: live_size, committed: committed_size });
+        }
+        // SAFETY: mapped for `budget` bytes, no guest code runs.
+        let live = unsafe { std::slice::from_raw_parts(self.live.base().as_ptr(), live_size) };
+        let committed = self.committed();
+        if live != committed {
+            let offset = live.iter().zip(committed).position(|(a, b)| a != b).unwrap_or(0);
+            return Err(Mismatch::Data { offset });
+        }
+        for (module, control) in self.controls.iter().enumerate() {
+            if live_state(control, self.state_offset) != control.committed_state.as_ref() {
+                return Err(Mismatch::State { module });
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for bytes that changed without a mark, before they are committed.
+    ///
+    /// # Errors
+    ///
+    /// [`Mismatch::Data`]: the write barrier has a hole.
+    pub fn verify_marks(&self) -> Result<(), Mismatch> {
+        let size = self.live.size();
+        // SAFETY: both are mapped for `budget` bytes, no guest code runs. The committed image is zero
+        // above its size, as the live one is above the memory's old size.
+        let (live, committed) = unsafe {
+            let committed = self.committed.address(0).as_ptr();
+            (
+                std::slice::from_raw_parts(self.live.base().as_ptr(), size),
+                std::slice::from_raw_parts(committed, size),
+            )
+        };
+        let card_bytes = 1 << self.card_shift;
+        let mut covered = 0;
+        let cards = live.chunks(card_bytes).zip(committed.chunks(card_bytes));
+        for (card, (live, committed)) in cards.enumerate() {
+            let start = card * card_bytes;
+            let marked = self.controls.iter().any(|control| card_mark(&control.slot, card) != 0);
+            if marked {
+                covered = start + card_bytes + OVERRUN_BYTES;
+            }
+            let skip = covered.saturating_sub(start).min(live.len());
+            if live.get(skip..) != committed.get(skip..) {
+                let differing = live.iter().zip(committed).skip(skip).position(|(a, b)| a != b);
+                return Err(Mismatch::Data { offset: start + skip + differing.unwrap_or(0) });
+            }
+        }
+        Ok(())
+    }
+
+    /// BLAKE3 over size, committed bytes and globals: equal hashes, equal states.
+    #[must_use]
+    pub fn committed_hash(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&(self.committed_size as u64).to_le_bytes());
+        hasher.update(self.committed());
+        for control in &self.controls {
+            hasher.update(&(control.state_bytes as u64).to_le_bytes());
+            hasher.update(&control.committed_state);
+        }
+        hasher.finalize()
+    }
+
+    /// BLAKE3 over the live image, in the same form as [`Images::committed_hash`].
+    #[must_use]
+    pub fn live_hash(&self) -> blake3::Hash {
+        let size = self.live.size();
+        // SAFETY: mapped for `budget` bytes, no guest code runs.
+        let live = unsafe { std::slice::from_raw_parts(self.live.base().as_ptr(), size) };
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&(size as u64).to_le_bytes());
+        hasher.update(live);
+        for control in &self.controls {
+            hasher.update(&(control.state_bytes as u64).to_le_bytes());
+            hasher.update(live_state(control, self.state_offset));
+        }
+        hasher.finalize()
+    }
+}
+
+fn state_address(slot: &Slot, state_offset: usize) -> *mut u8 {
+    assert!(state_offset <= slot.capacity());
+    // SAFETY: inside the slot's mapping, as checked.
+    unsafe { slot.base().as_ptr().add(state_offset) }
+}
+
+fn live_state(control: &Control, state_offset: usize) -> &[u8] {
+    let address = state_address(&control.slot, state_offset);
+    // SAFETY: the state area holds `state_bytes` bytes (checked in `new`), no guest code runs.
+    unsafe { std::slice::from_raw_parts(address, control.state_bytes) }
+}
+
+fn card_mark(slot: &Slot, card: usize) -> u8 {
+    assert!(card < slot.capacity());
+    // SAFETY: inside the slot's mapping, as checked; no guest code runs.
+    unsafe { slot.base().as_ptr().add(card).read() }
+}
+
+/// Cards that are looked at in one step while searching for marks.
+const STRIDE: usize = 64;
+
+/// Unmarks all cards of the first `size` bytes and calls `copy` for each run of marked ones, as
+/// byte ranges with the overrun, cut at `size`.
+fn drain(
+    controls: &[Control],
+    card_shift: u32,
+    size: usize,
+    mut copy: impl FnMut(Range<usize>),
+) -> Changed {
+    let cards = size.div_ceil(1 << card_shift);
+    let mut changed = Changed::default();
+    let mut run: Option<Range<usize>> = None;
+    let mut flush = |run: Range<usize>, changed: &mut Changed| {
+        let end = ((run.end << card_shift) + OVERRUN_BYTES).min(size);
+        let bytes = run.start << card_shift..end;
+        changed.cards += u32::try_from(run.len()).unwrap_or(u32::MAX);
+        changed.bytes += bytes.len() as u64;
+        copy(bytes);
+    };
+    for first in (0..cards).step_by(STRIDE) {
+        let mut marks = [0_u8; STRIDE];
+        if !take_marks(controls, first, &mut marks) {
+            continue;
+        }
+        for (card, _) in (first..cards).zip(marks).filter(|&(_, mark)| mark != 0) {
+            match &mut run {
+                Some(run) if run.end == card => run.end += 1,
+                _ => {
+                    if let Some(done) = run.replace(card..card + 1) {
+                        flush(done, &mut changed);
+                    }
+                }
+            }
+        }
+    }
+    if let Some(done) = run {
+        flush(done, &mut changed);
+    }
+    changed
+}
+
+/// Collects and clears the marks of `STRIDE` cards from `first` on; false when there is none.
+#[inline]
+fn take_marks(controls: &[Control], first: usize, marks: &mut [u8; STRIDE]) -> bool {
+    let mut any = false;
+    for control in controls {
+        debug_assert!(first + STRIDE <= control.slot.capacity());
+        // SAFETY: `first` is the card of a byte inside the budget, rounded down to STRIDE, and `new`
+        // checked that the table has STRIDE bytes from each of these on. No guest code runs.
+        let table = unsafe {
+            let start = control.slot.base().as_ptr().add(first);
+            &mut *start.cast::<[u8; STRIDE]>()
+        };
+        if table.iter().fold(0, |all, mark| all | mark) != 0 {
+            any = true;
+            for (mark, byte) in marks.iter_mut().zip(table.iter_mut()) {
+                *mark |= std::mem::take(byte);
+            }
+        }
+    }
+    any
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::limits::WASM_PAGE_BYTES;
+
+    const SHIFT: u32 = 12;
+
+    fn shape(controls: Vec<ControlShape>) -> Shape {
+        let (control_bytes, state_offset) = ((1 << 20) + WASM_PAGE_BYTES, 1 << 20);
+        Shape { card_shift: SHIFT, control_bytes, state_offset, controls }
+    }
+
+    fn images(budget: usize, modules: usize) -> Images {
+        let controls = vec![ControlShape { state_bytes: 16 }; modules];
+        let images = Images::new(budget, &shape(controls)).unwrap();
+        assert!(images.live_slot().set_size(budget));
+        images
+    }
+
+    /// Writes like a guest: mark first, then the byte.
+    fn write(images: &Images, module: usize, address: usize, value: u8) {
+        mark(images, module, address);
+        // SAFETY: tests stay inside the live size.
+        unsafe { images.live_slot().base().as_ptr().add(address).write(value) };
+    }
+
+    fn mark(images: &Images, module: usize, address: usize) {
+        let table = images.control_slot(module).unwrap().base().as_ptr();
+        // SAFETY: the card table covers every 32-bit address.
+        unsafe { table.add(address >> SHIFT).write(1) };
+    }
+
+    fn read(images: &Images, address: usize) -> u8 {
+        // SAFETY: tests stay inside the live size.
+        unsafe { images.live_slot().base().as_ptr().add(address).read() }
+    }
+
+    #[test]
+    fn commit_keeps_and_roll_back_undoes() {
+        let mut images = images(1 << 20, 1);
+        write(&images, 0, 70_000, 7);
+        let changed = images.commit();
+        assert_eq!(changed.cards, 1);
+        assert_eq!(changed.bytes, 4096 + OVERRUN_BYTES as u64);
+        images.verify().unwrap();
+        write(&images, 0, 70_000, 8);
+        write(&images, 0, 0, 9);
+        images.roll_back();
+        assert_eq!((read(&images, 70_000), read(&images, 0)), (7, 0));
+        images.verify().unwrap();
+        assert_eq!(images.commit(), Changed::default(), "marks are gone");
+    }
+
+    #[test]
+    fn neighbouring_cards_are_one_run_and_the_last_card_is_cut_at_the_end() {
+        let mut images = images(1 << 20, 1);
+        for card in [3, 4, 5, 255] {
+            write(&images, 0, card << SHIFT, 1);
+        }
+        let changed = images.commit();
+        assert_eq!(changed.cards, 4);
+        assert_eq!(changed.bytes, 3 * 4096 + OVERRUN_BYTES as u64 + 4096);
+        images.verify().unwrap();
+    }
+
+    #[test]
+    fn a_store_across_two_cards_needs_only_the_first_mark() {
+        let mut images = images(1 << 20, 1);
+        mark(&images, 0, 4090);
+        for address in 4090..4090 + 16 {
+            // SAFETY: inside the live size.
+            unsafe { images.live_slot().base().as_ptr().add(address).write(5) };
+        }
+        images.commit();
+        images.verify().unwrap();
+    }
+
+    #[test]
+    fn marks_of_all_modules_count() {
+        let mut images = images(1 << 20, 3);
+        write(&images, 0, 4096, 1);
+        write(&images, 2, 4097, 2);
+        write(&images, 1, 900_000, 3);
+        assert_eq!(images.commit().cards, 2);
+        images.verify().unwrap();
+    }
+
+    #[test]
+    fn growth_is_undone_and_regrown_bytes_are_zero() {
+        let mut images = images(1 << 20, 1);
+        assert!(images.live_slot().set_size(65_536));
+        write(&images, 0, 5, 1);
+        images.commit();
+        assert!(images.live_slot().set_size(1 << 20));
+        write(&images, 0, 65_535, 2);
+        write(&images, 0, 65_536, 3);
+        write(&images, 0, 500_000, 4);
+        images.roll_back();
+        assert_eq!(images.live_size(), 65_536);
+        assert!(images.live_slot().set_size(1 << 20));
+        assert_eq!((read(&images, 65_536), read(&images, 500_000)), (0, 0));
+        images.commit();
+        images.verify().unwrap();
+    }
+
+    #[test]
+    fn an_unmarked_write_is_found_by_the_oracle() {
+        let mut images = images(1 << 20, 1);
+        images.commit();
+        images.verify_marks().unwrap();
+        mark(&images, 0, 8192);
+        // SAFETY: inside the live size. The second byte is in the overrun of the mark.
+        unsafe {
+            images.live_slot().base().as_ptr().add(8192 + 4096 + 5).write(1);
+            images.verify_marks().unwrap();
+            images.live_slot().base().as_ptr().add(123).write(1);
+        };
+        assert_eq!(images.verify_marks(), Err(Mismatch::Data { offset: 123 }));
+        images.commit();
+        assert_eq!(images.verify(), Err(Mismatch::Data { offset: 123 }));
+    }
+
+    #[test]
+    fn a_first_commit_forgets_the_state_before_it() {
+        let mut images = images(1 << 20, 1);
+        write(&images, 0, 1_000_000, 7);
+        images.commit();
+        images.clear_live();
+        assert!(images.live_slot().set_size(65_536));
+        images.commit_whole();
+        images.verify().unwrap();
+        assert!(images.live_slot().set_size(1 << 20));
+        images.roll_back();
+        assert!(images.live_slot().set_size(1 << 20));
+        images.commit();
+        images.verify().unwrap();
+        assert_eq!(read(&images, 1_000_000), 0);
+    }
+
+    #[test]
+    fn a_shape_that_does_not_fit_is_refused() {
+        let control = |state_bytes| vec![ControlShape { state_bytes }];
+        assert!(matches!(
+            Images::new(1 << 20, &shape(control(WASM_PAGE_BYTES + 1))),
+            Err(ImagesError::Layout)
+        ));
+        let short = Shape { state_offset: 64, ..shape(control(16)) };
+        assert!(matches!(Images::new(1 << 20, &short), Err(ImagesError::Layout)));
+    }
+
+    #[test]
+    fn clearing_and_loading_bring_the_commit_back() {
+        let mut images = images(1 << 20, 1);
+        write(&images, 0, 77, 7);
+        let state = state_address(&images.controls[0].slot, images.state_offset);
+        // SAFETY: the state area has 16 bytes.
+        unsafe { state.write(42) };
+        images.commit();
+        let hash = images.committed_hash();
+        assert_eq!(hash, images.live_hash());
+        images.clear_live();
+        assert_eq!(read(&images, 77), 0);
+        assert_eq!(images.live_state_word(0, 0), Some(0));
+        images.set_live_size_to_committed();
+        images.load_committed();
+        images.verify().unwrap();
+        assert_eq!(images.live_state_word(0, 0), Some(42));
+        assert_eq!(images.committed_hash(), hash);
+        assert_eq!(images.live_state_word(0, 13), None, "out of the state area");
+    }
+}

@@ -1,0 +1,25 @@
+//! Runs guests: the only module that names wasmtime.
+//!
+//! [`Sandbox`] holds the engine; [`Sandbox::deploy`] turns a file into a [`Guest`], admitted, rewritten and
+//! compiled; [`Instance`] runs one guest over one daemon's images. What to do after a crash is not
+//! decided here.
+//!
+//! Unsafe code is confined to `creator` (linear memories) and `compile` (loading compiled code).
+
+mod bindings;
+mod compile;
+mod crash;
+mod creator;
+mod deploy;
+mod engine;
+mod host_calls;
+mod instance;
+mod state;
+mod wasi;
+
+pub use compile::{CacheDir, CompileError, CompileMode, compile_in_this_process};
+pub use crash::Caught;
+pub use deploy::{DeployError, Guest, GuestFacts};
+pub use engine::{EngineError, Sandbox, SandboxOptions};
+pub use instance::{Called, Environment, Instance, StartCause, StartError};
+pub use state::{CallContext, GuestLine, GuestLog, Level, Limits, NoLog, Usage};

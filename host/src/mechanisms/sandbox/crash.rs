@@ -1,0 +1,170 @@
+//! Says what went wrong: engine errors to stable codes.
+
+use wasmtime::{Trap, WasmBacktrace};
+
+use crate::base::error::{Code, printable};
+use crate::base::limits::{BACKTRACE_FRAMES_MAX, MESSAGE_BYTES_MAX};
+
+/// Ends the running call from inside a host call or a tick, with its reason.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct Stop {
+    code: Code,
+    message: String,
+}
+
+impl Stop {
+    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// A call that did not return.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Caught {
+    /// What happened.
+    pub code: Code,
+    /// The guest's last words where it had any, else the engine's.
+    pub message: String,
+    /// Innermost frames first, as function names.
+    pub backtrace: Vec<String>,
+}
+
+impl Caught {
+    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), backtrace: Vec::new() }
+    }
+
+    /// A panic of the host itself, caught at the transaction's edge.
+    pub(super) fn from_panic(payload: &(dyn std::any::Any + Send)) -> Self {
+        let text = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "a panic without a message".to_owned());
+        Self::new(Code::HostBug, format!("the host panicked: {}", printable(&text, 500)))
+    }
+
+    /// Classifies an error that the engine returned. `last_words` are the guest's own.
+    pub(super) fn from_error(error: &wasmtime::Error, last_words: Option<String>) -> Self {
+        let code = classify(error);
+        let engine = || printable(&format!("{}", error.root_cause()), MESSAGE_BYTES_MAX);
+        let message = match last_words {
+            Some(words) if code == Code::Unreachable => words,
+            _ => engine(),
+        };
+        let backtrace = error
+            .downcast_ref::<WasmBacktrace>()
+            .map(|backtrace| {
+                let frames = backtrace.frames().iter().take(BACKTRACE_FRAMES_MAX);
+                frames.map(frame_name).collect()
+            })
+            .unwrap_or_default();
+        Self { code, message, backtrace }
+    }
+}
+
+fn frame_name(frame: &wasmtime::FrameInfo) -> String {
+    match frame.func_name() {
+        Some(name) => {
+            let demangled = rustc_demangle::demangle(name);
+            printable(&format!("{demangled:#}"), 200)
+        }
+        None => format!("function {}", frame.func_index()),
+    }
+}
+
+fn classify(error: &wasmtime::Error) -> Code {
+    if let Some(stop) = error.downcast_ref::<Stop>() {
+        return stop.code;
+    }
+    if let Some(trap) = error.downcast_ref::<Trap>() {
+        return classify_trap(*trap);
+    }
+    if error.downcast_ref::<wasmtime::component::ResourceTableError>().is_some() {
+        return Code::Handle;
+    }
+    if error.downcast_ref::<wasmtime_wasi::I32Exit>().is_some() {
+        return Code::HostcallUnsupported;
+    }
+    classify_message(&format!("{error:#}"))
+}
+
+fn classify_trap(trap: Trap) -> Code {
+    match trap {
+        Trap::StackOverflow => Code::StackTrap,
+        Trap::MemoryOutOfBounds | Trap::HeapMisaligned => Code::MemoryTrap,
+        Trap::TableOutOfBounds | Trap::IndirectCallToNull | Trap::BadSignature => {
+            Code::IndirectCall
+        }
+        Trap::IntegerOverflow | Trap::IntegerDivisionByZero | Trap::BadConversionToInteger => {
+            Code::Arithmetic
+        }
+        Trap::UnreachableCodeReached => Code::Unreachable,
+        Trap::Interrupt => Code::Deadline,
+        Trap::OutOfFuel => Code::Fuel,
+        Trap::InvalidChar
+        | Trap::StringOutOfBounds
+        | Trap::ListOutOfBounds
+        | Trap::InvalidDiscriminant
+        | Trap::UnalignedPointer => Code::HostcallArgs,
+        _ => Code::OtherTrap,
+    }
+}
+
+/// The canonical ABI's own errors have no types; their texts are pinned by a test against this
+/// version of the engine.
+fn classify_message(message: &str) -> Code {
+    let contains = |text: &str| message.contains(text);
+    if contains("handle index") || contains("resource table") || contains("own<T>") {
+        Code::Handle
+    } else if contains("hostcall fuel") || contains("too large to copy") {
+        Code::HostcallLimit
+    } else if contains("realloc return")
+        || contains("out of bounds")
+        || contains("out-of-bounds")
+        || contains("not aligned")
+        || contains("utf-8")
+        || contains("UTF-8")
+        || contains("invalid")
+        || contains("unexpected discriminant")
+        || contains("utf-16")
+    {
+        Code::HostcallArgs
+    } else {
+        Code::OtherTrap
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s4_03_every_trap_has_its_code() {
+        for (trap, code) in [
+            (Trap::StackOverflow, Code::StackTrap),
+            (Trap::MemoryOutOfBounds, Code::MemoryTrap),
+            (Trap::IntegerDivisionByZero, Code::Arithmetic),
+            (Trap::UnreachableCodeReached, Code::Unreachable),
+            (Trap::OutOfFuel, Code::Fuel),
+            (Trap::BadSignature, Code::IndirectCall),
+            (Trap::StringOutOfBounds, Code::HostcallArgs),
+            (Trap::CannotEnterComponent, Code::OtherTrap),
+        ] {
+            assert_eq!(classify(&trap.into()), code, "{trap}");
+        }
+        let stop = Stop::new(Code::Deadline, "late");
+        let caught = Caught::from_error(&stop.into(), Some("words".to_owned()));
+        assert_eq!((caught.code, caught.message.as_str()), (Code::Deadline, "late"));
+    }
+
+    #[test]
+    fn a_panics_last_words_are_the_message() {
+        let error: wasmtime::Error = Trap::UnreachableCodeReached.into();
+        let caught = Caught::from_error(&error, Some("index 9 out of range".to_owned()));
+        assert_eq!(caught.message, "index 9 out of range");
+        let payload: Box<dyn std::any::Any + Send> = Box::new("oh");
+        assert_eq!(Caught::from_panic(payload.as_ref()).code, Code::HostBug);
+    }
+}

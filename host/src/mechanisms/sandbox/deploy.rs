@@ -1,0 +1,315 @@
+//! From a file to a guest that can be started: admitted, rewritten, compiled, described.
+
+use std::fmt;
+use std::sync::Arc;
+
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
+
+use super::bindings::{WitContract, WitDescription, WitHooks};
+use super::compile::CompileError;
+use super::crash::Caught;
+use super::engine::Sandbox;
+use super::instance::{Environment, Instance, StartCause};
+use super::state::{CallContext, NoLog, StoreState};
+use crate::base::error::{Code, Fault, printable};
+use crate::base::ids::{Generation, RequestId};
+use crate::base::limits::{CARD_SHIFT, CONTRACTS_MAX, MESSAGE_BYTES_MAX, WASM_PAGE_BYTES};
+use crate::mechanisms::memory::{ControlShape, Images, ImagesError, Shape};
+use crate::pure::admission::{Admitted, Caps, ImportedInterface, Refusal, World, admit};
+use crate::pure::barrier::{self, Layout, MemoryRole, RewriteError};
+use crate::pure::contract::{
+    Argument, Contract, DescriptionError, Schema, SchemaError, check_contracts,
+};
+use crate::pure::pace::CpuShare;
+
+/// Bytes that `describe` may use beyond the guest's initial memory: schemas are built in it.
+const DESCRIBE_EXTRA_BYTES: usize = 16 << 20;
+
+/// A deployed guest: compiled code and what is known of it. Shared by all its instances.
+pub struct Guest {
+    pub(super) pre: InstancePre<StoreState>,
+    pub(super) layout: Layout,
+    pub(super) exports: Exports,
+    contracts: Vec<Contract>,
+    hooks: Hooks,
+    facts: GuestFacts,
+}
+
+impl fmt::Debug for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guest").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+/// The functions of the world, found once.
+pub(super) struct Exports {
+    pub(super) describe: ComponentExportIndex,
+    pub(super) prime: ComponentExportIndex,
+    pub(super) init: ComponentExportIndex,
+    pub(super) call: ComponentExportIndex,
+    pub(super) recover: ComponentExportIndex,
+    pub(super) on_restore: ComponentExportIndex,
+}
+
+/// Which hooks of the guest do something.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Hooks {
+    /// It has a `recover` of its own.
+    pub recover: bool,
+    /// It wants to be told of restarts.
+    pub on_restore: bool,
+}
+
+/// What `host inspect` shows of a guest's file.
+#[derive(Clone, Debug)]
+pub struct GuestFacts {
+    /// BLAKE3 of the file.
+    pub digest: blake3::Hash,
+    /// Bytes of the file.
+    pub file_bytes: usize,
+    /// Bytes after the write barrier was put in.
+    pub rewritten_bytes: usize,
+    /// Imported interfaces and their functions.
+    pub imports: Vec<ImportedInterface>,
+    /// Core modules.
+    pub core_modules: usize,
+    /// Functions of all core modules.
+    pub functions: usize,
+    /// Bytes of the memory at the first start.
+    pub memory_minimum_bytes: u64,
+    /// Most bytes that the guest itself allows its memory.
+    pub memory_maximum_bytes: Option<u64>,
+    /// Bytes of data segments.
+    pub data_bytes: u64,
+}
+
+/// A file can't become a guest.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// Admission refused it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The write barrier failed on it.
+    #[error("{0}")]
+    Barrier(String),
+    /// The compiler failed on it.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// An import or export has another type than the world's.
+    #[error("{0}")]
+    World(String),
+    /// Its description can't be used.
+    #[error(transparent)]
+    Description(#[from] DescriptionError),
+    /// `describe` crashed.
+    #[error("`describe` failed: {}", .0.message)]
+    Describe(Caught),
+    /// No memory for the instance that describes it.
+    #[error(transparent)]
+    Images(#[from] ImagesError),
+}
+
+impl From<&DeployError> for Fault {
+    fn from(error: &DeployError) -> Self {
+        let code = match error {
+            DeployError::Refused(refusal) => refusal.code().parse().unwrap_or(Code::ModuleInvalid),
+            DeployError::Barrier(_) => Code::HostBug,
+            DeployError::Compile(CompileError::Refused(_)) => Code::ModuleInvalid,
+            DeployError::Compile(CompileError::Limit(_)) => Code::CompileLimit,
+            DeployError::Compile(_) => Code::Engine,
+            DeployError::World(_) => Code::World,
+            DeployError::Description(_) => Code::ContractInvalid,
+            DeployError::Describe(caught) => caught.code,
+            DeployError::Images(_) => Code::NoMemory,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl Guest {
+    /// What it offers.
+    #[must_use]
+    pub fn contracts(&self) -> &[Contract] {
+        &self.contracts
+    }
+
+    /// The contract of that name.
+    #[must_use]
+    pub fn contract(&self, name: &str) -> Option<&Contract> {
+        self.contracts.iter().find(|contract| contract.name == name)
+    }
+
+    /// Which hooks do something.
+    #[must_use]
+    pub fn hooks(&self) -> Hooks {
+        self.hooks
+    }
+
+    /// What is known of its file.
+    #[must_use]
+    pub fn facts(&self) -> &GuestFacts {
+        &self.facts
+    }
+
+    /// Bytes of each control memory.
+    pub(super) fn control_bytes(&self) -> usize {
+        usize::try_from(self.layout.control_pages).unwrap_or(0).saturating_mul(WASM_PAGE_BYTES)
+    }
+
+    /// The memories that a daemon of it needs.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        shape(&self.layout)
+    }
+}
+
+fn shape(layout: &Layout) -> Shape {
+    let controls = layout
+        .memories
+        .iter()
+        .filter_map(|role| match role {
+            MemoryRole::Data => None,
+            MemoryRole::Control { state_bytes, .. } => Some(ControlShape {
+                state_bytes: usize::try_from(*state_bytes).unwrap_or(usize::MAX),
+            }),
+        })
+        .collect();
+    let control_bytes = layout.control_pages.saturating_mul(WASM_PAGE_BYTES as u64);
+    Shape {
+        card_shift: layout.card_shift,
+        control_bytes: usize::try_from(control_bytes).unwrap_or(usize::MAX),
+        state_offset: usize::try_from(layout.state_offset).unwrap_or(usize::MAX),
+        controls,
+    }
+}
+
+impl Sandbox {
+    /// Makes a guest of a file's bytes: admits, rewrites, compiles and describes it.
+    ///
+    /// # Errors
+    ///
+    /// [`DeployError`]; as a [`Fault`] it has a stable code.
+    pub fn deploy(&self, bytes: &[u8]) -> Result<Arc<Guest>, DeployError> {
+        let admitted = admit(bytes, &Caps::default(), &World::GUEST)?;
+        let options =
+            barrier::Options { card_shift: self.options.card_shift, ..barrier::Options::default() };
+        let rewritten = barrier::rewrite(&admitted, &options).map_err(|error| match error {
+            RewriteError::Refused(refusal) => DeployError::Refused(refusal),
+            RewriteError::HostBug { message } => DeployError::Barrier(message),
+        })?;
+        let facts = facts(&admitted, rewritten.component.len());
+        let component = self.compile(&rewritten.component)?;
+        let exports = exports(&component)?;
+        let pre = self.linker.instantiate_pre(&component).map_err(|error| {
+            DeployError::World(printable(&format!("{error:#}"), MESSAGE_BYTES_MAX))
+        })?;
+        let layout = rewritten.layout;
+        let (contracts, hooks) = (Vec::new(), Hooks::default());
+        let mut guest = Guest { pre, layout, exports, contracts, hooks, facts };
+        let undescribed = Arc::new(guest);
+        let description = describe(&undescribed)?;
+        guest = Arc::into_inner(undescribed).ok_or_else(|| {
+            DeployError::Barrier("the described guest is still in use".to_owned())
+        })?;
+        guest.hooks = Hooks {
+            recover: description.hooks.contains(WitHooks::RECOVER),
+            on_restore: description.hooks.contains(WitHooks::ON_RESTORE),
+        };
+        guest.contracts = contracts_of(description)?;
+        Ok(Arc::new(guest))
+    }
+}
+
+fn facts(admitted: &Admitted<'_>, rewritten_bytes: usize) -> GuestFacts {
+    GuestFacts {
+        digest: blake3::hash(admitted.bytes),
+        file_bytes: admitted.bytes.len(),
+        rewritten_bytes,
+        imports: admitted.imports.clone(),
+        core_modules: admitted.modules.len(),
+        functions: admitted
+            .modules
+            .iter()
+            .map(|module| usize::try_from(module.functions).unwrap_or(usize::MAX))
+            .fold(0, usize::saturating_add),
+        memory_minimum_bytes: admitted.memory.minimum,
+        memory_maximum_bytes: admitted.memory.maximum,
+        data_bytes: admitted.data_bytes,
+    }
+}
+
+fn exports(component: &Component) -> Result<Exports, DeployError> {
+    let find = |name: &str| {
+        component
+            .get_export_index(None, name)
+            .ok_or_else(|| DeployError::World(format!("it does not export `{name}`")))
+    };
+    Ok(Exports {
+        describe: find("describe")?,
+        prime: find("prime")?,
+        init: find("init")?,
+        call: find("call")?,
+        recover: find("recover")?,
+        on_restore: find("on-restore")?,
+    })
+}
+
+/// Runs `describe` in an instance that is thrown away.
+fn describe(guest: &Arc<Guest>) -> Result<WitDescription, DeployError> {
+    let minimum = usize::try_from(guest.layout.data_minimum_bytes).unwrap_or(usize::MAX);
+    let budget = minimum.saturating_add(DESCRIBE_EXTRA_BYTES).next_multiple_of(WASM_PAGE_BYTES);
+    let mut images = Images::new(budget, &shape(&guest.layout))?;
+    let environment = Environment::new(Arc::new(NoLog), [0; 32], CpuShare::FULL, budget);
+    let context =
+        CallContext { request: RequestId(0), correlation: None, attempt: 1, unix_nanos: 0 };
+    let mut instance =
+        Instance::unstarted(guest, &mut images, environment, Generation::FIRST, &context).map_err(
+            |error| match error.cause {
+                StartCause::Crashed(caught) => DeployError::Describe(caught),
+                StartCause::Rejected(rejection) => DeployError::World(rejection.message),
+            },
+        )?;
+    instance.describe(&context).map_err(|caught| match caught.code {
+        // The function is there, but with another type.
+        Code::OtherTrap | Code::HostcallArgs => DeployError::World(caught.message),
+        _ => DeployError::Describe(caught),
+    })
+}
+
+fn contracts_of(description: WitDescription) -> Result<Vec<Contract>, DescriptionError> {
+    if description.contracts.len() > CONTRACTS_MAX {
+        return Err(DescriptionError::Count(description.contracts.len()));
+    }
+    let contracts = (0..)
+        .zip(description.contracts)
+        .map(|(index, wit)| contract(index, wit))
+        .collect::<Result<Vec<_>, _>>()?;
+    check_contracts(&contracts)?;
+    Ok(contracts)
+}
+
+fn contract(index: u32, wit: WitContract) -> Result<Contract, DescriptionError> {
+    let name = wit.name;
+    let schema_error = |of: String, error: SchemaError| DescriptionError::Schema { of, error };
+    let mut arguments = Vec::new();
+    for argument in wit.arguments {
+        let schema = Schema::parse(&argument.schema).map_err(|error| {
+            schema_error(printable(&format!("{name}, argument {}", argument.name), 200), error)
+        })?;
+        arguments.push(Argument { name: argument.name, required: argument.required, schema });
+    }
+    let result = Schema::parse(&wit.result)
+        .map_err(|error| schema_error(printable(&format!("{name}, result"), 200), error))?;
+    Ok(Contract {
+        index,
+        name,
+        documentation: wit.documentation,
+        read_only: wit.read_only,
+        arguments,
+        result,
+    })
+}
+
+// Describing maps images of its own; they follow the same cards as a daemon's.
+const _: () = assert!(CARD_SHIFT >= barrier::CARD_SHIFT_MIN);
+const _: () = assert!(CARD_SHIFT <= barrier::CARD_SHIFT_MAX);

@@ -1,0 +1,475 @@
+//! One instance of a guest over one daemon's images.
+//!
+//! ```text
+//!   Environment --start/restart--> Instance --call ...--> Instance
+//!        ^                            |  a trap makes it unfit for any further call
+//!        +------ into_environment ---+
+//! ```
+//!
+//! An [`Environment`] outlives instances; the Store, with everything that the engine knows of an
+//! instance, does not. Starting again costs a new Store and an instantiation that writes nothing:
+//! active data segments and start functions run only over a cleared image (see `pure::barrier`).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use wasmtime::component::{self, ComponentNamedList, Lift, Lower, TypedFunc};
+use wasmtime::{AsContextMut, Store, UpdateDeadline};
+
+use super::bindings::{WitCallError, WitCrashReport, WitDescription, WitRecovery, WitRejection};
+use super::crash::{Caught, Stop};
+use super::creator;
+use super::deploy::Guest;
+use super::state::{CallContext, GuestLog, Limits, StoreState, Usage};
+use crate::base::error::{Blame, Code, printable};
+use crate::base::ids::Generation;
+use crate::base::limits::{
+    EPOCH_TICK, HOSTCALL_BYTES_MAX, INIT_DEADLINE, INIT_FUEL, KEY_BYTES_MAX, MESSAGE_BYTES_MAX,
+};
+use crate::mechanisms::memory::Images;
+use crate::pure::barrier::MemoryRole;
+use crate::pure::pace::CpuShare;
+use crate::pure::policy::Recovered;
+use crate::pure::request::{Crash, Rejection};
+
+/// What the host offers one daemon's guest: log, clock, entropy, limits. Survives restarts.
+pub struct Environment(StoreState);
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Environment").finish_non_exhaustive()
+    }
+}
+
+impl Environment {
+    /// An environment for one daemon. `entropy_secret` keys its random numbers.
+    #[must_use]
+    pub fn new(
+        log: Arc<dyn GuestLog>,
+        entropy_secret: [u8; 32],
+        share: CpuShare,
+        budget_bytes: usize,
+    ) -> Self {
+        Self(StoreState::new(log, entropy_secret, share, budget_bytes))
+    }
+
+    /// A flag that ends the running call at the next tick with `E_CANCELLED`.
+    #[must_use]
+    pub fn cancel_flag(&self) -> Arc<AtomicBool> {
+        self.0.cancel.clone()
+    }
+
+    /// A flag that makes the next host call panic: how tests provoke a host bug.
+    #[must_use]
+    pub fn panic_flag(&self) -> Arc<AtomicBool> {
+        self.0.panic_in_host_call.clone()
+    }
+}
+
+/// An instance could not be started.
+#[derive(Debug)]
+pub struct StartError {
+    /// To start again with.
+    pub environment: Environment,
+    /// Why.
+    pub cause: StartCause,
+}
+
+/// Why an instance could not be started.
+#[derive(Clone, Debug)]
+pub enum StartCause {
+    /// The guest's `init` said no.
+    Rejected(Rejection),
+    /// Instantiation, `prime` or `init` crashed.
+    Crashed(Caught),
+}
+
+/// How a call ended.
+#[derive(Clone, Debug)]
+pub enum Called {
+    /// With a value, MessagePack.
+    Returned(Vec<u8>),
+    /// With the guest's own "no".
+    Rejected(Rejection),
+    /// The guest could not decode the arguments.
+    BadArguments(String),
+    /// Not at all: the instance must be dropped.
+    Caught(Caught),
+}
+
+type CallFunc = TypedFunc<(u32, Arc<[u8]>), (Result<Vec<u8>, WitCallError>,)>;
+
+/// A running guest.
+pub struct Instance {
+    store: Store<StoreState>,
+    instance: component::Instance,
+    call: CallFunc,
+    guest: Arc<Guest>,
+    handles: usize,
+    usage: Usage,
+}
+
+impl std::fmt::Debug for Instance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Instance").field("handles", &self.handles).finish_non_exhaustive()
+    }
+}
+
+impl Instance {
+    /// Makes the guest's first state over cleared images: start functions, `prime`, `init`. Nothing
+    /// is committed yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] when the guest refuses or crashes; the images then hold nothing of use.
+    pub fn first(
+        guest: &Arc<Guest>,
+        images: &mut Images,
+        environment: Environment,
+        parameters: &[u8],
+        generation: Generation,
+        context: &CallContext,
+    ) -> Result<Self, StartError> {
+        let mut instance = Self::unstarted(guest, images, environment, generation, context)?;
+        let started = instance.prime(context).and_then(|()| instance.init(parameters, context));
+        match started {
+            Ok(()) => Ok(instance),
+            Err(cause) => Err(StartError { environment: instance.into_environment(), cause }),
+        }
+    }
+
+    /// An instance over cleared images, on which nothing but start functions has run.
+    pub(super) fn unstarted(
+        guest: &Arc<Guest>,
+        images: &mut Images,
+        environment: Environment,
+        generation: Generation,
+        context: &CallContext,
+    ) -> Result<Self, StartError> {
+        images.clear_live();
+        Self::instantiate(guest, images, environment, generation, context)
+    }
+
+    /// Starts the guest again on its committed state. The images must be rolled back.
+    ///
+    /// A guest that holds host resources must acquire them again first, over a cleared image, and
+    /// pays for it with a copy of the whole image; `handles` is what it held after `prime`.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] when instantiation or `prime` crashes.
+    pub fn again(
+        guest: &Arc<Guest>,
+        images: &mut Images,
+        environment: Environment,
+        handles: usize,
+        generation: Generation,
+        context: &CallContext,
+    ) -> Result<Self, StartError> {
+        if handles == 0 {
+            return Self::instantiate(guest, images, environment, generation, context);
+        }
+        images.clear_live();
+        images.set_live_size_to_committed();
+        let mut instance = Self::instantiate(guest, images, environment, generation, context)?;
+        if let Err(cause) = instance.prime(context) {
+            return Err(StartError { environment: instance.into_environment(), cause });
+        }
+        if instance.handles != handles {
+            let message = format!("`prime` acquired {} handles, not {handles}", instance.handles);
+            let cause = StartCause::Crashed(Caught::new(Code::HandleLeak, message));
+            return Err(StartError { environment: instance.into_environment(), cause });
+        }
+        images.load_committed();
+        Ok(instance)
+    }
+
+    /// A new Store and an instance in it.
+    fn instantiate(
+        guest: &Arc<Guest>,
+        images: &Images,
+        environment: Environment,
+        generation: Generation,
+        context: &CallContext,
+    ) -> Result<Self, StartError> {
+        let mut state = environment.0;
+        state.gauge.control_bytes = guest.control_bytes();
+        state.begin_generation(generation);
+        state.begin_call(context.clone(), &INIT_LIMITS);
+        let mut store = Store::new(guest.pre.engine(), state);
+        store.limiter(|state| &mut state.gauge);
+        store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+        store.epoch_deadline_callback(|mut store| on_tick(store.data_mut()));
+        store.set_epoch_deadline(1);
+        let mut control = 0;
+        let slots: smallvec::SmallVec<[_; 4]> = guest
+            .layout
+            .memories
+            .iter()
+            .filter_map(|role| match role {
+                MemoryRole::Data => Some(images.live_slot().clone()),
+                MemoryRole::Control { .. } => {
+                    control += 1;
+                    images.control_slot(control - 1).cloned()
+                }
+            })
+            .collect();
+        let instantiated = store.set_fuel(INIT_FUEL).and_then(|()| {
+            let (instance, left) =
+                creator::with_slots(slots.into_iter(), || guest.pre.instantiate(&mut store));
+            let instance = instance?;
+            if left > 0 {
+                return Err(Stop::new(Code::HostBug, "memories were left over").into());
+            }
+            let call = instance.get_typed_func(&mut store, guest.exports.call)?;
+            Ok((instance, call))
+        });
+        match instantiated {
+            Ok((instance, call)) => {
+                let guest = guest.clone();
+                let usage = Usage::default();
+                Ok(Self { store, instance, call, guest, handles: 0, usage })
+            }
+            Err(error) => {
+                let caught = caught(&mut store, &error);
+                let environment = Environment(store.into_data());
+                Err(StartError { environment, cause: StartCause::Crashed(caught) })
+            }
+        }
+    }
+
+    fn prime(&mut self, context: &CallContext) -> Result<(), StartCause> {
+        let export = self.guest.exports.prime;
+        self.store.data_mut().gauge.growth_denied = true;
+        let primed = self.run::<_, ()>(export, (), context, &INIT_LIMITS);
+        self.store.data_mut().gauge.growth_denied = false;
+        primed.map_err(StartCause::Crashed)?;
+        self.handles = self.store.data_mut().handles();
+        Ok(())
+    }
+
+    fn init(&mut self, parameters: &[u8], context: &CallContext) -> Result<(), StartCause> {
+        let export = self.guest.exports.init;
+        let parameters = parameters.to_vec();
+        let result = self.run::<_, (Result<(), WitRejection>,)>(
+            export,
+            (parameters,),
+            context,
+            &INIT_LIMITS,
+        );
+        match result.map_err(StartCause::Crashed)? {
+            (Ok(()),) => self.check_handles().map_err(StartCause::Crashed),
+            (Err(rejection),) => Err(StartCause::Rejected(shown(rejection))),
+        }
+    }
+
+    /// Runs one transaction. The images are not touched: the caller commits or rolls back.
+    ///
+    /// After [`Called::Caught`] the instance must be dropped.
+    pub fn call(
+        &mut self,
+        contract: u32,
+        arguments: &Arc<[u8]>,
+        context: CallContext,
+        limits: &Limits,
+    ) -> Called {
+        let call = self.call.clone();
+        let arguments = arguments.clone();
+        let ran = self.guarded(context, limits, |store| call.call(store, (contract, arguments)));
+        let returned = match ran {
+            Err(caught) => return Called::Caught(caught),
+            Ok((result,)) => result,
+        };
+        if let Err(caught) = self.check_handles() {
+            return Called::Caught(caught);
+        }
+        match returned {
+            Ok(value) => Called::Returned(value),
+            Err(WitCallError::Rejected(rejection)) => Called::Rejected(shown(rejection)),
+            Err(WitCallError::BadArguments(message)) => {
+                Called::BadArguments(printable(&message, MESSAGE_BYTES_MAX))
+            }
+            Err(WitCallError::UnknownContract) => {
+                Called::BadArguments("the guest does not know this contract".to_owned())
+            }
+        }
+    }
+
+    /// Asks the guest what to do about a crash.
+    ///
+    /// # Errors
+    ///
+    /// [`Caught`] when it crashes in `recover` too; the instance must be dropped then.
+    pub fn recover(
+        &mut self,
+        crash: &Crash,
+        contract: &str,
+        context: &CallContext,
+        limits: &Limits,
+    ) -> Result<Recovered, Caught> {
+        let report = WitCrashReport {
+            code: crash.code.as_str().to_owned(),
+            message: crash.message.clone(),
+            contract: contract.to_owned(),
+            attempt: crash.attempt,
+            generation: crash.generation.0,
+            fuel_used: crash.fuel_used,
+        };
+        let export = self.guest.exports.recover;
+        let (answer,) = self.run::<_, (Result<WitRecovery, WitRejection>,)>(
+            export,
+            (report,),
+            context,
+            limits,
+        )?;
+        self.check_handles()?;
+        Ok(match answer {
+            Ok(WitRecovery::Resume) => Recovered::Resume,
+            Ok(WitRecovery::Zero) => Recovered::Zero,
+            Ok(WitRecovery::Park) => Recovered::Park,
+            Err(_rejection) => Recovered::Failed,
+        })
+    }
+
+    /// Tells the guest that it was restored.
+    ///
+    /// # Errors
+    ///
+    /// [`Caught`] when it crashes; the instance must be dropped then.
+    pub fn on_restore(
+        &mut self,
+        generation: Generation,
+        context: &CallContext,
+        limits: &Limits,
+    ) -> Result<(), Caught> {
+        let export = self.guest.exports.on_restore;
+        self.run::<_, ()>(export, (generation.0,), context, limits)?;
+        self.check_handles()
+    }
+
+    /// Asks the guest what it offers.
+    ///
+    /// # Errors
+    ///
+    /// [`Caught`] when it crashes.
+    pub(super) fn describe(&mut self, context: &CallContext) -> Result<WitDescription, Caught> {
+        let export = self.guest.exports.describe;
+        let described = self.run::<_, (WitDescription,)>(export, (), context, &INIT_LIMITS)?;
+        Ok(described.0)
+    }
+
+    /// What the last call used.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// Host resources that the guest holds between calls.
+    #[must_use]
+    pub fn handles(&self) -> usize {
+        self.handles
+    }
+
+    /// Drops the instance and its Store, and answers what to start the next one with.
+    #[must_use]
+    pub fn into_environment(self) -> Environment {
+        Environment(self.store.into_data())
+    }
+
+    fn run<Params, Return>(
+        &mut self,
+        export: component::ComponentExportIndex,
+        params: Params,
+        context: &CallContext,
+        limits: &Limits,
+    ) -> Result<Return, Caught>
+    where
+        Params: ComponentNamedList + Lower,
+        Return: ComponentNamedList + Lift + 'static,
+    {
+        let instance = self.instance;
+        self.guarded(context.clone(), limits, |store| {
+            instance.get_typed_func::<Params, Return>(&mut *store, export)?.call(store, params)
+        })
+    }
+
+    /// Runs guest code with the meters set, and catches whatever comes out of it: errors of the
+    /// engine, and panics of host calls, which are bugs of ours and must not end the daemon.
+    fn guarded<R>(
+        &mut self,
+        context: CallContext,
+        limits: &Limits,
+        run: impl FnOnce(&mut Store<StoreState>) -> wasmtime::Result<R>,
+    ) -> Result<R, Caught> {
+        let store = &mut self.store;
+        store.data_mut().begin_call(context, limits);
+        store.set_epoch_deadline(1);
+        if let Err(error) = store.set_fuel(limits.fuel) {
+            return Err(caught(store, &error));
+        }
+        // Unwind safety: after a panic only the Store's data is used again, and that is plain values.
+        let result = catch_unwind(AssertUnwindSafe(|| run(store)));
+        let left = store.get_fuel().unwrap_or(0);
+        let data = store.data_mut();
+        let lines_dropped = data.end_call();
+        self.usage = Usage {
+            fuel: limits.fuel.saturating_sub(left),
+            host_calls: data.host_calls,
+            lines_dropped,
+            rested: data.rested,
+        };
+        match result {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(caught(store, &error)),
+            Err(payload) => Err(Caught::from_panic(payload.as_ref())),
+        }
+    }
+
+    fn check_handles(&mut self) -> Result<(), Caught> {
+        let now = self.store.data_mut().handles();
+        if now == self.handles {
+            return Ok(());
+        }
+        let kept = self.handles;
+        let message = format!("the call ended with {now} host resources held, not {kept}");
+        Err(Caught::new(Code::HandleLeak, message))
+    }
+}
+
+/// For what runs once per deployment or restart.
+const INIT_LIMITS: Limits = Limits { fuel: INIT_FUEL, deadline: INIT_DEADLINE };
+
+fn caught(store: &mut Store<StoreState>, error: &wasmtime::Error) -> Caught {
+    let words = store.as_context_mut().data_mut().diary.with(|diary| diary.last_words.take());
+    Caught::from_error(error, words)
+}
+
+/// Runs at each tick of the epoch while guest code runs.
+fn on_tick(state: &mut StoreState) -> wasmtime::Result<UpdateDeadline> {
+    if state.cancel.swap(false, std::sync::atomic::Ordering::Relaxed) {
+        return Err(Stop::new(Code::Cancelled, "cancelled while it was running").into());
+    }
+    state.ticks_left = state.ticks_left.saturating_sub(1);
+    if state.ticks_left == 0 {
+        return Err(Stop::new(Code::Deadline, "still running at its deadline").into());
+    }
+    let rest = state.share.rest_after(EPOCH_TICK);
+    if !rest.is_zero() {
+        std::thread::sleep(rest);
+        state.rested += rest;
+        let ticks = rest.as_nanos() / EPOCH_TICK.as_nanos();
+        let ticks = u64::try_from(ticks).unwrap_or(u64::MAX);
+        state.ticks_left = state.ticks_left.saturating_sub(ticks).max(1);
+    }
+    Ok(UpdateDeadline::Continue(1))
+}
+
+fn shown(rejection: WitRejection) -> Rejection {
+    Rejection {
+        code: printable(&rejection.code, KEY_BYTES_MAX),
+        blame: Blame::Caller,
+        message: printable(&rejection.message, MESSAGE_BYTES_MAX),
+        details: rejection.details,
+    }
+}

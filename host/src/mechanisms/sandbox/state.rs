@@ -1,0 +1,425 @@
+//! What a Store carries: the running transaction, its meters and its limits.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::crash::Stop;
+use super::wasi;
+use crate::base::entropy::EntropyStream;
+use crate::base::error::{Code, printable};
+use crate::base::ids::{Generation, RequestId};
+use crate::base::limits::{
+    DEADLINE_DEFAULT, EPOCH_TICK, FUEL_DEFAULT, HANDLES_MAX, HOSTCALLS_PER_TRANSACTION_MAX,
+    LOG_LINE_BYTES_MAX, LOG_LINES_PER_TRANSACTION_MAX, MESSAGE_BYTES_MAX, TABLE_ELEMENTS_MAX,
+};
+use crate::pure::pace::CpuShare;
+
+/// What one call may use.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Fuel, in wasmtime's units: about one per instruction.
+    pub fuel: u64,
+    /// Wall time.
+    pub deadline: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { fuel: FUEL_DEFAULT, deadline: DEADLINE_DEFAULT }
+    }
+}
+
+/// Who is calling, for what the guest may ask about its transaction.
+#[derive(Clone, Debug)]
+pub struct CallContext {
+    /// The request.
+    pub request: RequestId,
+    /// The correlation id; the request's own id when `None`.
+    pub correlation: Option<Arc<str>>,
+    /// Which try of the request, from 1.
+    pub attempt: u32,
+    /// What the guest's clock shows: nanoseconds since the Unix epoch.
+    pub unix_nanos: u64,
+}
+
+/// What a call has used.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Usage {
+    /// Fuel.
+    pub fuel: u64,
+    /// Host calls.
+    pub host_calls: u32,
+    /// Log lines over the limit, dropped.
+    pub lines_dropped: u32,
+    /// Time that the guest was made to rest, to keep its share of the processor.
+    pub rested: Duration,
+}
+
+/// Severity of a guest's log line.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Level {
+    /// Steps.
+    Trace,
+    /// For whoever writes the guest.
+    Debug,
+    /// Worth knowing.
+    Info,
+    /// Odd.
+    Warn,
+    /// Wrong.
+    Error,
+}
+
+/// One line that a guest logged or printed, already cut and without control characters.
+#[derive(Clone, Debug)]
+pub struct GuestLine<'a> {
+    /// Severity; standard output is `Info`, standard error `Warn`.
+    pub level: Level,
+    /// The guest's own name for where it comes from; `stdout` or `stderr` for printed lines.
+    pub target: &'a str,
+    /// The text.
+    pub message: &'a str,
+    /// The request.
+    pub request: RequestId,
+    /// The correlation id; the request's own id when `None`.
+    pub correlation: Option<&'a str>,
+    /// Which try of the request.
+    pub attempt: u32,
+    /// The instance.
+    pub generation: Generation,
+}
+
+/// Takes the lines of one daemon's guest.
+pub trait GuestLog: Send + Sync {
+    /// Takes one line. Must not block: it runs inside the transaction.
+    fn line(&self, line: &GuestLine<'_>);
+}
+
+/// Forgets every line.
+#[derive(Debug)]
+pub struct NoLog;
+
+impl GuestLog for NoLog {
+    fn line(&self, _line: &GuestLine<'_>) {}
+}
+
+/// Bytes of an output stream that are not a whole line yet.
+#[derive(Debug, Default)]
+struct PartialLine(Vec<u8>);
+
+/// What log lines, printed text and the transaction's context need; shared with the WASI streams.
+pub(super) struct Diary {
+    log: Arc<dyn GuestLog>,
+    pub(super) context: CallContext,
+    pub(super) generation: Generation,
+    partial: [PartialLine; 2],
+    lines: u32,
+    pub(super) lines_dropped: u32,
+    /// What the guest said last on its standard error, or in a panic.
+    pub(super) last_words: Option<String>,
+    pub(super) entropy: EntropyStream,
+}
+
+impl Diary {
+    pub(super) fn log(&mut self, level: Level, target: &str, message: &str) {
+        if self.lines >= LOG_LINES_PER_TRANSACTION_MAX {
+            self.lines_dropped = self.lines_dropped.saturating_add(1);
+            return;
+        }
+        self.lines += 1;
+        let target = printable(target, MESSAGE_BYTES_MAX);
+        let message = printable(message, LOG_LINE_BYTES_MAX);
+        self.log.line(&GuestLine {
+            level,
+            target: &target,
+            message: &message,
+            request: self.context.request,
+            correlation: self.context.correlation.as_deref(),
+            attempt: self.context.attempt,
+            generation: self.generation,
+        });
+    }
+
+    /// Takes printed bytes; whole lines go to the log, the rest waits for its end.
+    pub(super) fn print(&mut self, error: bool, mut bytes: &[u8]) {
+        let stream = usize::from(error);
+        while let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
+            let (line, rest) = bytes.split_at(end);
+            self.keep(stream, line);
+            self.flush(error);
+            bytes = rest.get(1..).unwrap_or_default();
+        }
+        self.keep(stream, bytes);
+    }
+
+    fn keep(&mut self, stream: usize, bytes: &[u8]) {
+        if let Some(partial) = self.partial.get_mut(stream) {
+            let room = (LOG_LINE_BYTES_MAX + 1).saturating_sub(partial.0.len());
+            partial.0.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
+        }
+    }
+
+    fn flush(&mut self, error: bool) {
+        let Some(partial) = self.partial.get_mut(usize::from(error)) else { return };
+        let line = String::from_utf8_lossy(&partial.0).into_owned();
+        partial.0.clear();
+        if error {
+            // std follows a panic's message with a note on how to see more.
+            if !line.starts_with("note: ") {
+                self.last_words = Some(printable(&line, MESSAGE_BYTES_MAX));
+            }
+            self.log(Level::Warn, "stderr", &line);
+        } else {
+            self.log(Level::Info, "stdout", &line);
+        }
+    }
+
+    /// Logs what has no line end yet.
+    fn flush_partial(&mut self) {
+        for error in [false, true] {
+            let waiting = self.partial.get(usize::from(error));
+            if waiting.is_some_and(|partial| !partial.0.is_empty()) {
+                self.flush(error);
+            }
+        }
+    }
+}
+
+/// A diary that the Store and the WASI streams both write to, on one thread.
+#[derive(Clone)]
+pub(super) struct SharedDiary(Arc<Mutex<Diary>>);
+
+impl SharedDiary {
+    pub(super) fn with<R>(&self, write: impl FnOnce(&mut Diary) -> R) -> R {
+        // A host call that panicked holding it left whole lines: nothing to distrust.
+        write(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The data of a Store. Survives restarts: it is taken out of the dead Store and reset.
+pub(super) struct StoreState {
+    pub(super) diary: SharedDiary,
+    pub(super) gauge: Gauge,
+    wasi: WasiCtx,
+    wasi_clock: Arc<AtomicU64>,
+    table: ResourceTable,
+    pub(super) host_calls: u32,
+    /// Ticks until the deadline of the running call.
+    pub(super) ticks_left: u64,
+    pub(super) share: CpuShare,
+    pub(super) rested: Duration,
+    /// Set from other threads to end the running call at the next tick.
+    pub(super) cancel: Arc<AtomicBool>,
+    /// Panics the next host call: how tests provoke a host bug.
+    pub(super) panic_in_host_call: Arc<AtomicBool>,
+}
+
+impl StoreState {
+    pub(super) fn new(
+        log: Arc<dyn GuestLog>,
+        entropy_secret: [u8; 32],
+        share: CpuShare,
+        budget_bytes: usize,
+    ) -> Self {
+        let context =
+            CallContext { request: RequestId(0), correlation: None, attempt: 1, unix_nanos: 0 };
+        let diary = SharedDiary(Arc::new(Mutex::new(Diary {
+            log,
+            context,
+            generation: Generation::FIRST,
+            partial: Default::default(),
+            lines: 0,
+            lines_dropped: 0,
+            last_words: None,
+            entropy: EntropyStream::new(entropy_secret),
+        })));
+        let wasi_clock = Arc::new(AtomicU64::new(0));
+        let wasi = wasi::context(&diary, &wasi_clock);
+        Self {
+            diary,
+            gauge: Gauge { budget_bytes, control_bytes: 0, growth_denied: false },
+            wasi,
+            wasi_clock,
+            table: table(),
+            host_calls: 0,
+            ticks_left: 0,
+            share,
+            rested: Duration::ZERO,
+            cancel: Arc::default(),
+            panic_in_host_call: Arc::default(),
+        }
+    }
+
+    /// Forgets the dead instance's resources and begins a generation.
+    pub(super) fn begin_generation(&mut self, generation: Generation) {
+        self.table = table();
+        self.diary.with(|diary| diary.generation = generation);
+    }
+
+    /// Sets the meters to zero and the transaction's context.
+    pub(super) fn begin_call(&mut self, context: CallContext, limits: &Limits) {
+        self.host_calls = 0;
+        self.rested = Duration::ZERO;
+        self.ticks_left = ticks(limits.deadline);
+        self.wasi_clock.store(context.unix_nanos, Ordering::Relaxed);
+        self.diary.with(|diary| {
+            diary.lines = 0;
+            diary.lines_dropped = 0;
+            diary.last_words = None;
+            diary.entropy.rekey(diary.generation.0, context.request.0);
+            diary.context = context;
+        });
+    }
+
+    /// Ends a call: text without a line end is logged.
+    pub(super) fn end_call(&mut self) -> u32 {
+        self.diary.with(|diary| {
+            diary.flush_partial();
+            diary.lines_dropped
+        })
+    }
+
+    /// Host resources that the instance holds.
+    pub(super) fn handles(&mut self) -> usize {
+        if self.table.is_empty() { 0 } else { self.table.iter_mut().count() }
+    }
+
+    /// Books one host call that moves `bytes`.
+    pub(super) fn count_host_call(&mut self) -> Result<(), Stop> {
+        assert!(
+            !self.panic_in_host_call.swap(false, Ordering::Relaxed),
+            "a panic that a test asked for"
+        );
+        self.host_calls += 1;
+        if self.host_calls > HOSTCALLS_PER_TRANSACTION_MAX {
+            let message = format!("more than {HOSTCALLS_PER_TRANSACTION_MAX} host calls");
+            return Err(Stop::new(Code::HostcallLimit, message));
+        }
+        Ok(())
+    }
+}
+
+fn table() -> ResourceTable {
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(HANDLES_MAX);
+    table
+}
+
+/// Ticks until `deadline` has surely passed: the tick that is under way counts for nothing.
+fn ticks(deadline: Duration) -> u64 {
+    let ticks = deadline.as_nanos().div_ceil(EPOCH_TICK.as_nanos());
+    u64::try_from(ticks).unwrap_or(u64::MAX).saturating_add(1)
+}
+
+impl WasiView for StoreState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+/// Decides whether memories and tables may grow.
+#[derive(Debug)]
+pub(super) struct Gauge {
+    pub(super) budget_bytes: usize,
+    /// Size of control memories; growing one is how rewritten code says `unreachable`.
+    pub(super) control_bytes: usize,
+    /// While handles are primed the memory keeps its size, because the image that comes back has its
+    /// own.
+    pub(super) growth_denied: bool,
+}
+
+impl wasmtime::ResourceLimiter for Gauge {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let is_control = current == self.control_bytes && maximum == Some(self.control_bytes);
+        if is_control && current != 0 {
+            return Err(wasmtime::Trap::UnreachableCodeReached.into());
+        }
+        if maximum == Some(self.control_bytes) {
+            return Ok(true);
+        }
+        let starting = current == 0;
+        Ok(desired <= self.budget_bytes && (starting || !self.growth_denied))
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS_MAX)
+    }
+
+    fn instances(&self) -> usize {
+        crate::base::limits::CORE_INSTANCES_MAX
+    }
+
+    fn tables(&self) -> usize {
+        crate::base::limits::TABLES_MAX
+    }
+
+    fn memories(&self) -> usize {
+        crate::base::limits::MEMORIES_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Lines(Mutex<Vec<(Level, String)>>);
+
+    impl GuestLog for Lines {
+        fn line(&self, line: &GuestLine<'_>) {
+            self.0.lock().unwrap().push((line.level, line.message.to_owned()));
+        }
+    }
+
+    fn state(lines: &Arc<Lines>) -> StoreState {
+        StoreState::new(lines.clone(), [1; 32], CpuShare::FULL, 1 << 20)
+    }
+
+    #[test]
+    fn printed_bytes_become_whole_lines_and_the_rest_comes_at_the_end() {
+        let lines = Arc::new(Lines::default());
+        let mut state = state(&lines);
+        state.diary.with(|diary| diary.print(false, b"on"));
+        state.diary.with(|diary| diary.print(false, b"e\n\ntw\xffo\nthree"));
+        state.diary.with(|diary| diary.print(true, b"bad\n"));
+        state.end_call();
+        let text: Vec<String> = lines.0.lock().unwrap().iter().map(|l| l.1.clone()).collect();
+        assert_eq!(text, ["one", "", "tw\u{fffd}o", "bad", "three"]);
+        assert_eq!(state.diary.with(|diary| diary.last_words.clone()).as_deref(), Some("bad"));
+    }
+
+    #[test]
+    fn long_lines_are_cut_and_many_lines_counted() {
+        let lines = Arc::new(Lines::default());
+        let mut state = state(&lines);
+        state.diary.with(|diary| diary.print(false, &vec![b'x'; 1 << 20]));
+        for _ in 0..LOG_LINES_PER_TRANSACTION_MAX + 5 {
+            state.diary.with(|diary| diary.log(Level::Info, "t", "m"));
+        }
+        assert_eq!(state.end_call(), 6);
+        let kept = lines.0.lock().unwrap();
+        assert_eq!(kept.len(), LOG_LINES_PER_TRANSACTION_MAX as usize);
+        assert!(kept.iter().all(|line| line.1.len() <= LOG_LINE_BYTES_MAX + 3));
+    }
+
+    #[test]
+    fn a_deadline_is_never_shorter_than_asked_for() {
+        assert_eq!(ticks(EPOCH_TICK), 2);
+        assert_eq!(ticks(Duration::from_millis(1)), 2);
+        assert_eq!(ticks(EPOCH_TICK * 3 + Duration::from_nanos(1)), 5);
+    }
+}

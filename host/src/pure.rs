@@ -1,0 +1,11 @@
+//! Decisions as plain functions of values: no files, clocks, threads or engine in here.
+
+pub mod admission;
+pub mod barrier;
+pub mod contract;
+pub mod json;
+pub mod keys;
+pub mod pace;
+pub mod policy;
+pub mod request;
+pub mod size;

@@ -1,0 +1,95 @@
+//! What the commands say to a running host: one JSON object per line, over a socket of this user.
+//!
+//! | asked | answered |
+//! |---|---|
+//! | `{"call": REQUEST}` | the outcome line |
+//! | `{"call": REQUEST, "text": {"amount": "5"}}` | the same; arguments as texts, read by the contract's schemas |
+//! | `{"ps": {"hash": true}}` | root, daemons, transactions |
+//! | `{"resume": "ledger"}` | `{"resumed": "ledger"}` |
+//! | anything else | `{"error": {"code": .., "blame": .., "message": ..}}` |
+
+mod client;
+mod server;
+mod socket;
+
+pub use client::{Client, ClientError};
+pub use server::serve;
+pub use socket::{Listening, SocketError, default_socket_path};
+
+use serde_json::{Value, json};
+
+use crate::base::error::Fault;
+use crate::base::ids::RequestId;
+use crate::pure::request::fault_json;
+use crate::tree::{DaemonView, Root};
+
+/// An error line.
+fn error_line(fault: &Fault) -> Value {
+    json!({ "error": fault_json(fault) })
+}
+
+/// What `host ps --output json` prints. `hashes` are in the order of `daemons`.
+fn ps_json(root: &Root, daemons: &[DaemonView], hashes: &[Option<String>]) -> Value {
+    let now = root.clock().monotonic_nanos();
+    let shown = daemons.iter().zip(hashes.iter().chain(std::iter::repeat(&None)));
+    let transactions = daemons.iter().filter_map(|daemon| {
+        daemon.report.running.map(|(request, since)| {
+            json!({
+                "id": RequestId(request).to_string(),
+                "parent": daemon.id,
+                "kind": "transaction",
+                "state": "running",
+                "daemon": daemon.name,
+                "generation": daemon.report.generation,
+                "running_us": now.saturating_sub(since) / 1000,
+            })
+        })
+    });
+    json!({
+        "root": {
+            "id": crate::base::ids::NodeId::ROOT,
+            "kind": "root",
+            "state": "running",
+            "generation": Root::GENERATION,
+            "pid": std::process::id(),
+            "reserved_bytes": root.bill().total_bytes(),
+            "limit_bytes": root.bill().limit_bytes,
+        },
+        "daemons": shown.map(|(daemon, hash)| daemon_json(daemon, hash.as_deref()))
+            .collect::<Vec<_>>(),
+        "transactions": transactions.collect::<Vec<_>>(),
+    })
+}
+
+/// One daemon's numbers.
+#[must_use]
+pub fn daemon_json(daemon: &DaemonView, hash: Option<&str>) -> Value {
+    let report = &daemon.report;
+    let micros = |time: std::time::Duration| time.as_nanos() as f64 / 1000.0;
+    json!({
+        "id": daemon.id,
+        "parent": crate::base::ids::NodeId::ROOT,
+        "kind": "daemon",
+        "name": daemon.name,
+        "state": report.state.as_str(),
+        "parked": report.parked.as_ref().map(fault_json),
+        "generation": report.generation,
+        "sequence": report.sequence,
+        "restarts": report.restarts,
+        "restart_p50_us": micros(report.restart_times.p50),
+        "restart_p99_us": micros(report.restart_times.p99),
+        "committed": report.committed,
+        "read": report.read,
+        "rejected": report.rejected,
+        "crashed": report.crashed,
+        "fuel": report.fuel,
+        "busy_us": micros(report.busy),
+        "cards_changed": report.cards_changed,
+        "bytes_changed": report.bytes_changed,
+        "budget_bytes": daemon.budget_bytes,
+        "memory_bytes": report.memory_bytes,
+        "memory_peak_bytes": report.memory_peak_bytes,
+        "log_lines_dropped": report.lines_dropped,
+        "committed_hash": hash,
+    })
+}

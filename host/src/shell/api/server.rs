@@ -1,0 +1,182 @@
+//! Answers commands on the socket.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Map, Value, json};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::socket::Listening;
+use super::{error_line, ps_json};
+use crate::base::error::{Code, Fault, printable};
+use crate::base::limits::{CLIENTS_MAX, HASH_WAIT, REQUEST_BYTES_MAX};
+use crate::pure::json;
+use crate::pure::request::{Answer, Request};
+use crate::tree::Root;
+
+/// Accepts clients until the future is dropped.
+///
+/// # Errors
+///
+/// When the listener can't be used at all; errors of single clients are logged.
+///
+/// # Cancel safety
+///
+/// Dropping it closes all connections; requests that were submitted run to their end all the same.
+pub async fn serve(listening: &Listening, root: Arc<Root>) -> std::io::Result<()> {
+    let listener = UnixListener::from_std(listening.listener.try_clone()?)?;
+    let places = Arc::new(Semaphore::new(CLIENTS_MAX));
+    let clients = Arc::new(AtomicUsize::new(0));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, most likely: give clients time to go.
+                tracing::warn!(%error, "accepting a client failed");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (root, clients) = (root.clone(), clients.clone());
+        clients.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(async move {
+            if let Err(error) = attend(stream, &root).await {
+                tracing::debug!(%error, "a client went away");
+            }
+            clients.fetch_sub(1, Ordering::Relaxed);
+            drop(place);
+        });
+    }
+}
+
+/// One client, line by line.
+async fn attend(stream: UnixStream, root: &Arc<Root>) -> std::io::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let answer = match read_line(&mut reader, &mut line).await? {
+            Line::End => return Ok(()),
+            Line::TooLong => {
+                let message = format!("a line of more than {REQUEST_BYTES_MAX} bytes");
+                let fault = Fault::new(Code::Request, message);
+                let mut text = error_line(&fault).to_string();
+                text.push('\n');
+                return writer.write_all(text.as_bytes()).await;
+            }
+            Line::Whole => match std::str::from_utf8(&line) {
+                Ok(text) => answer(text, root).await,
+                Err(_) => error_line(&Fault::new(Code::Request, "the line is not UTF-8")),
+            },
+        };
+        let mut text = answer.to_string();
+        text.push('\n');
+        writer.write_all(text.as_bytes()).await?;
+    }
+}
+
+enum Line {
+    Whole,
+    TooLong,
+    End,
+}
+
+/// Reads one line of at most [`REQUEST_BYTES_MAX`] bytes.
+async fn read_line(
+    reader: &mut (impl AsyncBufRead + Unpin),
+    line: &mut Vec<u8>,
+) -> std::io::Result<Line> {
+    loop {
+        let buffer = reader.fill_buf().await?;
+        if buffer.is_empty() {
+            return Ok(if line.is_empty() { Line::End } else { Line::Whole });
+        }
+        let end = buffer.iter().position(|&byte| byte == b'\n');
+        let part = buffer.get(..end.unwrap_or(buffer.len())).unwrap_or_default();
+        if line.len() + part.len() > REQUEST_BYTES_MAX {
+            return Ok(Line::TooLong);
+        }
+        line.extend_from_slice(part);
+        let used = part.len() + usize::from(end.is_some());
+        reader.consume(used);
+        if end.is_some() {
+            return Ok(Line::Whole);
+        }
+    }
+}
+
+async fn answer(line: &str, root: &Arc<Root>) -> Value {
+    match command(line, root).await {
+        Ok(answer) => answer,
+        Err(fault) => error_line(&fault),
+    }
+}
+
+async fn command(line: &str, root: &Arc<Root>) -> Result<Value, Fault> {
+    let wrong = |message: String| Fault::new(Code::Request, message);
+    let Value::Object(mut fields) = json::parse(line).map_err(|e| wrong(e.to_string()))? else {
+        return Err(wrong("a command is a JSON object".to_owned()));
+    };
+    if let Some(request) = fields.remove("call") {
+        let request = Request::parse(&request.to_string())?;
+        return Ok(call(request, fields.remove("text"), root).await.to_json());
+    }
+    if let Some(options) = fields.remove("ps") {
+        let hash = options.get("hash").and_then(Value::as_bool).unwrap_or(false);
+        return ps(hash, root).await;
+    }
+    if let Some(name) = fields.remove("resume") {
+        let name = name.as_str().ok_or_else(|| wrong("`resume` takes a name".to_owned()))?;
+        let name = name.to_owned();
+        let (root, resumed) = (root.clone(), name.clone());
+        blocking(move || root.resume(&resumed)).await??;
+        return Ok(json!({ "resumed": name }));
+    }
+    let name = fields.keys().next().map_or("", String::as_str);
+    Err(wrong(format!("unknown command `{}`; there are call, ps, resume", printable(name, 64))))
+}
+
+async fn call(mut request: Request, text: Option<Value>, root: &Arc<Root>) -> Answer {
+    if let (Some(Value::Object(texts)), Ok(guest)) = (text, root.guest(&request.daemon)) {
+        if let Some(contract) = guest.contract(&request.contract) {
+            request.args = Value::Object(contract.read_texts(texts));
+        } else {
+            request.args = Value::Object(Map::new());
+        }
+    }
+    let asked = request.clone();
+    let (reply, answer) = oneshot::channel();
+    root.submit(request, Box::new(move |answer| drop(reply.send(answer))));
+    answer.await.unwrap_or_else(|_| {
+        let fault = Fault::new(Code::HostBug, "the daemon ended without an answer");
+        let (request, sequence) = Default::default();
+        Answer {
+            outcome: crate::pure::request::Outcome::Unknown(fault.clone()),
+            ..Answer::refused(crate::base::ids::RequestId(request), &asked, sequence, fault)
+        }
+    })
+}
+
+async fn ps(hash: bool, root: &Arc<Root>) -> Result<Value, Fault> {
+    let mut hashes = Vec::new();
+    if hash {
+        for daemon in root.daemons() {
+            let root = root.clone();
+            // A daemon that is busy for long shows no hash; the others show theirs.
+            let hash = blocking(move || root.committed_hash(&daemon.name, HASH_WAIT)).await?;
+            hashes.push(hash.ok().flatten().map(|hash| hash.to_hex().to_string()));
+        }
+    }
+    Ok(ps_json(root, &root.daemons(), &hashes))
+}
+
+/// Runs what waits for a daemon off the control plane's thread.
+async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+    tokio::task::spawn_blocking(run)
+        .await
+        .map_err(|error| Fault::new(Code::HostBug, format!("a helper thread ended: {error}")))
+}

@@ -1,0 +1,163 @@
+//! The command line.
+//!
+//! Answers go to standard output, everything else to standard error. Colour and progress are shown
+//! on terminals only.
+
+mod build;
+mod call;
+mod deploy;
+mod explain;
+mod inspect;
+mod new;
+mod ps;
+mod requests;
+mod run;
+mod settings;
+mod table;
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use super::api::default_socket_path;
+use super::exit;
+use crate::base::error::Fault;
+use crate::mechanisms::sandbox::compile_in_this_process;
+
+/// A WebAssembly transaction host: every call of a guest commits whole, or it never happened.
+#[derive(Debug, Parser)]
+#[command(
+    name = "host",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Exit codes: 0 done or committed, 1 rejected or failed, 2 wrong usage, 3 crashed, 4 unknown,
+5 no host answers.
+Environment: BULKHEAD_SOCKET, BULKHEAD_MEMORY, BULKHEAD_CACHE_DIR, BULKHEAD_LOG (like
+`info,guest=debug`), NO_COLOR."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a guest crate from a template that builds and has a test
+    New(new::NewArgs),
+    /// Build guest crates to components in guests/*.wasm
+    Build(build::BuildArgs),
+    /// Show a guest's contracts, imports and memory, and why it is or isn't admissible
+    Inspect(inspect::InspectArgs),
+    /// Start guests as daemons; run a request file, or listen on a socket until Ctrl-C
+    Run(Box<run::RunArgs>),
+    /// Call a contract of a daemon in the running host
+    Call(call::CallArgs),
+    /// List root, daemons and running transactions of the running host
+    Ps(ps::PsArgs),
+    /// Start a parked daemon again, on its last commit
+    Resume(call::ResumeArgs),
+    /// Say what an error code means and what to do
+    Explain(explain::ExplainArgs),
+    /// Compile standard input; how `host run` keeps the compiler in a process of its own
+    #[command(hide = true)]
+    CompileGuest {
+        #[arg(long)]
+        no_signals: bool,
+    },
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Output {
+    /// For people
+    Human,
+    /// For programs: one JSON value per line
+    Json,
+}
+
+#[derive(Args, Clone, Debug)]
+struct SocketArgs {
+    /// The running host's socket [default: bulkhead/host.sock in $XDG_RUNTIME_DIR, or in /tmp]
+    #[arg(long, env = "BULKHEAD_SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+impl SocketArgs {
+    fn path(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(default_socket_path)
+    }
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let code = match cli.command {
+        Command::New(args) => new::new(&args),
+        Command::Build(args) => build::build(&args),
+        Command::Inspect(args) => inspect::inspect(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Call(args) => call::call(&args),
+        Command::Ps(args) => ps::ps(&args),
+        Command::Resume(args) => call::resume(&args),
+        Command::Explain(args) => explain::explain(&args),
+        Command::CompileGuest { no_signals } => match compile_in_this_process(!no_signals) {
+            Ok(()) => exit::DONE,
+            Err(error) => {
+                eprint(&error.to_string());
+                exit::FAILED
+            }
+        },
+    };
+    ExitCode::from(code)
+}
+
+/// Starts logging to standard error; `default` holds unless `BULKHEAD_LOG` says otherwise.
+fn start_log(default: &str) {
+    let filter =
+        EnvFilter::try_from_env("BULKHEAD_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let started = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .try_init();
+    debug_assert!(started.is_ok(), "logging starts once");
+}
+
+/// Prints an error: its code, who is to blame, what happened, and where to read on.
+fn print_fault(fault: &Fault) {
+    let code = fault.code;
+    eprint(&format!(
+        "error[{code}]: {}\n  blame: {}; `host explain {code}` says what to do",
+        fault.message,
+        code.blame()
+    ));
+}
+
+/// Prints an answer, or nothing when nobody reads it any more (`host ps | head`).
+fn print(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let written = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+    drop(written);
+}
+
+fn eprint(text: &str) {
+    let written = writeln!(std::io::stderr().lock(), "{text}");
+    drop(written);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,101 @@
+//! From files to guests, for `run` and `inspect`: reading, naming, the compiler's process, progress.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::base::entropy::{Entropy, SystemEntropy};
+use crate::base::error::{Code, Fault};
+use crate::base::limits::MODULE_BYTES_MAX;
+use crate::mechanisms::sandbox::{CacheDir, CompileMode, Guest, Sandbox, SandboxOptions};
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct CompileArgs {
+    /// Where compiled code is kept [default: bulkhead in $XDG_CACHE_HOME or ~/.cache]
+    #[arg(long, env = "BULKHEAD_CACHE_DIR", value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Compile anew each time
+    #[arg(long, conflicts_with = "cache_dir")]
+    no_cache: bool,
+}
+
+/// Sets up the engine with a cache and a compiler in a process of its own.
+pub(super) fn sandbox(args: &CompileArgs) -> Result<Sandbox, Fault> {
+    let compile = match std::env::current_exe() {
+        Ok(program) => CompileMode::Child(program),
+        Err(error) => {
+            let message = format!("this program's own path is not known: {error}");
+            return Err(Fault::new(Code::Engine, message));
+        }
+    };
+    let options = SandboxOptions { compile, cache: cache(args), ..SandboxOptions::default() };
+    Sandbox::new(options).map_err(|error| Fault::new(Code::Engine, error.to_string()))
+}
+
+/// The cache; without one, guests are compiled at each start, and that is said.
+fn cache(args: &CompileArgs) -> Option<CacheDir> {
+    if args.no_cache {
+        return None;
+    }
+    let dir = args.cache_dir.clone().or_else(default_cache_dir)?;
+    match CacheDir::open(&dir, SystemEntropy.seed()) {
+        Ok(cache) => Some(cache),
+        Err(error) => {
+            tracing::warn!("{error}; guests are compiled at each start");
+            None
+        }
+    }
+}
+
+fn default_cache_dir() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let base = set("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| set("HOME").map(|home| Path::new(&home).join(".cache")))?;
+    Some(base.join("bulkhead"))
+}
+
+/// Reads a guest's file, at most one byte over the limit.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Fault> {
+    let failed =
+        |error: std::io::Error| Fault::new(Code::File, format!("{}: {error}", path.display()));
+    let mut bytes = Vec::new();
+    let limit = MODULE_BYTES_MAX as u64 + 1;
+    File::open(path).map_err(failed)?.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+/// A daemon is named after its file.
+pub(super) fn daemon_name(path: &Path) -> Result<String, Fault> {
+    path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned).ok_or_else(|| {
+        let message = format!("{}: no daemon can be named after this file", path.display());
+        Fault::new(Code::Name, message)
+    })
+}
+
+/// Deploys one file, with a line of progress when it takes more than a second.
+pub(super) fn deploy(sandbox: &Sandbox, path: &Path) -> Result<Arc<Guest>, Fault> {
+    let bytes = read(path)?;
+    let progress = progress(format!("compiling {}", path.display()));
+    let deployed = sandbox.deploy(&bytes);
+    progress.finish_and_clear();
+    deployed.map_err(|error| {
+        let fault = Fault::from(&error);
+        Fault::new(fault.code, format!("{}: {}", path.display(), fault.message))
+    })
+}
+
+/// A spinner on standard error, shown on terminals only.
+pub(super) fn progress(message: String) -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_message(message);
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_secs(1));
+    bar
+}

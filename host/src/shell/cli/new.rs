@@ -1,0 +1,121 @@
+//! `host new`: a guest crate from the SDK's template.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::{eprint, print, print_fault};
+use crate::base::error::{Code, Fault};
+use crate::shell::exit;
+
+/// The files of a new guest crate.
+const TEMPLATE: [(&str, &str); 4] = [
+    ("Cargo.toml", include_str!("../../../../guest-sdk/template/Cargo.toml")),
+    ("README.md", include_str!("../../../../guest-sdk/template/README.md")),
+    (".gitignore", include_str!("../../../../guest-sdk/template/.gitignore")),
+    ("src/lib.rs", include_str!("../../../../guest-sdk/template/src/lib.rs")),
+];
+
+/// The SDK of the checkout that this program was built from.
+const SDK_PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../guest-sdk");
+
+#[derive(Args, Debug)]
+pub(super) struct NewArgs {
+    /// The crate's name, and its folder's
+    name: String,
+    /// The SDK's folder [default: the one this host was built beside]
+    #[arg(long, value_name = "DIR")]
+    sdk: Option<PathBuf>,
+}
+
+pub(super) fn new(args: &NewArgs) -> u8 {
+    if let Err(message) = check_name(&args.name) {
+        eprint(&format!("error: {message}"));
+        return exit::USAGE;
+    }
+    match write(args) {
+        Ok(()) => {
+            let name = &args.name;
+            print(&format!(
+                "made {name}/, a guest crate with a test\n  cd {name} && cargo test && host build\n  \
+                 host run guests/{name}.wasm"
+            ));
+            exit::DONE
+        }
+        Err(fault) => {
+            print_fault(&fault);
+            exit::FAILED
+        }
+    }
+}
+
+/// Rust crate names, less what can't be a daemon's name.
+fn check_name(name: &str) -> Result<(), String> {
+    let usable = (1..=64).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
+        && name.starts_with(|first: char| first.is_ascii_lowercase());
+    if !usable {
+        let rule = "1 to 64 of a-z, 0-9, - and _, and a letter first";
+        return Err(format!("`{name}` can't be a guest's name: {rule}"));
+    }
+    if ["test", "core", "std", "alloc", "guest-sdk", "guest_sdk"].contains(&name) {
+        return Err(format!("`{name}` is the name of another crate; choose another"));
+    }
+    Ok(())
+}
+
+fn write(args: &NewArgs) -> Result<(), Fault> {
+    let dir = Path::new(&args.name);
+    let failed = |path: &Path, error: std::io::Error| {
+        Fault::new(Code::File, format!("{}: {error}", path.display()))
+    };
+    let sdk = args.sdk.clone().unwrap_or_else(|| PathBuf::from(SDK_PATH));
+    let sdk = sdk.canonicalize().map_err(|error| {
+        let hint = "give the folder of guest-sdk with --sdk";
+        Fault::new(Code::File, format!("{}: {error}; {hint}", sdk.display()))
+    })?;
+    if !sdk.join("Cargo.toml").is_file() {
+        let message = format!("{}: no guest-sdk is there; see --sdk", sdk.display());
+        return Err(Fault::new(Code::File, message));
+    }
+    let sdk = toml_string(&sdk.to_string_lossy());
+    fs::create_dir(dir).map_err(|error| failed(dir, error))?;
+    for (file, text) in TEMPLATE {
+        let path = dir.join(file);
+        let text =
+            text.replace("{{name}}", &args.name).replace("{{guest_sdk}}", &format!("path = {sdk}"));
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(|error| failed(parent, error))?;
+        }
+        fs::write(&path, text).map_err(|error| failed(&path, error))?;
+    }
+    Ok(())
+}
+
+fn toml_string(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_crates_and_daemons() {
+        for good in ["ledger", "my-guest", "a2_b"] {
+            assert_eq!(check_name(good), Ok(()));
+        }
+        for bad in ["", "2a", "-a", "Ledger", "a/b", "a b", "core", "\u{e9}"] {
+            assert!(check_name(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_template_has_no_other_placeholders() {
+        for (file, text) in TEMPLATE {
+            let filled = text.replace("{{name}}", "").replace("{{guest_sdk}}", "");
+            assert!(!filled.contains("{{"), "{file}");
+        }
+    }
+}

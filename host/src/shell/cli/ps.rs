@@ -1,0 +1,115 @@
+//! `host ps`: the tree of the running host.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::call::{ask, print_error};
+use super::table::{Align, Table};
+use super::{Output, SocketArgs, print};
+use crate::pure::size::show_bytes;
+use crate::shell::exit;
+
+#[derive(Args, Debug)]
+pub(super) struct PsArgs {
+    /// How to print; JSON also has the hash of each daemon's committed state
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+    #[command(flatten)]
+    socket: SocketArgs,
+}
+
+pub(super) fn ps(args: &PsArgs) -> u8 {
+    let hash = args.output == Output::Json;
+    let answer = match ask(&args.socket, &json!({ "ps": { "hash": hash } })) {
+        Ok(answer) => answer,
+        Err(code) => return code,
+    };
+    if let Some(error) = answer.get("error") {
+        return print_error(error);
+    }
+    match args.output {
+        Output::Json => print(&answer.to_string()),
+        Output::Human => print(&tree(&answer)),
+    }
+    exit::DONE
+}
+
+fn text(value: &Value, name: &str) -> String {
+    match value.get(name) {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+    }
+}
+
+fn bytes(value: &Value, name: &str) -> String {
+    let bytes = value.get(name).and_then(Value::as_u64);
+    bytes.map_or_else(|| "-".to_owned(), |b| show_bytes(usize::try_from(b).unwrap_or(usize::MAX)))
+}
+
+fn tree(answer: &Value) -> String {
+    let mut table = Table::new(&[
+        ("ID", Align::Left),
+        ("PARENT", Align::Left),
+        ("KIND", Align::Left),
+        ("NAME", Align::Left),
+        ("STATE", Align::Left),
+        ("GENERATION", Align::Right),
+        ("SEQUENCE", Align::Right),
+        ("MEMORY", Align::Right),
+        ("BUDGET", Align::Right),
+        ("RESTARTS", Align::Right),
+    ]);
+    let root = answer.get("root").unwrap_or(&Value::Null);
+    table.row(vec![
+        text(root, "id"),
+        "-".to_owned(),
+        "root".to_owned(),
+        format!("pid {}", text(root, "pid")),
+        text(root, "state"),
+        text(root, "generation"),
+        "-".to_owned(),
+        bytes(root, "reserved_bytes"),
+        bytes(root, "limit_bytes"),
+        "0".to_owned(),
+    ]);
+    let list = |name: &str| answer.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+    for daemon in list("daemons") {
+        table.row(vec![
+            text(&daemon, "id"),
+            text(&daemon, "parent"),
+            "daemon".to_owned(),
+            text(&daemon, "name"),
+            text(&daemon, "state"),
+            text(&daemon, "generation"),
+            text(&daemon, "sequence"),
+            bytes(&daemon, "memory_bytes"),
+            bytes(&daemon, "budget_bytes"),
+            text(&daemon, "restarts"),
+        ]);
+    }
+    for transaction in list("transactions") {
+        table.row(vec![
+            text(&transaction, "id"),
+            text(&transaction, "parent"),
+            "transaction".to_owned(),
+            text(&transaction, "daemon"),
+            format!("{} {} us", text(&transaction, "state"), text(&transaction, "running_us")),
+            text(&transaction, "generation"),
+            "-".to_owned(),
+            "-".to_owned(),
+            "-".to_owned(),
+            "-".to_owned(),
+        ]);
+    }
+    let mut shown = table.to_string();
+    for daemon in list("daemons") {
+        if let Some(reason) = daemon.get("parked").filter(|reason| !reason.is_null()) {
+            let (name, code) = (text(&daemon, "name"), text(reason, "code"));
+            let message = text(reason, "message");
+            shown.push_str(&format!("\n{name} is parked: {code}: {message}"));
+            shown.push_str(&format!("\n  when it is repaired: host resume {name}"));
+        }
+    }
+    shown
+}

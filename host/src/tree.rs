@@ -1,0 +1,11 @@
+//! Who owns state, each on one thread: the root, and the daemons under it.
+
+mod daemon;
+mod gauges;
+mod guest_log;
+mod root;
+mod worker;
+
+pub use daemon::{Bound, Daemon, DaemonOptions, Transacted, World};
+pub use gauges::{DaemonState, Gauges, Report, Restarts};
+pub use root::{DaemonPlan, DaemonView, Reply, Root, RootError, RootOptions};

@@ -1,0 +1,478 @@
+//! The owner of one guest's state: a plain value that whoever owns it drives.
+//!
+//! ```text
+//!              call                      value, not read-only
+//!   +-------+ -----> guest code runs --------------------------> commit ------+
+//!   | Ready |            |   \--- value of a read, rejection --> roll back ---+--> answer
+//!   +-------+            |                                                    |
+//!     ^    ^        trap, fuel, deadline, leak ...                            |
+//!     |    |             v                                                    |
+//!     |    +--- restart on the last commit, policy ---> retry? ---------------+
+//!     | resume           |
+//!   +--------+           | can't
+//!   | Parked | <---------+
+//!   +--------+
+//! ```
+//!
+//! Invariants:
+//!
+//! * Between two calls the live image equals the committed one, byte for byte.
+//! * The sequence grows by one per commit; the generation by one per instance.
+//! * Nothing of a transaction that did not commit is ever seen by another one.
+
+mod recovery;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::Value;
+
+use super::gauges::{DaemonState, Gauges};
+use crate::base::clock::Clock;
+use crate::base::entropy::Entropy;
+use crate::base::error::{Code, Fault};
+use crate::base::ids::{Generation, RequestId, Sequence};
+use crate::base::limits::RETRIES_DEFAULT;
+use crate::mechanisms::memory::Images;
+use crate::mechanisms::sandbox::{
+    CallContext, Called, Caught, Environment, Guest, GuestLog, Instance, Limits,
+};
+use crate::pure::contract::write_json;
+use crate::pure::keys::{KeptAnswer, Keys, Lookup, request_hash};
+use crate::pure::pace::CpuShare;
+use crate::pure::policy::{CrashedTry, OnCrash, Verdict, after_crash};
+use crate::pure::request::{Crash, Outcome, Rejection};
+
+/// What a daemon needs of the world around it.
+#[derive(Clone)]
+pub struct World {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Seeds.
+    pub entropy: Arc<dyn Entropy>,
+    /// Where the guest's lines go.
+    pub log: Arc<dyn GuestLog>,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").field("clock", &self.clock).finish_non_exhaustive()
+    }
+}
+
+/// How a daemon treats its guest.
+#[derive(Clone, Debug)]
+pub struct DaemonOptions {
+    /// Its name.
+    pub name: String,
+    /// Bytes of its guest's memory, at most.
+    pub budget_bytes: usize,
+    /// What `init` gets: a JSON object.
+    pub parameters: Value,
+    /// What each transaction may use.
+    pub limits: Limits,
+    /// Times that a crashed transaction is tried again.
+    pub retries_max: u32,
+    /// Which state to go on with after a crash.
+    pub on_crash: OnCrash,
+    /// Share of one processor.
+    pub share: CpuShare,
+    /// Compare whole images at each commit and roll back: finds holes in the write barrier.
+    pub verify: bool,
+}
+
+impl DaemonOptions {
+    /// Defaults for a daemon of that name and budget.
+    #[must_use]
+    pub fn new(name: impl Into<String>, budget_bytes: usize) -> Self {
+        Self {
+            name: name.into(),
+            budget_bytes,
+            parameters: Value::Object(serde_json::Map::new()),
+            limits: Limits::default(),
+            retries_max: RETRIES_DEFAULT,
+            on_crash: OnCrash::default(),
+            share: CpuShare::FULL,
+            verify: false,
+        }
+    }
+}
+
+/// A request whose arguments are bound to a contract: what a daemon runs.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// The request's id.
+    pub request: RequestId,
+    /// Index of the contract.
+    pub contract: u32,
+    /// Arguments, MessagePack, as [`crate::pure::contract::Contract::bind`] makes them.
+    pub arguments: Arc<[u8]>,
+    /// Idempotency key.
+    pub key: Option<Arc<str>>,
+    /// Correlation id; the request's own when `None`.
+    pub correlation: Option<Arc<str>>,
+}
+
+/// How a bound request ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transacted {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// The daemon's last commit after it.
+    pub sequence: Sequence,
+    /// Tries.
+    pub attempts: u32,
+}
+
+/// What a daemon has of its guest at the moment.
+#[derive(Debug)]
+enum Phase {
+    Live(Instance),
+    /// Waiting for a person, with the reason.
+    Parked(Environment, Fault),
+    /// Only inside a method, while an instance is being replaced.
+    Between,
+}
+
+/// The owner of one guest's state.
+#[derive(Debug)]
+pub struct Daemon {
+    guest: Arc<Guest>,
+    images: Images,
+    phase: Phase,
+    options: DaemonOptions,
+    world: World,
+    gauges: Arc<Gauges>,
+    cancel: Arc<AtomicBool>,
+    panic_in_host_call: Arc<AtomicBool>,
+    parameters: Vec<u8>,
+    keys: Keys,
+    generation: Generation,
+    sequence: Sequence,
+    /// Host resources that the guest holds between calls.
+    handles: usize,
+    recover_failures: u32,
+    host_bugs: u32,
+    hash: Option<(Sequence, blake3::Hash)>,
+}
+
+impl Daemon {
+    /// Makes the guest's first state and commits it as sequence 0.
+    ///
+    /// # Errors
+    ///
+    /// `E_INIT` when the guest can't make it.
+    pub fn start(
+        guest: Arc<Guest>,
+        mut images: Images,
+        options: DaemonOptions,
+        world: World,
+    ) -> Result<Self, Fault> {
+        let environment = Environment::new(
+            world.log.clone(),
+            world.entropy.seed(),
+            options.share,
+            options.budget_bytes,
+        );
+        let cancel = environment.cancel_flag();
+        let panic_in_host_call = environment.panic_flag();
+        let mut parameters = Vec::new();
+        write_json(&mut parameters, &options.parameters);
+        let context = own_context(&world);
+        let generation = Generation::FIRST;
+        let instance =
+            Instance::first(&guest, &mut images, environment, &parameters, generation, &context)
+                .map_err(|error| recovery::init_fault(&options.name, &error.cause))?;
+        images.commit_whole();
+        let handles = instance.handles();
+        let daemon = Self {
+            guest,
+            images,
+            phase: Phase::Live(instance),
+            options,
+            world,
+            gauges: Arc::default(),
+            cancel,
+            panic_in_host_call,
+            parameters,
+            keys: Keys::default(),
+            generation,
+            sequence: Sequence::default(),
+            handles,
+            recover_failures: 0,
+            host_bugs: 0,
+            hash: None,
+        };
+        daemon.show_state();
+        Ok(daemon)
+    }
+
+    /// Runs one request to its end. Never panics, whatever the guest does.
+    pub fn transact(&mut self, bound: &Bound) -> Transacted {
+        let hash = bound.key.as_ref().map(|_| request_hash(bound.contract, &bound.arguments));
+        if let (Some(key), Some(hash)) = (&bound.key, &hash) {
+            match self.keys.look_up(key, hash) {
+                Lookup::New => {}
+                Lookup::Answered(kept) => {
+                    let outcome = Outcome::Committed(kept.value.clone());
+                    let (sequence, attempts) = (kept.sequence, kept.attempts);
+                    return Transacted { outcome, sequence, attempts };
+                }
+                Lookup::Conflict => {
+                    let message = "this key was used for another request";
+                    return self.refuse(Fault::new(Code::KeyConflict, message));
+                }
+            }
+        }
+        if let Phase::Parked(_, reason) = &self.phase {
+            let message = format!("daemon `{}` is parked: {reason}", self.options.name);
+            return self.refuse(Fault::new(Code::Parked, message));
+        }
+        let started = self.world.clock.monotonic_nanos();
+        Gauges::set(&self.gauges.running_since, started);
+        Gauges::set(&self.gauges.running, bound.request.0);
+        self.gauges.set_state(DaemonState::Running);
+        let (outcome, attempts) = self.tries(bound);
+        let ended = self.world.clock.monotonic_nanos();
+        Gauges::add(&self.gauges.busy_nanos, ended.saturating_sub(started));
+        Gauges::set(&self.gauges.running, 0);
+        if let (Some(key), Some(request), Outcome::Committed(value)) = (&bound.key, hash, &outcome)
+        {
+            let (value, sequence) = (value.clone(), self.sequence);
+            self.keys.keep(key, KeptAnswer { request, value, sequence, attempts });
+        }
+        self.show_state();
+        Transacted { outcome, sequence: self.sequence, attempts }
+    }
+
+    fn refuse(&self, fault: Fault) -> Transacted {
+        Gauges::add(&self.gauges.rejected, 1);
+        let outcome = Outcome::Rejected(fault.into());
+        Transacted { outcome, sequence: self.sequence, attempts: 0 }
+    }
+
+    fn tries(&mut self, bound: &Bound) -> (Outcome, u32) {
+        let mut previous: Option<CrashedTry> = None;
+        let mut attempt = 1;
+        loop {
+            let checkpoint = self.sequence.0;
+            let mut crash = match self.try_once(bound, attempt) {
+                Ok(outcome) => return (outcome, attempt),
+                Err(crash) => crash,
+            };
+            let current = CrashedTry { code: crash.code, checkpoint };
+            let mut verdict = after_crash(previous, current, attempt, self.options.retries_max);
+            if matches!(self.phase, Phase::Parked(..)) && verdict == Verdict::Retry {
+                verdict = Verdict::GiveUp;
+            }
+            match verdict {
+                Verdict::Retry => {
+                    previous = Some(current);
+                    attempt += 1;
+                }
+                Verdict::GiveUp | Verdict::Poison => {
+                    crash.poison = verdict == Verdict::Poison;
+                    Gauges::add(&self.gauges.crashed, 1);
+                    return (Outcome::Crashed(Box::new(crash)), attempt);
+                }
+            }
+        }
+    }
+
+    /// One try. After a crash the guest is running again, or parked.
+    fn try_once(&mut self, bound: &Bound, attempt: u32) -> Result<Outcome, Crash> {
+        let Phase::Live(instance) = &mut self.phase else {
+            let fault = Fault::new(Code::Parked, "parked between two tries");
+            return Ok(Outcome::Rejected(fault.into()));
+        };
+        let context = CallContext {
+            request: bound.request,
+            correlation: bound.correlation.clone(),
+            attempt,
+            unix_nanos: self.world.clock.unix_nanos(),
+        };
+        let limits = self.options.limits;
+        let called = instance.call(bound.contract, &bound.arguments, context, &limits);
+        let usage = instance.usage();
+        Gauges::add(&self.gauges.fuel, usage.fuel);
+        Gauges::add(&self.gauges.lines_dropped, u64::from(usage.lines_dropped));
+        let settled = match called {
+            Called::Returned(value) => self.settle(bound.contract, value),
+            Called::Rejected(rejection) => self.reject(rejection),
+            Called::BadArguments(message) => self.reject(Fault::new(Code::Args, message).into()),
+            Called::Caught(caught) => Err(caught),
+        };
+        settled.map_err(|caught| self.crash(caught, bound.contract, attempt, usage.fuel))
+    }
+
+    /// Commits the changes of a call that returned, or puts them back when it was a read.
+    fn settle(&mut self, contract: u32, value: Vec<u8>) -> Result<Outcome, Caught> {
+        let index = usize::try_from(contract).unwrap_or(usize::MAX);
+        let Some(contract) = self.guest.contracts().get(index) else {
+            return Err(self.caught(Code::HostBug, "a contract out of range was bound"));
+        };
+        if let Err(error) = contract.result.check(&value) {
+            let message = format!("the result of `{}`: {error}", contract.name);
+            return Err(self.caught(Code::ResultShape, message));
+        }
+        if contract.read_only {
+            self.put_back()?;
+            Gauges::add(&self.gauges.read, 1);
+        } else {
+            self.commit()?;
+            Gauges::add(&self.gauges.committed, 1);
+        }
+        Ok(Outcome::Committed(value))
+    }
+
+    fn reject(&mut self, rejection: Rejection) -> Result<Outcome, Caught> {
+        self.put_back()?;
+        Gauges::add(&self.gauges.rejected, 1);
+        Ok(Outcome::Rejected(rejection))
+    }
+
+    /// Applies the running instance's changes: from here on they are the state.
+    fn commit(&mut self) -> Result<(), Caught> {
+        if self.options.verify {
+            self.images
+                .verify_marks()
+                .map_err(|mismatch| self.caught(Code::Barrier, mismatch.to_string()))?;
+        }
+        let changed = self.images.commit();
+        if self.options.verify {
+            self.images
+                .verify()
+                .map_err(|mismatch| self.caught(Code::Barrier, mismatch.to_string()))?;
+        }
+        self.sequence = self.sequence.next();
+        self.recover_failures = 0;
+        self.host_bugs = 0;
+        Gauges::set(&self.gauges.sequence, self.sequence.0);
+        Gauges::add(&self.gauges.cards_changed, u64::from(changed.cards));
+        Gauges::add(&self.gauges.bytes_changed, changed.bytes);
+        self.show_memory();
+        Ok(())
+    }
+
+    /// Undoes the running instance's changes without replacing it.
+    fn put_back(&mut self) -> Result<(), Caught> {
+        if self.images.live_size() != self.images.committed_size() {
+            // The instance thinks that its memory is larger than it is now: make another one.
+            return self.replace_instance();
+        }
+        self.images.roll_back();
+        self.verify_put_back()
+    }
+
+    fn verify_put_back(&self) -> Result<(), Caught> {
+        if !self.options.verify {
+            return Ok(());
+        }
+        self.images.verify().map_err(|mismatch| self.caught(Code::Barrier, mismatch.to_string()))
+    }
+
+    #[expect(clippy::unused_self, reason = "reads like what it is: caught by this daemon")]
+    fn caught(&self, code: Code, message: impl Into<String>) -> Caught {
+        Caught { code, message: message.into(), backtrace: Vec::new() }
+    }
+
+    /// A flag that ends the running transaction at the next tick.
+    #[must_use]
+    pub fn cancel_flag(&self) -> Arc<AtomicBool> {
+        self.cancel.clone()
+    }
+
+    /// Makes the next host call panic: how tests provoke a host bug.
+    pub fn panic_in_next_host_call(&self) {
+        self.panic_in_host_call.store(true, Ordering::Relaxed);
+    }
+
+    /// The numbers that it shows.
+    #[must_use]
+    pub fn gauges(&self) -> &Arc<Gauges> {
+        &self.gauges
+    }
+
+    /// Its guest.
+    #[must_use]
+    pub fn guest(&self) -> &Arc<Guest> {
+        &self.guest
+    }
+
+    /// Its options.
+    #[must_use]
+    pub fn options(&self) -> &DaemonOptions {
+        &self.options
+    }
+
+    /// Changes what each further transaction may use.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.options.limits = limits;
+    }
+
+    /// Its last commit.
+    #[must_use]
+    pub fn sequence(&self) -> Sequence {
+        self.sequence
+    }
+
+    /// The generation of its instance.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Why it is parked, if it is.
+    #[must_use]
+    pub fn parked(&self) -> Option<&Fault> {
+        match &self.phase {
+            Phase::Parked(_, reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Its images, for tests and tools that compare states.
+    #[must_use]
+    pub fn images(&self) -> &Images {
+        &self.images
+    }
+
+    /// BLAKE3 of the committed state. Computed at most once per commit; a gigabyte takes a second.
+    pub fn committed_hash(&mut self) -> blake3::Hash {
+        match self.hash {
+            Some((sequence, hash)) if sequence == self.sequence => hash,
+            _ => {
+                let hash = self.images.committed_hash();
+                self.hash = Some((self.sequence, hash));
+                hash
+            }
+        }
+    }
+
+    fn show_state(&self) {
+        let parked = self.parked();
+        let state = if parked.is_some() { DaemonState::Parked } else { DaemonState::Ready };
+        Gauges::set(&self.gauges.generation, self.generation.0);
+        Gauges::set(&self.gauges.sequence, self.sequence.0);
+        self.gauges.set_state(state);
+        self.show_memory();
+    }
+
+    fn show_memory(&self) {
+        let bytes = self.images.committed_size() as u64;
+        Gauges::set(&self.gauges.memory_bytes, bytes);
+        if bytes > self.gauges.memory_peak_bytes.load(Ordering::Relaxed) {
+            Gauges::set(&self.gauges.memory_peak_bytes, bytes);
+        }
+    }
+}
+
+/// The context of what a daemon does for itself: restarts, recovery.
+fn own_context(world: &World) -> CallContext {
+    CallContext {
+        request: RequestId(0),
+        correlation: None,
+        attempt: 1,
+        unix_nanos: world.clock.unix_nanos(),
+    }
+}

@@ -1,0 +1,277 @@
+//! After a crash: a new instance on the last commit, and what the policy says.
+
+use super::{Daemon, Phase, own_context};
+use crate::base::error::{Code, Fault};
+use crate::base::limits::{DEADLINE_DEFAULT, RECOVER_FUEL};
+use crate::mechanisms::sandbox::{Caught, Instance, Limits, StartCause, StartError};
+use crate::pure::policy::{
+    AfterRecover, HOST_BUGS_MAX, OnCrash, RECOVER_FAILURES_MAX, Recovered, after_recover,
+};
+use crate::pure::request::Crash;
+use crate::tree::gauges::Gauges;
+
+/// For `recover` and `on-restore`.
+const RECOVER_LIMITS: Limits = Limits { fuel: RECOVER_FUEL, deadline: DEADLINE_DEFAULT };
+
+/// `E_INIT` with the guest's own words.
+pub(super) fn init_fault(name: &str, cause: &StartCause) -> Fault {
+    let why = match cause {
+        StartCause::Rejected(rejection) => {
+            format!("its `init` refused: {}: {}", rejection.code, rejection.message)
+        }
+        StartCause::Crashed(caught) => {
+            format!("its first start crashed: {}: {}", caught.code, caught.message)
+        }
+    };
+    Fault::new(Code::Init, format!("daemon `{name}` can't make its first state: {why}"))
+}
+
+impl Daemon {
+    /// Puts everything back, starts the guest again as the policy says, and reports.
+    pub(super) fn crash(
+        &mut self,
+        caught: Caught,
+        contract: u32,
+        attempt: u32,
+        fuel_used: u64,
+    ) -> Crash {
+        let started = self.world.clock.monotonic_nanos();
+        let crashed_generation = self.generation;
+        let changed = self.images.roll_back();
+        let crash = Crash {
+            code: caught.code,
+            message: caught.message,
+            backtrace: caught.backtrace,
+            fuel_used,
+            cards_changed: changed.cards,
+            attempt,
+            generation: crashed_generation,
+            poison: false,
+        };
+        let restarted = match crash.code {
+            Code::Barrier => {
+                self.images.load_committed();
+                Err(Fault::new(Code::Barrier, crash.message.clone()))
+            }
+            Code::HostBug => self.after_host_bug(&crash),
+            _ => Ok(()),
+        };
+        let restarted = restarted.and_then(|()| self.start_as_policy_says(&crash, contract));
+        if let Err(reason) = restarted {
+            self.park(reason);
+        }
+        let ended = self.world.clock.monotonic_nanos();
+        self.gauges.record_restart(ended.saturating_sub(started));
+        Gauges::set(&self.gauges.generation, self.generation.0);
+        crash
+    }
+
+    fn after_host_bug(&mut self, crash: &Crash) -> Result<(), Fault> {
+        self.host_bugs += 1;
+        if self.host_bugs >= HOST_BUGS_MAX {
+            return Err(Fault::new(Code::HostBug, crash.message.clone()));
+        }
+        Ok(())
+    }
+
+    fn start_as_policy_says(&mut self, crash: &Crash, contract: u32) -> Result<(), Fault> {
+        match self.options.on_crash {
+            OnCrash::Checkpoint => self.start_on_checkpoint(),
+            OnCrash::Zero => self.start_over(),
+            OnCrash::Ask if self.guest.hooks().recover => self.ask(crash, contract),
+            OnCrash::Ask => self.start_on_checkpoint(),
+        }
+    }
+
+    /// Replaces the instance, on the last commit, without a crash to report.
+    pub(super) fn replace_instance(&mut self) -> Result<(), Caught> {
+        self.images.roll_back();
+        self.again().map_err(|fault| self.caught(fault.code, fault.message))?;
+        self.verify_put_back()
+    }
+
+    fn start_on_checkpoint(&mut self) -> Result<(), Fault> {
+        self.again()?;
+        if let Err(mismatch) = self.verify_put_back() {
+            self.images.load_committed();
+            return Err(Fault::new(Code::Barrier, mismatch.message));
+        }
+        if !self.guest.hooks().on_restore {
+            return Ok(());
+        }
+        let (generation, context) = (self.generation, own_context(&self.world));
+        let Phase::Live(instance) = &mut self.phase else { return Ok(()) };
+        match instance.on_restore(generation, &context, &RECOVER_LIMITS) {
+            Ok(()) => self.commit_own(),
+            Err(caught) => {
+                tracing::warn!(daemon = self.options.name, code = %caught.code, "on-restore failed");
+                self.count_failure(&caught)?;
+                self.images.roll_back();
+                self.again()
+            }
+        }
+    }
+
+    /// Asks the guest, on its last commit.
+    fn ask(&mut self, crash: &Crash, contract: u32) -> Result<(), Fault> {
+        self.start_on_checkpoint()?;
+        let index = usize::try_from(contract).unwrap_or(usize::MAX);
+        let name = self.guest.contracts().get(index).map_or("", |contract| &contract.name);
+        let name = name.to_owned();
+        let context = own_context(&self.world);
+        let Phase::Live(instance) = &mut self.phase else { return Ok(()) };
+        let answer = instance.recover(crash, &name, &context, &RECOVER_LIMITS);
+        let died = answer.is_err();
+        let recovered = answer.unwrap_or(Recovered::Failed);
+        if recovered == Recovered::Failed {
+            self.recover_failures += 1;
+        }
+        match after_recover(recovered, self.recover_failures) {
+            AfterRecover::Commit => self.commit_own(),
+            AfterRecover::Zero => self.start_over(),
+            AfterRecover::Checkpoint => {
+                tracing::warn!(
+                    daemon = self.options.name,
+                    "recover failed; back to the last commit"
+                );
+                self.images.roll_back();
+                if died { self.again() } else { self.settle_size() }
+            }
+            AfterRecover::Park => {
+                self.images.roll_back();
+                let message = match recovered {
+                    Recovered::Park => "its `recover` asked for a person".to_owned(),
+                    _ => format!("its `recover` failed {RECOVER_FAILURES_MAX} times in a row"),
+                };
+                let (code, last) = (crash.code, &crash.message);
+                Err(Fault::new(Code::Parked, format!("{message}; the last crash: {code}: {last}")))
+            }
+        }
+    }
+
+    /// After a roll back in place: an instance whose memory had grown must be replaced.
+    fn settle_size(&mut self) -> Result<(), Fault> {
+        // A replaced instance costs some microseconds; after a crash nobody counts them.
+        self.again()
+    }
+
+    /// Commits what `recover` or `on-restore` changed.
+    fn commit_own(&mut self) -> Result<(), Fault> {
+        let failures = self.recover_failures;
+        self.commit().map_err(|caught| {
+            self.images.load_committed();
+            Fault::new(caught.code, caught.message)
+        })?;
+        // Only a request that commits shows that the guest is well.
+        self.recover_failures = failures;
+        Ok(())
+    }
+
+    fn count_failure(&mut self, caught: &Caught) -> Result<(), Fault> {
+        self.recover_failures += 1;
+        if self.recover_failures < RECOVER_FAILURES_MAX {
+            return Ok(());
+        }
+        let message = format!("its `on-restore` failed {RECOVER_FAILURES_MAX} times in a row");
+        Err(Fault::new(Code::Parked, format!("{message}: {}: {}", caught.code, caught.message)))
+    }
+
+    /// A new instance on the last commit. The images must be rolled back.
+    fn again(&mut self) -> Result<(), Fault> {
+        self.generation = self.generation.next();
+        let (generation, context) = (self.generation, own_context(&self.world));
+        let (guest, handles) = (&self.guest, self.handles);
+        let environment = match std::mem::replace(&mut self.phase, Phase::Between) {
+            Phase::Live(instance) => instance.into_environment(),
+            Phase::Parked(environment, _) => environment,
+            Phase::Between => return Err(lost()),
+        };
+        let images = &mut self.images;
+        match Instance::again(guest, images, environment, handles, generation, &context) {
+            Ok(instance) => {
+                self.phase = Phase::Live(instance);
+                Ok(())
+            }
+            Err(error) => Err(self.could_not_start(error)),
+        }
+    }
+
+    /// The state that `init` makes, as a commit of its own.
+    fn start_over(&mut self) -> Result<(), Fault> {
+        self.generation = self.generation.next();
+        let (generation, context) = (self.generation, own_context(&self.world));
+        let environment = match std::mem::replace(&mut self.phase, Phase::Between) {
+            Phase::Live(instance) => instance.into_environment(),
+            Phase::Parked(environment, _) => environment,
+            Phase::Between => return Err(lost()),
+        };
+        let (guest, images, parameters) = (&self.guest, &mut self.images, &self.parameters);
+        match Instance::first(guest, images, environment, parameters, generation, &context) {
+            Ok(instance) => {
+                self.handles = instance.handles();
+                self.phase = Phase::Live(instance);
+                self.images.commit_whole();
+                self.sequence = self.sequence.next();
+                self.keys.clear();
+                Ok(())
+            }
+            Err(error) => {
+                let fault = init_fault(&self.options.name, &error.cause);
+                self.images.set_live_size_to_committed();
+                self.images.load_committed();
+                self.phase = Phase::Parked(error.environment, fault.clone());
+                Err(fault)
+            }
+        }
+    }
+
+    fn could_not_start(&mut self, error: StartError) -> Fault {
+        let fault = match &error.cause {
+            StartCause::Crashed(caught) => {
+                Fault::new(caught.code, format!("its restart failed: {}", caught.message))
+            }
+            StartCause::Rejected(rejection) => Fault::new(Code::Init, rejection.message.clone()),
+        };
+        self.images.set_live_size_to_committed();
+        self.images.load_committed();
+        self.phase = Phase::Parked(error.environment, fault.clone());
+        fault
+    }
+
+    fn park(&mut self, reason: Fault) {
+        tracing::error!(daemon = self.options.name, %reason, "parked");
+        self.gauges.set_parked(Some(reason.clone()));
+        let environment = match std::mem::replace(&mut self.phase, Phase::Between) {
+            Phase::Live(instance) => instance.into_environment(),
+            Phase::Parked(environment, _) => environment,
+            // Every path that takes the phase puts one back.
+            Phase::Between => return,
+        };
+        self.phase = Phase::Parked(environment, reason);
+    }
+
+    /// Starts a parked guest again on its last commit.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it stays parked; a daemon that isn't parked is `Ok`.
+    pub fn resume(&mut self) -> Result<(), Fault> {
+        if self.parked().is_none() {
+            return Ok(());
+        }
+        self.recover_failures = 0;
+        self.host_bugs = 0;
+        self.images.roll_back();
+        let resumed = self.start_on_checkpoint();
+        match &resumed {
+            Ok(()) => self.gauges.set_parked(None),
+            Err(reason) => self.park(reason.clone()),
+        }
+        self.show_state();
+        resumed
+    }
+}
+
+fn lost() -> Fault {
+    Fault::new(Code::HostBug, "the daemon lost its guest's environment")
+}

@@ -1,0 +1,236 @@
+//! What a daemon shows of itself while it works: written by its thread, read by everybody.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::base::error::Fault;
+
+/// What a daemon is doing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum DaemonState {
+    /// Waiting for requests.
+    Ready = 0,
+    /// Running a transaction.
+    Running = 1,
+    /// Taking no requests until a person resumes it.
+    Parked = 2,
+    /// Gone.
+    Stopped = 3,
+}
+
+impl DaemonState {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Running => "running",
+            Self::Parked => "parked",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// Numbers of one daemon. Each is right by itself; two read one after the other may be a
+/// transaction apart.
+#[derive(Debug)]
+pub struct Gauges {
+    state: AtomicU8,
+    pub(super) generation: AtomicU64,
+    pub(super) sequence: AtomicU64,
+    pub(super) committed: AtomicU64,
+    pub(super) read: AtomicU64,
+    pub(super) rejected: AtomicU64,
+    pub(super) crashed: AtomicU64,
+    pub(super) restarts: AtomicU64,
+    pub(super) fuel: AtomicU64,
+    pub(super) busy_nanos: AtomicU64,
+    pub(super) cards_changed: AtomicU64,
+    pub(super) bytes_changed: AtomicU64,
+    pub(super) memory_bytes: AtomicU64,
+    pub(super) memory_peak_bytes: AtomicU64,
+    pub(super) lines_dropped: AtomicU64,
+    /// The running request; 0 when there is none.
+    pub(super) running: AtomicU64,
+    pub(super) running_since: AtomicU64,
+    restart_nanos: Mutex<Option<Histogram<u32>>>,
+    parked: Mutex<Option<Fault>>,
+}
+
+impl Default for Gauges {
+    fn default() -> Self {
+        Self {
+            state: AtomicU8::new(DaemonState::Ready as u8),
+            generation: AtomicU64::default(),
+            sequence: AtomicU64::default(),
+            committed: AtomicU64::default(),
+            read: AtomicU64::default(),
+            rejected: AtomicU64::default(),
+            crashed: AtomicU64::default(),
+            restarts: AtomicU64::default(),
+            fuel: AtomicU64::default(),
+            busy_nanos: AtomicU64::default(),
+            cards_changed: AtomicU64::default(),
+            bytes_changed: AtomicU64::default(),
+            memory_bytes: AtomicU64::default(),
+            memory_peak_bytes: AtomicU64::default(),
+            lines_dropped: AtomicU64::default(),
+            running: AtomicU64::default(),
+            running_since: AtomicU64::default(),
+            restart_nanos: Mutex::new(histogram()),
+            parked: Mutex::default(),
+        }
+    }
+}
+
+/// From 100 ns to 100 s with two digits; nothing is allocated while recording.
+fn histogram() -> Option<Histogram<u32>> {
+    Histogram::new_with_bounds(100, 100_000_000_000, 2).ok()
+}
+
+/// How long restarts took.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Restarts {
+    /// How many.
+    pub count: u64,
+    /// Half of them were faster.
+    pub p50: Duration,
+    /// 99 of 100 were faster.
+    pub p99: Duration,
+}
+
+/// A copy of all numbers.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Report {
+    /// What the daemon is doing.
+    pub state: DaemonState,
+    /// Why it is parked.
+    pub parked: Option<Fault>,
+    /// Incarnation of its instance.
+    pub generation: u64,
+    /// Its last commit.
+    pub sequence: u64,
+    /// Committed requests that may change the state.
+    pub committed: u64,
+    /// Answered read-only requests.
+    pub read: u64,
+    /// Requests rejected by the guest, or refused before they started.
+    pub rejected: u64,
+    /// Requests that crashed.
+    pub crashed: u64,
+    /// Restarts of the instance, more than one per crashed request when it was tried again.
+    pub restarts: u64,
+    /// Fuel used by all transactions.
+    pub fuel: u64,
+    /// Wall time spent in transactions.
+    pub busy: Duration,
+    /// Cards committed.
+    pub cards_changed: u64,
+    /// Bytes committed.
+    pub bytes_changed: u64,
+    /// Bytes of the guest's memory at the last commit.
+    pub memory_bytes: u64,
+    /// Most bytes it ever had.
+    pub memory_peak_bytes: u64,
+    /// Log lines dropped over the limit.
+    pub lines_dropped: u64,
+    /// The running request and its start in monotonic nanoseconds.
+    pub running: Option<(u64, u64)>,
+    /// How long restarts took.
+    pub restart_times: Restarts,
+}
+
+impl Gauges {
+    pub(super) fn set_state(&self, state: DaemonState) {
+        self.state.store(state as u8, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_parked(&self, reason: Option<Fault>) {
+        *self.parked.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
+    pub(super) fn add(counter: &AtomicU64, more: u64) {
+        // One writer: a plain load and store is enough, and cheaper than a locked add.
+        counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    }
+
+    pub(super) fn set(counter: &AtomicU64, value: u64) {
+        counter.store(value, Ordering::Relaxed);
+    }
+
+    pub(super) fn record_restart(&self, nanos: u64) {
+        Self::add(&self.restarts, 1);
+        let mut histogram = self.restart_nanos.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(histogram) = histogram.as_mut() {
+            histogram.saturating_record(nanos);
+        }
+    }
+
+    /// Reads everything.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let running = get(&self.running);
+        let state = match self.state.load(Ordering::Relaxed) {
+            1 => DaemonState::Running,
+            2 => DaemonState::Parked,
+            3 => DaemonState::Stopped,
+            _ => DaemonState::Ready,
+        };
+        Report {
+            state,
+            parked: self.parked.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            generation: get(&self.generation),
+            sequence: get(&self.sequence),
+            committed: get(&self.committed),
+            read: get(&self.read),
+            rejected: get(&self.rejected),
+            crashed: get(&self.crashed),
+            restarts: get(&self.restarts),
+            fuel: get(&self.fuel),
+            busy: Duration::from_nanos(get(&self.busy_nanos)),
+            cards_changed: get(&self.cards_changed),
+            bytes_changed: get(&self.bytes_changed),
+            memory_bytes: get(&self.memory_bytes),
+            memory_peak_bytes: get(&self.memory_peak_bytes),
+            lines_dropped: get(&self.lines_dropped),
+            running: (running != 0).then(|| (running, get(&self.running_since))),
+            restart_times: self.restart_times(),
+        }
+    }
+
+    fn restart_times(&self) -> Restarts {
+        let histogram = self.restart_nanos.lock().unwrap_or_else(PoisonError::into_inner);
+        histogram.as_ref().map_or_else(Restarts::default, |histogram| Restarts {
+            count: histogram.len(),
+            p50: Duration::from_nanos(histogram.value_at_quantile(0.5)),
+            p99: Duration::from_nanos(histogram.value_at_quantile(0.99)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_shows_what_was_recorded() {
+        let gauges = Gauges::default();
+        for micros in 1..=100 {
+            gauges.record_restart(micros * 1000);
+        }
+        Gauges::set(&gauges.running, 7);
+        gauges.set_state(DaemonState::Running);
+        let report = gauges.report();
+        assert_eq!(report.restarts, 100);
+        assert_eq!(report.state.as_str(), "running");
+        assert_eq!(report.running, Some((7, 0)));
+        let p50 = report.restart_times.p50.as_micros();
+        assert!((49..=52).contains(&p50), "{p50}");
+        assert!(report.restart_times.p99.as_micros() >= 98);
+    }
+}

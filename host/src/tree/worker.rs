@@ -1,0 +1,178 @@
+//! A daemon's thread: takes messages from a bounded mailbox and drives the daemon.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::daemon::{Bound, Daemon, DaemonOptions, Transacted, World};
+use super::gauges::{DaemonState, Gauges};
+use crate::base::error::{Code, Fault};
+use crate::base::limits::{DAEMON_STACK_BYTES, MAILBOX_REQUESTS_MAX};
+use crate::mechanisms::memory::Images;
+use crate::mechanisms::sandbox::Guest;
+use crate::pure::pace::Pace;
+use crate::pure::request::Outcome;
+
+/// Takes the end of a request. Runs on the daemon's thread: it must not block.
+pub(super) type TransactedReply = Box<dyn FnOnce(Transacted) + Send>;
+
+/// What a daemon can be asked.
+pub(super) enum Message {
+    /// Run a request.
+    Transact(Bound, TransactedReply),
+    /// Hash the committed state.
+    Hash(SyncSender<blake3::Hash>),
+    /// Start a parked guest again.
+    Resume(SyncSender<Result<(), Fault>>),
+}
+
+/// The root's end of a daemon's thread.
+pub(super) struct Worker {
+    mailbox: Option<SyncSender<Message>>,
+    thread: Option<JoinHandle<()>>,
+    stopping: Arc<AtomicBool>,
+    cancel: Arc<AtomicBool>,
+    pub(super) gauges: Arc<Gauges>,
+    pub(super) guest: Arc<Guest>,
+    pub(super) options: DaemonOptions,
+}
+
+/// A daemon that is making its first state on its own thread.
+pub(super) struct Starting {
+    started: Receiver<Result<(Arc<Gauges>, Arc<AtomicBool>), Fault>>,
+    mailbox: SyncSender<Message>,
+    thread: JoinHandle<()>,
+    stopping: Arc<AtomicBool>,
+    guest: Arc<Guest>,
+    options: DaemonOptions,
+}
+
+impl Starting {
+    /// Spawns the thread. Guest code runs there, never on the root's.
+    pub(super) fn spawn(
+        guest: Arc<Guest>,
+        images: Images,
+        options: DaemonOptions,
+        world: World,
+    ) -> io::Result<Self> {
+        let (mailbox, messages) = sync_channel(MAILBOX_REQUESTS_MAX);
+        let (report, started) = sync_channel(1);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (its_guest, its_options, its_stopping) =
+            (guest.clone(), options.clone(), stopping.clone());
+        let thread = std::thread::Builder::new()
+            .name(format!("daemon-{}", options.name))
+            .stack_size(DAEMON_STACK_BYTES)
+            .spawn(move || match Daemon::start(its_guest, images, its_options, world.clone()) {
+                Err(fault) => drop(report.send(Err(fault))),
+                Ok(daemon) => {
+                    drop(report.send(Ok((daemon.gauges().clone(), daemon.cancel_flag()))));
+                    drop(report);
+                    serve(daemon, &world, &messages, &its_stopping);
+                }
+            })?;
+        Ok(Self { started, mailbox, thread, stopping, guest, options })
+    }
+
+    /// Waits for the first state.
+    ///
+    /// # Errors
+    ///
+    /// The daemon's own; `E_HOST_BUG` when its thread panicked.
+    pub(super) fn wait(self) -> Result<Worker, Fault> {
+        let (gauges, cancel) = self.started.recv().unwrap_or_else(|_| {
+            let message = format!("the thread of daemon `{}` ended", self.options.name);
+            Err(Fault::new(Code::HostBug, message))
+        })?;
+        Ok(Worker {
+            mailbox: Some(self.mailbox),
+            thread: Some(self.thread),
+            stopping: self.stopping,
+            cancel,
+            gauges,
+            guest: self.guest,
+            options: self.options,
+        })
+    }
+}
+
+/// The daemon's thread, until its mailbox is closed.
+fn serve(mut daemon: Daemon, world: &World, messages: &Receiver<Message>, stopping: &AtomicBool) {
+    let mut pace = Pace::new(daemon.options().share);
+    while let Ok(message) = messages.recv() {
+        match message {
+            Message::Transact(bound, reply) if stopping.load(Ordering::Relaxed) => {
+                let request = bound.request;
+                let fault =
+                    Fault::new(Code::Stopping, format!("request {request} was not started"));
+                let outcome = Outcome::Rejected(fault.into());
+                reply(Transacted { outcome, sequence: daemon.sequence(), attempts: 0 });
+            }
+            Message::Transact(bound, reply) => {
+                let started = world.clock.monotonic_nanos();
+                let transacted = daemon.transact(&bound);
+                reply(transacted);
+                let now = world.clock.monotonic_nanos();
+                let wait = pace.after(now, now.saturating_sub(started));
+                if wait > 0 && !stopping.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_nanos(wait));
+                }
+            }
+            // Whoever asked may have stopped waiting.
+            Message::Hash(reply) => drop(reply.try_send(daemon.committed_hash())),
+            Message::Resume(reply) => drop(reply.try_send(daemon.resume())),
+        }
+    }
+    daemon.gauges().set_state(DaemonState::Stopped);
+}
+
+impl Worker {
+    /// Puts a message into the mailbox.
+    ///
+    /// # Errors
+    ///
+    /// `E_QUEUE_FULL`, or `E_STOPPING` when the daemon is gone; the message comes back.
+    pub(super) fn send(&self, message: Message) -> Result<(), (Fault, Message)> {
+        let name = &self.options.name;
+        let stopping =
+            |message| (Fault::new(Code::Stopping, format!("daemon `{name}` is gone")), message);
+        let Some(mailbox) = &self.mailbox else { return Err(stopping(message)) };
+        mailbox.try_send(message).map_err(|error| match error {
+            TrySendError::Full(message) => {
+                let text =
+                    format!("daemon `{name}`: {MAILBOX_REQUESTS_MAX} messages are waiting already");
+                (Fault::new(Code::QueueFull, text), message)
+            }
+            TrySendError::Disconnected(message) => stopping(message),
+        })
+    }
+
+    /// Closes the mailbox: what waits in it is refused, what runs may end.
+    pub(super) fn begin_stop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.mailbox = None;
+    }
+
+    /// Waits for the thread; after `grace` the running transaction is cancelled.
+    pub(super) fn end_stop(&mut self, grace: Duration) {
+        let Some(thread) = self.thread.take() else { return };
+        let start = Instant::now();
+        while !thread.is_finished() {
+            if start.elapsed() >= grace {
+                self.cancel.store(true, Ordering::Relaxed);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if thread.join().is_err() {
+            tracing::error!(daemon = self.options.name, "the daemon's thread had panicked");
+        }
+    }
+
+    /// Ends the running transaction, if there is one, at the next tick.
+    pub(super) fn cancel(&self) {
+        self.cancel.store(true, Ordering::Relaxed);
+    }
+}
