@@ -39,7 +39,7 @@ pub const GUEST_STACK_BYTES: usize = 512 << 10;
 /// Bytes of a daemon's thread stack: the guest's share plus what host calls need under it.
 pub const DAEMON_STACK_BYTES: usize = GUEST_STACK_BYTES + (2 << 20);
 
-/// Fuel of a transaction that declares none: about a second of work.
+/// Fuel of a transaction that declares none: about half a second of ordinary work.
 pub const FUEL_DEFAULT: u64 = 1_000_000_000;
 
 /// Deadline of a transaction that declares none.
@@ -99,6 +99,9 @@ pub const MEMORIES_MAX: usize = 1 + CORE_INSTANCES_MAX;
 
 /// Frames in a crash report's backtrace.
 pub const BACKTRACE_FRAMES_MAX: usize = 8;
+
+/// Frames that are captured: a panic's own machinery is left out of the report, and has about ten.
+pub const BACKTRACE_FRAMES_CAPTURED_MAX: usize = 2 * BACKTRACE_FRAMES_MAX;
 
 /// Bytes of a name or message that a guest puts into a report.
 pub const MESSAGE_BYTES_MAX: usize = 1024;

@@ -25,6 +25,13 @@ pub struct Request {
 }
 
 impl Request {
+    /// A request without key and correlation id. `args` is an object of names and values.
+    #[must_use]
+    pub fn new(daemon: impl Into<String>, contract: impl Into<String>, args: Value) -> Self {
+        let (daemon, contract) = (daemon.into(), contract.into());
+        Self { daemon, contract, args, key: None, correlation: None }
+    }
+
     /// Reads one request line.
     ///
     /// # Errors

@@ -62,11 +62,12 @@ pub fn show_bytes(bytes: usize) -> String {
     let Some(&(unit, shift)) = units.iter().find(|&&(_, shift)| bytes >> shift > 0) else {
         return format!("{bytes} B");
     };
-    let tenths = (bytes >> (shift - 10)).saturating_mul(10) / 1024;
-    if tenths % 10 == 0 {
-        format!("{} {unit}", tenths / 10)
-    } else {
-        format!("{}.{} {unit}", tenths / 10, tenths % 10)
+    let hundredths = (bytes >> (shift - 10)).saturating_mul(100) / 1024;
+    let (whole, part) = (hundredths / 100, hundredths % 100);
+    match (part, part % 10) {
+        (0, _) => format!("{whole} {unit}"),
+        (_, 0) => format!("{whole}.{} {unit}", part / 10),
+        _ => format!("{whole}.{part:02} {unit}"),
     }
 }
 
@@ -116,6 +117,7 @@ mod tests {
             (1024, "1 KiB"),
             (1536, "1.5 KiB"),
             (64 << 20, "64 MiB"),
+            (17 * 65_536, "1.06 MiB"),
             ((1 << 30) + (1 << 29), "1.5 GiB"),
         ] {
             assert_eq!(show_bytes(bytes), text);

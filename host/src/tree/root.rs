@@ -42,6 +42,18 @@ pub struct RootOptions {
     pub logs: Option<Box<dyn Fn(&str) -> Arc<dyn GuestLog>>>,
 }
 
+impl RootOptions {
+    /// Options with logs to `tracing`.
+    #[must_use]
+    pub fn new(
+        memory_limit_bytes: usize,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        Self { memory_limit_bytes, clock, entropy, logs: None }
+    }
+}
+
 impl std::fmt::Debug for RootOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RootOptions")

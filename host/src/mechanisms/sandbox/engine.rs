@@ -12,7 +12,7 @@ use super::creator::SlotCreator;
 use super::state::StoreState;
 use super::{host_calls, wasi};
 use crate::base::limits::{
-    BACKTRACE_FRAMES_MAX, CARD_SHIFT, EPOCH_TICK, GUEST_STACK_BYTES, MEMORY_GUARD_BYTES,
+    BACKTRACE_FRAMES_CAPTURED_MAX, CARD_SHIFT, EPOCH_TICK, GUEST_STACK_BYTES, MEMORY_GUARD_BYTES,
     MEMORY_RESERVATION_BYTES,
 };
 
@@ -104,7 +104,7 @@ pub(super) fn config(signals: bool) -> Config {
         // With memories of our own wasmtime must not map initial contents over them.
         .memory_init_cow(false)
         .signals_based_traps(signals)
-        .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_MAX))
+        .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_CAPTURED_MAX))
         .wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable)
         .native_unwind_info(false)
         .wasm_component_model(true)

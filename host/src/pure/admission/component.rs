@@ -5,14 +5,17 @@ use std::ops::Range;
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::TypesRef;
 use wasmparser::{
-    Encoding, FuncToValidate, FuncValidatorAllocations, FunctionBody, KnownCustom, Name, Parser,
-    Payload, ValidPayload, Validator, ValidatorResources, WasmFeatures,
+    ComponentTypeRef, Encoding, FuncToValidate, FuncValidatorAllocations, FunctionBody,
+    KnownCustom, Name, Parser, Payload, ValidPayload, Validator, ValidatorResources, WasmFeatures,
 };
 
 use super::caps::{Totals, byte_count, within};
 use super::module::ModuleReader;
 use super::wiring::WiringReader;
 use super::{Caps, CoreModule, FEATURES, MemoryBytes, Place, Refusal, Wiring, World, printable};
+
+/// Features whose absence the validator reports like any other mistake.
+const FEATURES_TO_TRY: [(&str, WasmFeatures); 1] = [("multi_memory", WasmFeatures::MULTI_MEMORY)];
 
 /// A component that was admitted, with what `host inspect` shows of it.
 #[derive(Clone, Debug)]
@@ -200,11 +203,14 @@ impl<'c> ComponentReader<'c> {
             Payload::ComponentImportSection(section) => {
                 for item in section.clone().into_iter_with_offsets() {
                     let (offset, import) = item?;
-                    if let wasmparser::ComponentTypeRef::Module(_) = import.ty {
+                    if let ComponentTypeRef::Module(_) = import.ty {
                         return Err(Refusal::nested("a core module is imported", offset));
                     }
                     self.world.check_import(&import)?;
-                    if let Some(types) = self.validator.types(0) {
+                    // The rest are the world's own types: names for types of these interfaces.
+                    if let ComponentTypeRef::Instance(_) = import.ty
+                        && let Some(types) = self.validator.types(0)
+                    {
                         self.imports.push(imported_interface(types, import.name.name));
                     }
                 }
@@ -289,8 +295,9 @@ impl<'c> ComponentReader<'c> {
         Ok(admitted)
     }
 
-    /// Adds to a refusal in which module and function it was.
+    /// Adds to a refusal in which module and function it was, and which feature would have helped.
     fn explain(&self, refusal: Refusal, bytes: &[u8]) -> Refusal {
+        let refusal = name_feature(refusal, bytes);
         let Some(module) = &self.levels.module else { return refusal };
         refusal.with_place(|place| {
             module.complete(place);
@@ -298,6 +305,17 @@ impl<'c> ComponentReader<'c> {
                 place.function.and_then(|function| function_name(bytes, module.start(), function));
         })
     }
+}
+
+/// The validator doesn't always say that a feature is missing. Then trying tells.
+fn name_feature(refusal: Refusal, bytes: &[u8]) -> Refusal {
+    let Refusal::Invalid { place, message } = refusal else { return refusal };
+    for (name, feature) in FEATURES_TO_TRY {
+        if validate(bytes, FEATURES.union(feature)).is_ok() {
+            return Refusal::Feature { feature: name.to_owned(), message, place };
+        }
+    }
+    Refusal::Invalid { place, message }
 }
 
 fn check_tables(admitted: &Admitted<'_>, caps: &Caps) -> Result<(), Refusal> {

@@ -37,7 +37,7 @@ pub(super) struct RunArgs {
     /// Most memory of all daemons together [default: half of the machine's]
     #[arg(long, env = "BULKHEAD_MEMORY", value_name = "SIZE")]
     memory: Option<String>,
-    /// Fuel per transaction [default: 1_000_000_000, about a second]
+    /// Fuel per transaction [default: 1_000_000_000, about half a second]
     #[arg(long, value_name = "[NAME=]FUEL")]
     fuel: Vec<String>,
     /// Time per transaction [default: 1s]
@@ -98,12 +98,8 @@ fn start(args: &RunArgs) -> Result<Root, Fault> {
     for (path, options) in args.guests.iter().zip(all_options) {
         plans.push(DaemonPlan { guest: deploy(&sandbox, path)?, options });
     }
-    let options = RootOptions {
-        memory_limit_bytes,
-        clock: Arc::new(SystemClock::new()),
-        entropy: Arc::new(SystemEntropy),
-        logs: None,
-    };
+    let clock = Arc::new(SystemClock::new());
+    let options = RootOptions::new(memory_limit_bytes, clock, Arc::new(SystemEntropy));
     Root::start(plans, options).map_err(|error| Fault::from(&error))
 }
 
