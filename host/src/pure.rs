@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod barrier;
 pub mod contract;
+pub mod frames;
 pub mod json;
 pub mod keys;
 pub mod pace;

@@ -271,6 +271,9 @@ impl Fault {
 /// so that a guest can't write into somebody's terminal or forge log lines.
 #[must_use]
 pub fn printable(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max && text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) {
+        return text.to_owned();
+    }
     let mut shown = String::with_capacity(text.len().min(bytes_max));
     for character in text.chars() {
         if shown.len() + character.len_utf8() > bytes_max {

@@ -123,7 +123,7 @@ pub struct Crash {
     pub code: Code,
     /// The guest's last words where it had any, else the engine's.
     pub message: String,
-    /// Innermost frames, function names.
+    /// Innermost frames first: raw names of functions, see [`super::frames`].
     pub backtrace: Vec<String>,
     /// Fuel used by the last try.
     pub fuel_used: u64,
@@ -263,7 +263,7 @@ fn crash_json(crash: &Crash) -> Value {
         "blame": crash.code.blame(),
         "message": crash.to_string(),
         "poison": crash.poison,
-        "backtrace": crash.backtrace,
+        "backtrace": super::frames::readable(&crash.backtrace),
         "fuel_used": crash.fuel_used,
         "cards_changed": crash.cards_changed,
         "generation": crash.generation,

@@ -3,7 +3,7 @@
 use wasmtime::{Trap, WasmBacktrace};
 
 use crate::base::error::{Code, printable};
-use crate::base::limits::{BACKTRACE_FRAMES_MAX, MESSAGE_BYTES_MAX};
+use crate::base::limits::MESSAGE_BYTES_MAX;
 
 /// Ends the running call from inside a host call or a tick, with its reason.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub struct Caught {
     pub code: Code,
     /// The guest's last words where it had any, else the engine's.
     pub message: String,
-    /// Innermost frames first, as function names.
+    /// Innermost frames first: raw names of functions, see [`crate::pure::frames`].
     pub backtrace: Vec<String>,
 }
 
@@ -55,47 +55,17 @@ impl Caught {
         };
         let backtrace = error
             .downcast_ref::<WasmBacktrace>()
-            .map(|backtrace| {
-                let names: Vec<String> = backtrace.frames().iter().map(frame_name).collect();
-                without_machinery(names)
-            })
+            .map(|backtrace| backtrace.frames().iter().map(frame_name).collect())
             .unwrap_or_default();
         Self { code, message, backtrace }
     }
 }
 
-/// What stands between a panic and the trap that ends it, innermost first.
-const PANIC_MACHINERY: [&str; 12] = [
-    "abort",
-    "alloc::alloc::handle_alloc_error",
-    "core::ops::function",
-    "core::option::",
-    "core::panicking",
-    "core::result::",
-    "guest_sdk::panic",
-    "std::alloc",
-    "std::panicking",
-    "std::process::abort",
-    "std::sys",
-    "__rustc",
-];
-
-/// The frames that say where it happened, at most [`BACKTRACE_FRAMES_MAX`].
-fn without_machinery(names: Vec<String>) -> Vec<String> {
-    let is_machinery =
-        |name: &String| PANIC_MACHINERY.iter().any(|prefix| name.starts_with(prefix));
-    let start = names.iter().take_while(|name| is_machinery(name)).count();
-    // A backtrace that is nothing else is shown as it is.
-    let start = if start == names.len() { 0 } else { start };
-    names.into_iter().skip(start).take(BACKTRACE_FRAMES_MAX).collect()
-}
-
+/// The frame's function as the guest's name section has it. Making it readable is left to whoever
+/// reads it: most crashes are tried again, and their first report is dropped.
 fn frame_name(frame: &wasmtime::FrameInfo) -> String {
     match frame.func_name() {
-        Some(name) => {
-            let demangled = rustc_demangle::demangle(name);
-            printable(&format!("{demangled:#}"), 200)
-        }
+        Some(name) => name.to_owned(),
         None => format!("function {}", frame.func_index()),
     }
 }
@@ -165,7 +135,6 @@ fn classify_message(message: &str) -> Code {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::limits::BACKTRACE_FRAMES_CAPTURED_MAX;
 
     #[test]
     fn s4_03_every_trap_has_its_code() {
@@ -184,17 +153,6 @@ mod tests {
         let stop = Stop::new(Code::Deadline, "late");
         let caught = Caught::from_error(&stop.into(), Some("words".to_owned()));
         assert_eq!((caught.code, caught.message.as_str()), (Code::Deadline, "late"));
-    }
-
-    #[test]
-    fn a_backtrace_begins_where_the_guest_panicked() {
-        let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
-        let panicked = names(&["guest_sdk::panic::tell_host", "core::panicking::panic", "a", "b"]);
-        assert_eq!(without_machinery(panicked), ["a", "b"]);
-        assert_eq!(without_machinery(names(&["a", "core::panicking::x"])).len(), 2);
-        assert_eq!(without_machinery(names(&["std::sys::x"])).len(), 1);
-        let deep = vec!["recurse".to_owned(); BACKTRACE_FRAMES_CAPTURED_MAX];
-        assert_eq!(without_machinery(deep).len(), BACKTRACE_FRAMES_MAX);
     }
 
     #[test]

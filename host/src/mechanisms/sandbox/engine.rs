@@ -106,6 +106,8 @@ pub(super) fn config(signals: bool) -> Config {
         .signals_based_traps(signals)
         .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_CAPTURED_MAX))
         .wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable)
+        // Backtraces name functions; looking up code offsets for them took a fifth of a restart.
+        .generate_address_map(false)
         .native_unwind_info(false)
         .wasm_component_model(true)
         // The write barrier's control memory; admission refuses a second one of the guest's own.

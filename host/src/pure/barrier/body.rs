@@ -12,6 +12,11 @@ use super::plan::Plan;
 use super::source::{Source, index};
 use super::unroll::{Step, unroll};
 use super::{OVERRUN, RewriteError, Site};
+use crate::pure::admission::{Place, Refusal};
+
+/// Bytes of a rewritten body. What takes more was made to: marks and copies make real code less than
+/// twice as long, and a body is bounded before.
+const CODE_BYTES_MAX: u64 = 4 << 20;
 
 /// Rewrites the body of `function`.
 pub(super) fn rewrite(
@@ -37,6 +42,12 @@ pub(super) fn rewrite(
     for (position, step) in steps.iter().enumerate() {
         writer.operator(step)?;
         writer.flow.step(&step.operator, || loops.assigned(position))?;
+    }
+    let found = u64::from(index(writer.code.len())?);
+    if found > CODE_BYTES_MAX {
+        let what = "bytes of code with the write barrier";
+        let place = Place { function: Some(function), ..Place::at(body.range().start) };
+        return Err(Refusal::CompileLimit { what, found, limit: CODE_BYTES_MAX, place }.into());
     }
     locals.extend(writer.scratch.locals.iter().map(|&ty| (1, ty)));
     let mut function = Function::new(locals);
@@ -156,7 +167,7 @@ impl Writer<'_, '_, '_, '_> {
             Operator::GlobalSet { global_index } => self.global_set(*global_index, step),
             Operator::CallIndirect { type_index, .. } => self.call_indirect(*type_index, step),
             Operator::Unreachable => {
-                if self.plan.common.options.trap_by_grow {
+                if self.plan.common.options.trap_by_grow && !self.flow.is_dead() {
                     self.push(&[I::I32Const(-1), I::MemoryGrow(self.plan.control), I::Drop]);
                 }
                 self.copy(step)

@@ -18,7 +18,7 @@ use super::values::{Sum, Values};
 use super::{OVERRUN, RewriteError};
 
 /// Steps of bookkeeping per function. What is above it is still marked, only less cleverly.
-const WORK_MAX: usize = 4_000_000;
+const WORK_MAX: usize = 2_000_000;
 
 /// Marks that are looked at, newest first, for one that covers a store.
 const MARKS_SEARCHED: usize = 16;
@@ -316,7 +316,7 @@ impl<'w, 's> Flow<'w, 's> {
 
     /// Notes that a branch to the frame at `depth` may leave from here.
     fn branch(&mut self, depth: u32) {
-        if self.dead {
+        if self.dead || self.is_exhausted() {
             return;
         }
         let position = usize::try_from(depth)

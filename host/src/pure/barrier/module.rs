@@ -37,8 +37,15 @@ pub(super) fn rewrite(
     module.section(&DataCountSection { count: segments });
     module.section(&code(&source, &plan)?);
     module.section(&data(&source, &plan));
-    if let Some(names) = source.names {
-        module.section(&CustomSection { name: "name".into(), data: Cow::Borrowed(names) });
+    if let Some(names) = &source.names {
+        // Names are only for people: a broken section stays as it is.
+        match names.reader().and_then(|reader| (&plan).custom_name_section(reader).ok()) {
+            Some(names) => module.section(&names),
+            None => {
+                let data = Cow::Borrowed(names.as_bytes());
+                module.section(&CustomSection { name: "name".into(), data })
+            }
+        };
     }
     Ok((module.finish(), plan.state_bytes))
 }

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
-use wasm_encoder::reencode::{self, Reencode};
+use wasm_encoder::reencode::{self, Reencode, utils};
 use wasm_encoder::{Instruction, MemArg};
-use wasmparser::{DataKind, ExternalKind, ValType};
+use wasmparser::{DataKind, ExternalKind, Name, ValType};
 
 use super::source::{Source, index, item};
 use super::{Options, PAGE_BYTES, RewriteError, Site};
@@ -245,5 +245,28 @@ impl Reencode for &Plan<'_> {
 
     fn data_index(&mut self, segment: u32) -> Result<u32, reencode::Error> {
         Ok(self.segment(segment))
+    }
+
+    /// Names the added functions, too: they show up in backtraces.
+    fn parse_custom_name_subsection(
+        &mut self,
+        names: &mut wasm_encoder::NameSection,
+        subsection: Name<'_>,
+    ) -> Result<(), reencode::Error> {
+        let Name::Function(functions) = subsection else {
+            return utils::parse_custom_name_subsection(self, names, subsection);
+        };
+        // Every name belongs to the function that it named: wrappers have names of their own.
+        let mut functions = utils::name_map(functions, Ok)?;
+        functions.append(self.mark_range, "barrier::mark_range");
+        functions.append(self.start, "barrier::start");
+        for &wrapper in self.imports.values() {
+            functions.append(wrapper, "barrier::import");
+        }
+        for realloc in &self.reallocs {
+            functions.append(realloc.wrapper, "barrier::realloc");
+        }
+        names.functions(&functions);
+        Ok(())
     }
 }

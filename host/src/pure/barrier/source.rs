@@ -1,9 +1,10 @@
 //! A core module taken apart into what the rewriting needs.
 
 use wasmparser::{
-    CompositeInnerType, Data, ElementSectionReader, ExportSectionReader, FuncType, FunctionBody,
-    Global, ImportSectionReader, MemorySectionReader, Parser, Payload, SubType, TableSectionReader,
-    TypeRef, TypeSectionReader, ValType,
+    CompositeInnerType, CustomSectionReader, Data, ElementSectionReader, ExportSectionReader,
+    FuncType, FunctionBody, Global, ImportSectionReader, KnownCustom, MemorySectionReader,
+    NameSectionReader, Parser, Payload, SubType, TableSectionReader, TypeRef, TypeSectionReader,
+    ValType,
 };
 
 use super::RewriteError;
@@ -20,8 +21,7 @@ pub(super) struct Source<'a> {
     pub(super) start: Option<u32>,
     pub(super) bodies: Vec<FunctionBody<'a>>,
     pub(super) data: Vec<Data<'a>>,
-    /// Contents of the name section.
-    pub(super) names: Option<&'a [u8]>,
+    pub(super) names: Option<Names<'a>>,
     /// Its types; all are of functions, other kinds need features that are off.
     pub(super) sub_types: Vec<SubType>,
     /// Types of all functions, imported ones first.
@@ -85,7 +85,7 @@ impl<'a> Source<'a> {
                 }
             }
             Payload::CustomSection(section) if section.name() == "name" => {
-                self.names = Some(section.data());
+                self.names = Some(Names(section));
             }
             _ => {}
         }
@@ -126,6 +126,23 @@ impl<'a> Source<'a> {
     /// True when it has a data memory, its own or an imported one. Its index is 0.
     pub(super) fn has_memory(&self) -> bool {
         self.imports_memory || self.memories.is_some()
+    }
+}
+
+/// The name section: read lazily, and broken ones are no mistake.
+#[derive(Clone)]
+pub(super) struct Names<'a>(CustomSectionReader<'a>);
+
+impl<'a> Names<'a> {
+    pub(super) fn as_bytes(&self) -> &'a [u8] {
+        self.0.data()
+    }
+
+    pub(super) fn reader(&self) -> Option<NameSectionReader<'a>> {
+        match self.0.as_known() {
+            KnownCustom::Name(reader) => Some(reader),
+            _ => None,
+        }
     }
 }
 

@@ -27,6 +27,9 @@ const COPIES: usize = 4;
 /// marks cost.
 const OPERATORS_MAX: usize = 400;
 
+/// Operators that are added to one function at most, so that a stranger's code can't swell.
+const ADDED_MAX: usize = 20_000;
+
 /// An operator with its bytes, if they are still right.
 #[derive(Clone, Debug)]
 pub(super) struct Step<'a> {
@@ -50,11 +53,15 @@ pub(super) fn unroll<'a>(
         return steps;
     }
     let mut unrolled = Vec::with_capacity(steps.len() * 2);
-    let mut at = 0;
+    let (mut at, mut added) = (0, 0);
     for (head, end) in loops {
-        unrolled.extend(steps.get(at..=head).unwrap_or_default().iter().cloned());
         let body = steps.get(head + 1..end).unwrap_or_default();
         let copies = (OPERATORS_MAX / body.len().max(1)).min(COPIES);
+        added += copies * body.len();
+        if added > ADDED_MAX {
+            break;
+        }
+        unrolled.extend(steps.get(at..=head).unwrap_or_default().iter().cloned());
         repeat(&mut unrolled, body, copies);
         at = end;
     }

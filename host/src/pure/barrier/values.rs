@@ -116,3 +116,51 @@ impl Values {
         Some((least, greatest))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_of_the_same_parts_are_equal_whatever_the_order() {
+        let mut values = Values::default();
+        let (a, b) = (values.fresh(), values.fresh());
+        let left = a.add(&b, 8).and_then(|sum| sum.add(&Sum::constant(4), 1)).unwrap();
+        let right = Sum::constant(4).add(&b.times(8), 1).and_then(|sum| sum.add(&a, 1)).unwrap();
+        assert_eq!(left, right);
+        assert_eq!(values.distance(&left, &right), Some((0, 0)));
+        // What cancels out leaves no trace.
+        assert_eq!(left.add(&left, -1), Some(Sum::constant(0)));
+        assert_eq!(left.add(&a, -1).and_then(|sum| sum.add(&b, -8)), Some(Sum::constant(4)));
+    }
+
+    #[test]
+    fn small_unknowns_bound_a_distance_from_both_sides() {
+        let mut values = Values::default();
+        let (base, truth) = (values.fresh(), values.fresh_up_to(1));
+        let to = base.add(&truth, 8).and_then(|sum| sum.add(&Sum::constant(-4), 1)).unwrap();
+        assert_eq!(values.distance(&base, &to), Some((-4, 4)));
+        assert_eq!(values.distance(&to, &base), Some((-4, 4)));
+        let unknown = values.fresh();
+        assert_eq!(values.distance(&base, &unknown), None);
+    }
+
+    #[test]
+    fn distances_are_modulo_the_address_space() {
+        let mut values = Values::default();
+        let base = values.fresh();
+        let far = base.add(&Sum::constant(i32::MAX), 1).unwrap();
+        let wrapped = far.add(&Sum::constant(i32::MAX), 1).unwrap();
+        assert_eq!(values.distance(&base, &wrapped), Some((-2, -2)));
+    }
+
+    #[test]
+    fn a_sum_of_too_many_parts_is_given_up() {
+        let mut values = Values::default();
+        let mut sum = values.fresh();
+        for _ in 1..TERMS_MAX {
+            sum = sum.add(&values.fresh(), 1).unwrap();
+        }
+        assert_eq!(sum.add(&values.fresh(), 1), None);
+    }
+}
