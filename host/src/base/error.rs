@@ -207,9 +207,6 @@ codes! {
     HostcallUnsupported "E_HOSTCALL_UNSUPPORTED" Guest
         "The guest asked the host for something that makes no sense inside a transaction."
         "Don't sleep, wait or exit in a call: time stands still, and returning is the end.";
-    StackPointer "E_STACK_POINTER" Guest
-        "The guest's stack pointer was not back at its base when the call returned; rolled back."
-        "A toolchain or assembly bug: each call must leave the stack as it found it.";
     ResultShape "E_RESULT_SHAPE" Guest
         "The guest's result does not fit the contract's schema; rolled back."
         "Correct the contract's result type.";

@@ -1,23 +1,26 @@
 //! The memory of daemons: reserved up front, fixed, and the only place where state lives.
 //!
 //! ```text
-//!   live image        |guard| budget, read-write, prefaulted | no access ... 4 GiB |guard|
-//!   control memory    |guard| card table | state area        | no access ... 4 GiB |guard|   (one per core module)
-//!   committed image   budget, prefaulted, out of every instance's reach
+//!   live image      |guard| budget, read-write, prefaulted | no access ... 4 GiB |guard|
+//!   control memory  |guard| card table | state area        | no access ... 4 GiB |guard|
+//!   (one per core module)
+//!   committed image  budget, prefaulted, out of every instance's reach
 //! ```
 //!
 //! [`Images`] is a daemon's set of these; it knows commit, roll back, reset, verify and hash. It
 //! knows nothing of WebAssembly, but for the size of an address.
 //!
-//! Unsafe code is confined to `mapping` and `images`; their headers say what it relies on.
+//! Unsafe code is confined to `mapping`, `cards` and `images`; their headers say what it relies on.
 
 mod arena;
+mod cards;
 mod images;
 mod mapping;
 mod slot;
 
 pub use arena::{Arena, Bill, BillError, BillLine, machine_memory_bytes};
-pub use images::{Changed, ControlShape, Images, ImagesError, Mismatch, Shape};
+pub use cards::Changed;
+pub use images::{ControlShape, Images, ImagesError, Mismatch, Shape};
 pub use mapping::MapError;
 pub use slot::Slot;
 

@@ -20,10 +20,10 @@
 
 #![expect(unsafe_code, reason = "makes slices of memory that guests also write")]
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::OVERRUN_BYTES;
+use super::cards::{Changed, Control, STRIDE, card_mark, drain, live_state, state_address};
 use super::mapping::{MapError, Mapping};
 use super::slot::Slot;
 
@@ -45,15 +45,6 @@ pub struct Shape {
 pub struct ControlShape {
     /// Used bytes of the state area.
     pub state_bytes: usize,
-}
-
-/// What a commit or a roll back copied.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Changed {
-    /// Marked cards.
-    pub cards: u32,
-    /// Copied bytes.
-    pub bytes: u64,
 }
 
 /// Live and committed image differ where they must not.
@@ -90,13 +81,6 @@ pub enum ImagesError {
     /// A state area that doesn't fit the control memory, or too short a card table.
     #[error("the guest's control memories have another layout than this host's")]
     Layout,
-}
-
-#[derive(Debug)]
-struct Control {
-    slot: Arc<Slot>,
-    state_bytes: usize,
-    committed_state: Box<[u8]>,
 }
 
 /// All memory of one daemon's guest.
@@ -387,89 +371,6 @@ impl Images {
         }
         hasher.finalize()
     }
-}
-
-fn state_address(slot: &Slot, state_offset: usize) -> *mut u8 {
-    assert!(state_offset <= slot.capacity());
-    // SAFETY: inside the slot's mapping, as checked.
-    unsafe { slot.base().as_ptr().add(state_offset) }
-}
-
-fn live_state(control: &Control, state_offset: usize) -> &[u8] {
-    let address = state_address(&control.slot, state_offset);
-    // SAFETY: the state area holds `state_bytes` bytes (checked in `new`), no guest code runs.
-    unsafe { std::slice::from_raw_parts(address, control.state_bytes) }
-}
-
-fn card_mark(slot: &Slot, card: usize) -> u8 {
-    assert!(card < slot.capacity());
-    // SAFETY: inside the slot's mapping, as checked; no guest code runs.
-    unsafe { slot.base().as_ptr().add(card).read() }
-}
-
-/// Cards that are looked at in one step while searching for marks.
-const STRIDE: usize = 64;
-
-/// Unmarks all cards of the first `size` bytes and calls `copy` for each run of marked ones, as
-/// byte ranges with the overrun, cut at `size`.
-fn drain(
-    controls: &[Control],
-    card_shift: u32,
-    size: usize,
-    mut copy: impl FnMut(Range<usize>),
-) -> Changed {
-    let cards = size.div_ceil(1 << card_shift);
-    let mut changed = Changed::default();
-    let mut run: Option<Range<usize>> = None;
-    let mut flush = |run: Range<usize>, changed: &mut Changed| {
-        let end = ((run.end << card_shift) + OVERRUN_BYTES).min(size);
-        let bytes = run.start << card_shift..end;
-        changed.cards += u32::try_from(run.len()).unwrap_or(u32::MAX);
-        changed.bytes += bytes.len() as u64;
-        copy(bytes);
-    };
-    for first in (0..cards).step_by(STRIDE) {
-        let mut marks = [0_u8; STRIDE];
-        if !take_marks(controls, first, &mut marks) {
-            continue;
-        }
-        for (card, _) in (first..cards).zip(marks).filter(|&(_, mark)| mark != 0) {
-            match &mut run {
-                Some(run) if run.end == card => run.end += 1,
-                _ => {
-                    if let Some(done) = run.replace(card..card + 1) {
-                        flush(done, &mut changed);
-                    }
-                }
-            }
-        }
-    }
-    if let Some(done) = run {
-        flush(done, &mut changed);
-    }
-    changed
-}
-
-/// Collects and clears the marks of `STRIDE` cards from `first` on; false when there is none.
-#[inline]
-fn take_marks(controls: &[Control], first: usize, marks: &mut [u8; STRIDE]) -> bool {
-    let mut any = false;
-    for control in controls {
-        debug_assert!(first + STRIDE <= control.slot.capacity());
-        // SAFETY: `first` is the card of a byte inside the budget, rounded down to STRIDE, and `new`
-        // checked that the table has STRIDE bytes from each of these on. No guest code runs.
-        let table = unsafe {
-            let start = control.slot.base().as_ptr().add(first);
-            &mut *start.cast::<[u8; STRIDE]>()
-        };
-        if table.iter().fold(0, |all, mark| all | mark) != 0 {
-            any = true;
-            for (mark, byte) in marks.iter_mut().zip(table.iter_mut()) {
-                *mark |= std::mem::take(byte);
-            }
-        }
-    }
-    any
 }
 
 #[cfg(test)]
