@@ -1,0 +1,75 @@
+//! The comparisons. Each is a race and the rows that come of it.
+
+pub mod barrier;
+pub mod cards;
+pub mod latency;
+pub mod restart;
+pub mod throughput;
+
+use host::mechanisms::sandbox::{Sandbox, SandboxOptions};
+
+use crate::table::Table;
+
+/// What all comparisons share.
+#[derive(Debug)]
+pub struct Setup {
+    /// The host's engine, as it is by default.
+    pub sandbox: Sandbox,
+    /// How many rounds are run, in percent of what gives stable medians.
+    pub rounds_percent: usize,
+}
+
+impl Setup {
+    /// Sets up the engine.
+    ///
+    /// # Panics
+    ///
+    /// When this machine can't run it.
+    #[must_use]
+    pub fn new(rounds_percent: usize) -> Self {
+        let sandbox = Sandbox::new(SandboxOptions::default()).expect("an engine");
+        Self { sandbox, rounds_percent }
+    }
+
+    /// That many rounds, more or fewer as the user wishes; at least three.
+    #[must_use]
+    pub fn rounds(&self, usual: usize) -> usize {
+        (usual * self.rounds_percent / 100).max(3)
+    }
+}
+
+/// A comparison.
+#[derive(Clone, Copy, Debug)]
+pub struct Section {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// What it measures.
+    pub about: &'static str,
+    /// Runs it.
+    pub run: fn(&Setup, &mut Table),
+}
+
+/// All comparisons.
+pub const SECTIONS: [Section; 5] = [
+    Section {
+        name: "restart",
+        about: "crash to next commit; fork, pooled instances and Erlang/OTP next to it",
+        run: restart::run,
+    },
+    Section {
+        name: "latency",
+        about: "one-key transactions; SQLite next to them",
+        run: latency::run,
+    },
+    Section {
+        name: "throughput",
+        about: "counter and SmallBank, one daemon and two; SQLite next to them",
+        run: throughput::run,
+    },
+    Section {
+        name: "barrier",
+        about: "what the write barrier costs while a guest computes",
+        run: barrier::run,
+    },
+    Section { name: "cards", about: "commits with cards of several sizes", run: cards::run },
+];

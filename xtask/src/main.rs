@@ -1,0 +1,79 @@
+//! The project's own commands: `cargo xtask COMMAND`.
+//!
+//! Each command does its own set-up, prints one line per step, and stops at the first step that
+//! fails with what was run and what to do. There are no dependencies, so that it builds in a second.
+
+mod bench;
+mod demo;
+mod guests;
+mod mechanisms;
+mod step;
+mod test;
+
+use std::process::ExitCode;
+
+use step::Failure;
+
+const HELP: &str = "\
+The project's own commands. Each does all the set-up that it needs.
+
+Usage: cargo xtask COMMAND
+
+Commands:
+  demo          build everything, run 100,000 requests through the host, some of them crash it
+  test          run all tests
+  guests        build guests/* for wasm32-wasip2 and copy them to guests/NAME.wasm
+  bench [NAME]  measure and print one table; NAME is a section of it, `list` lists them
+  soak          run the tests longer, and those that take long (environment: BULKHEAD_SEEDS,
+                PROPTEST_CASES)
+  mechanisms    list the mechanisms that have a test, with the number of their tests
+  help          this text
+
+A first build compiles the WebAssembly engine: 6 to 10 minutes on two cores.
+";
+
+const EXIT_WRONG_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if words.iter().any(|word| matches!(*word, "-h" | "--help")) {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    let done = match words.as_slice() {
+        ["help"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        ["guests"] => guests::build(),
+        ["demo"] => demo::run(),
+        ["test"] => test::run(),
+        ["soak"] => test::soak(),
+        ["bench"] => bench::run(None),
+        ["bench", name] => bench::run(Some(name)),
+        ["mechanisms"] => mechanisms::print(),
+        _ => return wrong_usage(&words),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { what, todo }) => {
+            eprintln!("error: {what}\n  -> {todo}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn wrong_usage(words: &[&str]) -> ExitCode {
+    match words.split_first() {
+        None => eprint!("{HELP}"),
+        Some((command, _)) => {
+            let words = words.join(" ");
+            eprintln!(
+                "error: `cargo xtask {words}`: `{command}` is no command or takes other words"
+            );
+            eprintln!("  -> see `cargo xtask --help`");
+        }
+    }
+    ExitCode::from(EXIT_WRONG_USAGE)
+}
