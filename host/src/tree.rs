@@ -8,4 +8,4 @@ mod worker;
 
 pub use daemon::{Bound, Daemon, DaemonOptions, Transacted, World};
 pub use gauges::{DaemonState, Gauges, Report, Restarts};
-pub use root::{DaemonPlan, DaemonView, Reply, Root, RootError, RootOptions};
+pub use root::{DaemonPlan, DaemonView, MakeLog, Reply, Root, RootError, RootOptions};

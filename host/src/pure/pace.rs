@@ -71,12 +71,13 @@ impl Pace {
         Self { share, paid_at: 0 }
     }
 
-    /// Books `busy_nanos` of work that ended at `now`; answers the nanoseconds to wait.
-    pub fn after(&mut self, now: u64, busy_nanos: u64) -> u64 {
+    /// Books work that went on from `started` to `now`, with `rested_nanos` of rest in between; answers
+    /// the nanoseconds to wait.
+    pub fn after(&mut self, started: u64, now: u64, rested_nanos: u64) -> u64 {
         if self.share == CpuShare::FULL {
             return 0;
         }
-        let started = now.saturating_sub(busy_nanos);
+        let busy_nanos = now.saturating_sub(started).saturating_sub(rested_nanos);
         let earliest = started.saturating_sub(BURST_NANOS);
         self.paid_at = self.paid_at.max(earliest).saturating_add(self.share.period(busy_nanos));
         self.paid_at.saturating_sub(now)
@@ -94,7 +95,7 @@ mod tests {
         while now < 1_000_000_000 {
             now += busy;
             count += 1;
-            now += pace.after(now, busy);
+            now += pace.after(now - busy, now, 0);
         }
         count
     }
@@ -110,9 +111,20 @@ mod tests {
     }
 
     #[test]
+    fn s2_29_a_rest_inside_a_transaction_is_not_paid_again() {
+        let mut pace = Pace::new("0.2".parse().unwrap());
+        let (mut now, busy, rested) = (1_000_000_000, 20_000_000, 80_000_000);
+        for _ in 0..100 {
+            let started = now;
+            now += busy + rested;
+            assert_eq!(pace.after(started, now, rested), 0);
+        }
+    }
+
+    #[test]
     fn an_idle_daemon_starts_at_once() {
         let mut pace = Pace::new("0.1".parse().unwrap());
-        assert_eq!(pace.after(1_000_000_000, 500_000), 0);
+        assert_eq!(pace.after(999_500_000, 1_000_000_000, 0), 0);
         assert_eq!(CpuShare::FULL.rest_after(Duration::from_millis(5)), Duration::ZERO);
         let half: CpuShare = "0.5".parse().unwrap();
         assert_eq!(half.rest_after(Duration::from_millis(5)), Duration::from_millis(5));

@@ -24,6 +24,7 @@ mod recovery;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -129,7 +130,7 @@ pub struct Transacted {
 enum Phase {
     Live(Instance),
     /// Waiting for a person, with the reason.
-    Parked(Environment, Fault),
+    Parked(Box<(Environment, Fault)>),
     /// Only inside a method, while an instance is being replaced.
     Between,
 }
@@ -154,6 +155,37 @@ pub struct Daemon {
     recover_failures: u32,
     host_bugs: u32,
     hash: Option<(Sequence, blake3::Hash)>,
+    rested: Duration,
+    now: Now,
+}
+
+/// The two times of the running transaction, from one reading of the clock.
+///
+/// Reading a clock costs some per cent of a short transaction, so the wall clock is followed through
+/// the monotonic one and read itself once a second.
+#[derive(Debug, Default)]
+struct Now {
+    unix_nanos: u64,
+    monotonic_nanos: u64,
+    read_at: Option<u64>,
+}
+
+impl Now {
+    const READ_EVERY_NANOS: u64 = 1_000_000_000;
+
+    /// Looks at the clock; answers the monotonic time.
+    fn look(&mut self, clock: &dyn Clock) -> u64 {
+        let monotonic = clock.monotonic_nanos();
+        let since_read = self.read_at.map(|read_at| monotonic.saturating_sub(read_at));
+        if since_read.is_some_and(|since| since < Self::READ_EVERY_NANOS) {
+            self.unix_nanos += monotonic.saturating_sub(self.monotonic_nanos);
+        } else {
+            self.unix_nanos = clock.unix_nanos();
+            self.read_at = Some(monotonic);
+        }
+        self.monotonic_nanos = monotonic;
+        monotonic
+    }
 }
 
 impl Daemon {
@@ -202,6 +234,8 @@ impl Daemon {
             recover_failures: 0,
             host_bugs: 0,
             hash: None,
+            now: Now::default(),
+            rested: Duration::ZERO,
         };
         daemon.show_state();
         Ok(daemon)
@@ -209,6 +243,7 @@ impl Daemon {
 
     /// Runs one request to its end. Never panics, whatever the guest does.
     pub fn transact(&mut self, bound: &Bound) -> Transacted {
+        self.rested = Duration::ZERO;
         let hash = bound.key.as_ref().map(|_| request_hash(bound.contract, &bound.arguments));
         if let (Some(key), Some(hash)) = (&bound.key, &hash) {
             match self.keys.look_up(key, hash) {
@@ -224,11 +259,11 @@ impl Daemon {
                 }
             }
         }
-        if let Phase::Parked(_, reason) = &self.phase {
+        if let Some(reason) = self.parked() {
             let message = format!("daemon `{}` is parked: {reason}", self.options.name);
             return self.refuse(Fault::new(Code::Parked, message));
         }
-        let started = self.world.clock.monotonic_nanos();
+        let started = self.now.look(self.world.clock.as_ref());
         Gauges::set(&self.gauges.running_since, started);
         Gauges::set(&self.gauges.running, bound.request.0);
         self.gauges.set_state(DaemonState::Running);
@@ -262,7 +297,7 @@ impl Daemon {
             };
             let current = CrashedTry { code: crash.code, checkpoint };
             let mut verdict = after_crash(previous, current, attempt, self.options.retries_max);
-            if matches!(self.phase, Phase::Parked(..)) && verdict == Verdict::Retry {
+            if self.parked().is_some() && verdict == Verdict::Retry {
                 verdict = Verdict::GiveUp;
             }
             match verdict {
@@ -289,11 +324,12 @@ impl Daemon {
             request: bound.request,
             correlation: bound.correlation.clone(),
             attempt,
-            unix_nanos: self.world.clock.unix_nanos(),
+            unix_nanos: self.now.unix_nanos,
         };
         let limits = self.options.limits;
         let called = instance.call(bound.contract, &bound.arguments, context, &limits);
         let usage = instance.usage();
+        self.rested += usage.rested;
         Gauges::add(&self.gauges.fuel, usage.fuel);
         Gauges::add(&self.gauges.lines_dropped, u64::from(usage.lines_dropped));
         let settled = match called {
@@ -410,6 +446,12 @@ impl Daemon {
         self.options.limits = limits;
     }
 
+    /// Time that the last request was made to rest, so that the daemon keeps its share.
+    #[must_use]
+    pub fn rested(&self) -> Duration {
+        self.rested
+    }
+
     /// Its last commit.
     #[must_use]
     pub fn sequence(&self) -> Sequence {
@@ -426,7 +468,7 @@ impl Daemon {
     #[must_use]
     pub fn parked(&self) -> Option<&Fault> {
         match &self.phase {
-            Phase::Parked(_, reason) => Some(reason),
+            Phase::Parked(parked) => Some(&parked.1),
             _ => None,
         }
     }
@@ -474,5 +516,22 @@ fn own_context(world: &World) -> CallContext {
         correlation: None,
         attempt: 1,
         unix_nanos: world.clock.unix_nanos(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::ManualClock;
+
+    #[test]
+    fn the_wall_clock_follows_the_monotonic_one() {
+        let clock = ManualClock::at(5);
+        let mut now = Now::default();
+        for step in [0, 7, 999_999_000, 3_000_000_000, 1] {
+            clock.advance(step);
+            let monotonic = now.look(&clock);
+            assert_eq!((monotonic, now.unix_nanos), (clock.monotonic_nanos(), clock.unix_nanos()));
+        }
     }
 }

@@ -30,6 +30,9 @@ pub struct DaemonPlan {
     pub options: DaemonOptions,
 }
 
+/// Makes the log of a daemon, by its name.
+pub type MakeLog = Box<dyn Fn(&str) -> Arc<dyn GuestLog>>;
+
 /// What the root needs of the world around it.
 pub struct RootOptions {
     /// Bytes that all daemons together may take.
@@ -39,7 +42,7 @@ pub struct RootOptions {
     /// Seeds.
     pub entropy: Arc<dyn Entropy>,
     /// Makes the log of each daemon, by its name; `None` writes to `tracing`.
-    pub logs: Option<Box<dyn Fn(&str) -> Arc<dyn GuestLog>>>,
+    pub logs: Option<MakeLog>,
 }
 
 impl RootOptions {

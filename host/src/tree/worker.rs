@@ -40,9 +40,12 @@ pub(super) struct Worker {
     pub(super) options: DaemonOptions,
 }
 
+/// What a started daemon shares with the root: its numbers, and the flag that cancels.
+type Shown = (Arc<Gauges>, Arc<AtomicBool>);
+
 /// A daemon that is making its first state on its own thread.
 pub(super) struct Starting {
-    started: Receiver<Result<(Arc<Gauges>, Arc<AtomicBool>), Fault>>,
+    started: Receiver<Result<Shown, Fault>>,
     mailbox: SyncSender<Message>,
     thread: JoinHandle<()>,
     stopping: Arc<AtomicBool>,
@@ -114,9 +117,10 @@ fn serve(mut daemon: Daemon, world: &World, messages: &Receiver<Message>, stoppi
             Message::Transact(bound, reply) => {
                 let started = world.clock.monotonic_nanos();
                 let transacted = daemon.transact(&bound);
+                let rested = u64::try_from(daemon.rested().as_nanos()).unwrap_or(u64::MAX);
                 reply(transacted);
                 let now = world.clock.monotonic_nanos();
-                let wait = pace.after(now, now.saturating_sub(started));
+                let wait = pace.after(started, now, rested);
                 if wait > 0 && !stopping.load(Ordering::Relaxed) {
                     std::thread::sleep(Duration::from_nanos(wait));
                 }

@@ -243,6 +243,8 @@ impl Images {
     /// The committed image keeps what it has: [`Images::load_committed`] brings it back.
     pub fn clear_live(&mut self) {
         let size = self.live.size().max(self.committed_size);
+        let opened = self.live.set_size(size);
+        debug_assert!(opened, "both sizes are inside the budget");
         // SAFETY: `size` bytes are mapped, no guest code runs.
         unsafe { self.live.base().as_ptr().write_bytes(0, size) };
         drain(&self.controls, self.card_shift, size, |_| {});

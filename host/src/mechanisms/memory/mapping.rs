@@ -67,16 +67,27 @@ impl Mapping {
         len: usize,
         purpose: &'static str,
     ) -> Result<(), MapError> {
+        self.protect(offset, len, MprotectFlags::READ | MprotectFlags::WRITE, purpose)
+    }
+
+    /// Makes `[offset, offset + len)` untouchable; what it holds stays.
+    pub(super) fn close(&self, offset: usize, len: usize) -> Result<(), MapError> {
+        self.protect(offset, len, MprotectFlags::empty(), "closing")
+    }
+
+    fn protect(
+        &self,
+        offset: usize,
+        len: usize,
+        flags: MprotectFlags,
+        purpose: &'static str,
+    ) -> Result<(), MapError> {
         let refused = |source| MapError { bytes: len, purpose, source };
         if offset.checked_add(len).is_none_or(|end| end > self.len) {
             return Err(refused(rustix::io::Errno::INVAL));
         }
         // SAFETY: the range lies inside this mapping, as checked above.
-        unsafe {
-            let start = self.base.as_ptr().add(offset);
-            mprotect(start.cast(), len, MprotectFlags::READ | MprotectFlags::WRITE)
-        }
-        .map_err(refused)
+        unsafe { mprotect(self.base.as_ptr().add(offset).cast(), len, flags) }.map_err(refused)
     }
 
     /// Touches each 4 KiB page of `[offset, offset + len)`, which must be open and hold zeros, so

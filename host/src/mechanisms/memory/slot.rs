@@ -16,6 +16,8 @@ pub struct Slot {
     mapping: Mapping,
     capacity: usize,
     size: AtomicUsize,
+    /// Bytes that can be touched. At least the size; more only while no instance runs.
+    open: AtomicUsize,
 }
 
 impl Slot {
@@ -36,7 +38,12 @@ impl Slot {
             let len = len.min(capacity.saturating_sub(offset));
             mapping.prefault(MEMORY_GUARD_BYTES + offset, len);
         }
-        Ok(Arc::new(Self { mapping, capacity, size: AtomicUsize::new(0) }))
+        Ok(Arc::new(Self {
+            mapping,
+            capacity,
+            size: AtomicUsize::new(0),
+            open: AtomicUsize::new(capacity),
+        }))
     }
 
     /// The address of byte 0.
@@ -57,14 +64,37 @@ impl Slot {
         self.size.load(Ordering::Relaxed)
     }
 
-    /// Sets the size. Returns false, and changes nothing, when it is over the capacity.
+    /// Sets the size, and opens what was closed below it. Returns false, and changes nothing, when it is
+    /// over the capacity or the kernel refuses.
     #[must_use]
     pub fn set_size(&self, size: usize) -> bool {
-        let fits = size <= self.capacity;
-        if fits {
-            self.size.store(size, Ordering::Relaxed);
+        if size > self.capacity {
+            return false;
         }
-        fits
+        let open = self.open.load(Ordering::Relaxed);
+        if size > open {
+            let (start, len) = (MEMORY_GUARD_BYTES + open, size - open);
+            if self.mapping.open(start, len, "growth").is_err() {
+                return false;
+            }
+            self.open.store(size, Ordering::Relaxed);
+        }
+        self.size.store(size, Ordering::Relaxed);
+        true
+    }
+
+    /// Closes everything above the size, so that an instance traps there as if nothing were mapped:
+    /// compiled code checks no bounds. Returns false when the kernel refuses.
+    #[must_use]
+    pub fn close_above_size(&self) -> bool {
+        let (size, open) = (self.size(), self.open.load(Ordering::Relaxed));
+        if size < open {
+            if self.mapping.close(MEMORY_GUARD_BYTES + size, open - size).is_err() {
+                return false;
+            }
+            self.open.store(size, Ordering::Relaxed);
+        }
+        true
     }
 }
 

@@ -114,7 +114,7 @@ fn classify_message(message: &str) -> Code {
     let contains = |text: &str| message.contains(text);
     if contains("handle index") || contains("resource table") || contains("own<T>") {
         Code::Handle
-    } else if contains("hostcall fuel") || contains("too large to copy") {
+    } else if contains("fuel allocated for hostcalls") || contains("too large to copy") {
         Code::HostcallLimit
     } else if contains("realloc return")
         || contains("out of bounds")

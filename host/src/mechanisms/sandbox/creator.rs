@@ -78,6 +78,9 @@ unsafe impl MemoryCreator for SlotCreator {
         if !slot.set_size(size) {
             return Err(format!("{size} bytes of memory are over the budget"));
         }
+        if !slot.close_above_size() {
+            return Err("the kernel refused to close what is above the memory".to_owned());
+        }
         Ok(Box::new(SlotMemory { slot }))
     }
 }

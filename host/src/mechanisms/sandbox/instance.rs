@@ -13,6 +13,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use wasmtime::component::{self, ComponentNamedList, Lift, Lower, TypedFunc};
 use wasmtime::{AsContextMut, Store, UpdateDeadline};
@@ -76,6 +77,12 @@ pub struct StartError {
     pub cause: StartCause,
 }
 
+impl StartError {
+    fn new(environment: Environment, cause: StartCause) -> Box<Self> {
+        Box::new(Self { environment, cause })
+    }
+}
+
 /// Why an instance could not be started.
 #[derive(Clone, Debug)]
 pub enum StartCause {
@@ -130,12 +137,12 @@ impl Instance {
         parameters: &[u8],
         generation: Generation,
         context: &CallContext,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, Box<StartError>> {
         let mut instance = Self::unstarted(guest, images, environment, generation, context)?;
         let started = instance.prime(context).and_then(|()| instance.init(parameters, context));
         match started {
             Ok(()) => Ok(instance),
-            Err(cause) => Err(StartError { environment: instance.into_environment(), cause }),
+            Err(cause) => Err(StartError::new(instance.into_environment(), cause)),
         }
     }
 
@@ -146,7 +153,7 @@ impl Instance {
         environment: Environment,
         generation: Generation,
         context: &CallContext,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, Box<StartError>> {
         images.clear_live();
         Self::instantiate(guest, images, environment, generation, context)
     }
@@ -166,7 +173,7 @@ impl Instance {
         handles: usize,
         generation: Generation,
         context: &CallContext,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, Box<StartError>> {
         if handles == 0 {
             return Self::instantiate(guest, images, environment, generation, context);
         }
@@ -174,12 +181,12 @@ impl Instance {
         images.set_live_size_to_committed();
         let mut instance = Self::instantiate(guest, images, environment, generation, context)?;
         if let Err(cause) = instance.prime(context) {
-            return Err(StartError { environment: instance.into_environment(), cause });
+            return Err(StartError::new(instance.into_environment(), cause));
         }
         if instance.handles != handles {
             let message = format!("`prime` acquired {} handles, not {handles}", instance.handles);
             let cause = StartCause::Crashed(Caught::new(Code::HandleLeak, message));
-            return Err(StartError { environment: instance.into_environment(), cause });
+            return Err(StartError::new(instance.into_environment(), cause));
         }
         images.load_committed();
         Ok(instance)
@@ -192,7 +199,7 @@ impl Instance {
         environment: Environment,
         generation: Generation,
         context: &CallContext,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, Box<StartError>> {
         let mut state = environment.0;
         state.gauge.control_bytes = guest.control_bytes();
         state.begin_generation(generation);
@@ -234,7 +241,7 @@ impl Instance {
             Err(error) => {
                 let caught = caught(&mut store, &error);
                 let environment = Environment(store.into_data());
-                Err(StartError { environment, cause: StartCause::Crashed(caught) })
+                Err(StartError::new(environment, StartCause::Crashed(caught)))
             }
         }
     }
@@ -274,7 +281,7 @@ impl Instance {
         context: CallContext,
         limits: &Limits,
     ) -> Called {
-        let call = self.call.clone();
+        let call = self.call;
         let arguments = arguments.clone();
         let ran = self.guarded(context, limits, |store| call.call(store, (contract, arguments)));
         let returned = match ran {
@@ -454,9 +461,12 @@ fn on_tick(state: &mut StoreState) -> wasmtime::Result<UpdateDeadline> {
     if state.ticks_left == 0 {
         return Err(Stop::new(Code::Deadline, "still running at its deadline").into());
     }
-    let rest = state.share.rest_after(EPOCH_TICK);
-    if !rest.is_zero() {
-        std::thread::sleep(rest);
+    if let Some(since) = state.running_since {
+        // By time, not by ticks: a tick right after a rest must not be paid like a whole one.
+        let tired = Instant::now();
+        std::thread::sleep(state.share.rest_after(tired.duration_since(since)));
+        let rest = tired.elapsed();
+        state.running_since = Some(Instant::now());
         state.rested += rest;
         let ticks = rest.as_nanos() / EPOCH_TICK.as_nanos();
         let ticks = u64::try_from(ticks).unwrap_or(u64::MAX);

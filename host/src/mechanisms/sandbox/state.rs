@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -204,7 +204,7 @@ impl SharedDiary {
 pub(super) struct StoreState {
     pub(super) diary: SharedDiary,
     pub(super) gauge: Gauge,
-    wasi: WasiCtx,
+    wasi: Box<WasiCtx>,
     wasi_clock: Arc<AtomicU64>,
     table: ResourceTable,
     pub(super) host_calls: u32,
@@ -212,6 +212,8 @@ pub(super) struct StoreState {
     pub(super) ticks_left: u64,
     pub(super) share: CpuShare,
     pub(super) rested: Duration,
+    /// Since when the guest runs without a rest; none when its share is a whole processor.
+    pub(super) running_since: Option<Instant>,
     /// Set from other threads to end the running call at the next tick.
     pub(super) cancel: Arc<AtomicBool>,
     /// Panics the next host call: how tests provoke a host bug.
@@ -238,7 +240,7 @@ impl StoreState {
             entropy: EntropyStream::new(entropy_secret),
         })));
         let wasi_clock = Arc::new(AtomicU64::new(0));
-        let wasi = wasi::context(&diary, &wasi_clock);
+        let wasi = Box::new(wasi::context(&diary, &wasi_clock));
         Self {
             diary,
             gauge: Gauge { budget_bytes, control_bytes: 0, growth_denied: false },
@@ -249,6 +251,7 @@ impl StoreState {
             ticks_left: 0,
             share,
             rested: Duration::ZERO,
+            running_since: None,
             cancel: Arc::default(),
             panic_in_host_call: Arc::default(),
         }
@@ -264,6 +267,7 @@ impl StoreState {
     pub(super) fn begin_call(&mut self, context: CallContext, limits: &Limits) {
         self.host_calls = 0;
         self.rested = Duration::ZERO;
+        self.running_since = (self.share != CpuShare::FULL).then(Instant::now);
         self.ticks_left = ticks(limits.deadline);
         self.wasi_clock.store(context.unix_nanos, Ordering::Relaxed);
         self.diary.with(|diary| {

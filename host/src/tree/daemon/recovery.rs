@@ -183,7 +183,7 @@ impl Daemon {
         let (guest, handles) = (&self.guest, self.handles);
         let environment = match std::mem::replace(&mut self.phase, Phase::Between) {
             Phase::Live(instance) => instance.into_environment(),
-            Phase::Parked(environment, _) => environment,
+            Phase::Parked(parked) => parked.0,
             Phase::Between => return Err(lost()),
         };
         let images = &mut self.images;
@@ -202,7 +202,7 @@ impl Daemon {
         let (generation, context) = (self.generation, own_context(&self.world));
         let environment = match std::mem::replace(&mut self.phase, Phase::Between) {
             Phase::Live(instance) => instance.into_environment(),
-            Phase::Parked(environment, _) => environment,
+            Phase::Parked(parked) => parked.0,
             Phase::Between => return Err(lost()),
         };
         let (guest, images, parameters) = (&self.guest, &mut self.images, &self.parameters);
@@ -219,13 +219,13 @@ impl Daemon {
                 let fault = init_fault(&self.options.name, &error.cause);
                 self.images.set_live_size_to_committed();
                 self.images.load_committed();
-                self.phase = Phase::Parked(error.environment, fault.clone());
+                self.phase = Phase::Parked(Box::new((error.environment, fault.clone())));
                 Err(fault)
             }
         }
     }
 
-    fn could_not_start(&mut self, error: StartError) -> Fault {
+    fn could_not_start(&mut self, error: Box<StartError>) -> Fault {
         let fault = match &error.cause {
             StartCause::Crashed(caught) => {
                 Fault::new(caught.code, format!("its restart failed: {}", caught.message))
@@ -234,7 +234,7 @@ impl Daemon {
         };
         self.images.set_live_size_to_committed();
         self.images.load_committed();
-        self.phase = Phase::Parked(error.environment, fault.clone());
+        self.phase = Phase::Parked(Box::new((error.environment, fault.clone())));
         fault
     }
 
@@ -243,11 +243,11 @@ impl Daemon {
         self.gauges.set_parked(Some(reason.clone()));
         let environment = match std::mem::replace(&mut self.phase, Phase::Between) {
             Phase::Live(instance) => instance.into_environment(),
-            Phase::Parked(environment, _) => environment,
+            Phase::Parked(parked) => parked.0,
             // Every path that takes the phase puts one back.
             Phase::Between => return,
         };
-        self.phase = Phase::Parked(environment, reason);
+        self.phase = Phase::Parked(Box::new((environment, reason)));
     }
 
     /// Starts a parked guest again on its last commit.
