@@ -1,0 +1,87 @@
+//! What the tests of the host share: built guests, a rig around one daemon, hostile guests.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests: what goes wrong here fails the test that asked"
+)]
+
+mod hostile;
+mod process;
+mod rig;
+mod tree;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use host::mechanisms::sandbox::{DeployError, Guest, Sandbox, SandboxOptions};
+
+pub use hostile::{BUMP, Hostile, RUN, VALUE, hostile};
+pub use process::{Holdings, in_own_process};
+pub use rig::{Line, Lines, Rig, RigOptions, bind, bound};
+pub use tree::{Tree, plan, request};
+
+/// The example guests.
+pub const GUESTS: [&str; 5] = ["chaos", "compute", "counter", "ledger", "smallbank"];
+
+/// The repository.
+#[must_use]
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// The file of a built example guest.
+///
+/// # Panics
+///
+/// When it was not built.
+#[must_use]
+pub fn guest(name: &str) -> Vec<u8> {
+    let path = repository().join("guests").join(name).with_extension("wasm");
+    std::fs::read(&path).unwrap_or_else(|error| {
+        panic!("{}: {error}; run `cargo xtask guests` first", path.display())
+    })
+}
+
+/// One sandbox for the whole test process.
+#[must_use]
+pub fn sandbox() -> &'static Sandbox {
+    static SANDBOX: OnceLock<Sandbox> = OnceLock::new();
+    SANDBOX.get_or_init(|| Sandbox::new(SandboxOptions::default()).unwrap())
+}
+
+/// An example guest, compiled once per test process.
+///
+/// # Panics
+///
+/// When it was not built, or is refused.
+#[must_use]
+pub fn deployed(name: &str) -> Arc<Guest> {
+    static DEPLOYED: OnceLock<Mutex<HashMap<String, Arc<OnceLock<Arc<Guest>>>>>> = OnceLock::new();
+    let cell = {
+        let mut guests = DEPLOYED.get_or_init(Mutex::default).lock().unwrap();
+        guests.entry(name.to_owned()).or_default().clone()
+    };
+    // Outside the lock: two guests may be compiled at once.
+    cell.get_or_init(|| deploy(&guest(name)).unwrap_or_else(|error| panic!("{name}: {error}")))
+        .clone()
+}
+
+/// Deploys bytes in the shared sandbox.
+///
+/// # Errors
+///
+/// What the host says.
+pub fn deploy(bytes: &[u8]) -> Result<Arc<Guest>, DeployError> {
+    sandbox().deploy(bytes)
+}
+
+/// A number from the environment, for longer runs of a test.
+#[must_use]
+pub fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| {
+        text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number"))
+    })
+}

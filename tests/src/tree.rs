@@ -1,0 +1,149 @@
+//! A root with daemons on their threads, as `host run` has them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use host::base::clock::SystemClock;
+use host::base::entropy::SeededEntropy;
+use host::mechanisms::sandbox::{Guest, GuestLog, NoLog};
+use host::pure::request::{Answer, Outcome, Request};
+use host::tree::{DaemonOptions, DaemonPlan, DaemonView, Root, RootError, RootOptions};
+use serde_json::Value;
+
+use crate::rig::Lines;
+
+/// A root, and the lines of all its daemons.
+#[derive(Debug)]
+pub struct Tree {
+    /// The root.
+    pub root: Root,
+    /// What its guests logged; nothing is kept unless asked for.
+    pub lines: Arc<Lines>,
+}
+
+/// A daemon to start: the images are always compared, the deadline is long.
+#[must_use]
+pub fn plan(name: &str, guest: &Arc<Guest>, change: impl FnOnce(&mut DaemonOptions)) -> DaemonPlan {
+    let mut options = DaemonOptions::new(name, 4 << 20);
+    options.verify = true;
+    options.limits.deadline = Duration::from_secs(60);
+    change(&mut options);
+    DaemonPlan { guest: guest.clone(), options }
+}
+
+/// A request without key or correlation id.
+#[must_use]
+pub fn request(daemon: &str, contract: &str, args: Value) -> Request {
+    let (daemon, contract) = (daemon.to_owned(), contract.to_owned());
+    Request { daemon, contract, args, ..Request::default() }
+}
+
+impl Tree {
+    /// Starts the daemons, with at most `memory_limit_bytes`, and keeps their lines.
+    ///
+    /// # Errors
+    ///
+    /// The root's.
+    pub fn try_start(plans: Vec<DaemonPlan>, memory_limit_bytes: usize) -> Result<Self, RootError> {
+        let lines = Arc::new(Lines::default());
+        let root = start(plans, memory_limit_bytes, lines.clone())?;
+        Ok(Self { root, lines })
+    }
+
+    /// Starts the daemons, and keeps their lines.
+    ///
+    /// # Panics
+    ///
+    /// When they don't start.
+    #[must_use]
+    pub fn start(plans: Vec<DaemonPlan>) -> Self {
+        Self::try_start(plans, usize::MAX).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Starts the daemons; what they log is forgotten.
+    ///
+    /// # Panics
+    ///
+    /// When they don't start.
+    #[must_use]
+    pub fn start_quietly(plans: Vec<DaemonPlan>) -> Self {
+        let root = start(plans, usize::MAX, Arc::new(NoLog));
+        let root = root.unwrap_or_else(|error| panic!("{error}"));
+        Self { root, lines: Arc::default() }
+    }
+
+    /// Runs a request to its end.
+    ///
+    /// # Panics
+    ///
+    /// When the host has a bug.
+    #[must_use]
+    pub fn call(&self, daemon: &str, contract: &str, args: Value) -> Answer {
+        self.root.call(request(daemon, contract, args)).unwrap()
+    }
+
+    /// The value of a request that must be committed.
+    ///
+    /// # Panics
+    ///
+    /// When it isn't.
+    #[must_use]
+    pub fn committed(&self, daemon: &str, contract: &str, args: Value) -> Value {
+        let answer = self.call(daemon, contract, args);
+        answer.value().unwrap_or_else(|| panic!("{daemon} {contract}: {:?}", answer.outcome))
+    }
+
+    /// The code of a request that is refused, rejected or crashes; empty when it is committed.
+    #[must_use]
+    pub fn code(&self, daemon: &str, contract: &str, args: Value) -> String {
+        code(&self.call(daemon, contract, args).outcome)
+    }
+
+    /// One daemon's numbers.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such daemon.
+    #[must_use]
+    pub fn view(&self, daemon: &str) -> DaemonView {
+        let views = self.root.daemons();
+        views.into_iter().find(|view| view.name == daemon).unwrap()
+    }
+
+    /// Hash of a daemon's committed state.
+    ///
+    /// # Panics
+    ///
+    /// When it doesn't answer.
+    #[must_use]
+    pub fn hash(&self, daemon: &str) -> String {
+        let hash = self.root.committed_hash(daemon, Duration::from_secs(60)).unwrap();
+        hash.unwrap().to_hex().to_string()
+    }
+}
+
+fn start(
+    plans: Vec<DaemonPlan>,
+    memory_limit_bytes: usize,
+    log: Arc<dyn GuestLog>,
+) -> Result<Root, RootError> {
+    Root::start(
+        plans,
+        RootOptions {
+            memory_limit_bytes,
+            clock: Arc::new(SystemClock::new()),
+            entropy: Arc::new(SeededEntropy::new(7)),
+            logs: Some(Box::new(move |_name| log.clone())),
+        },
+    )
+}
+
+/// The code of an outcome; empty when it is committed.
+pub(crate) fn code(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Committed(_) => String::new(),
+        Outcome::Rejected(rejection) => rejection.code.clone(),
+        Outcome::Crashed(crash) => crash.code.as_str().to_owned(),
+        Outcome::Unknown(fault) => fault.code.as_str().to_owned(),
+    }
+}

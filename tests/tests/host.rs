@@ -1,0 +1,20 @@
+//! The tests of the host as its users see it: one binary, because linking the engine takes long.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that can't go on has failed"
+)]
+
+mod host {
+    mod allocations;
+    mod calls;
+    pub(crate) mod chaos;
+    mod daemons;
+    mod deploying;
+    mod fuel;
+    mod model;
+    mod printing;
+    mod tree;
+}

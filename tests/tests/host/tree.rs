@@ -1,0 +1,333 @@
+//! A root with its daemons: budgets, queues, shares, stopping.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use host::base::error::{Code, Fault};
+use host::base::limits::{DAEMON_OVERHEAD_BYTES, MAILBOX_REQUESTS_MAX};
+use host::pure::pace::CpuShare;
+use host::pure::request::{Answer, Outcome, Request};
+use host::tree::{DaemonPlan, DaemonState, RootError};
+use serde_json::{Value, json};
+use tests::{Holdings, Tree, deployed, in_own_process, plan, request};
+
+fn counter(name: &str) -> DaemonPlan {
+    plan(name, &deployed("counter"), |_| {})
+}
+
+/// A daemon that `die(spin)` keeps busy until it is cancelled.
+fn spinner() -> DaemonPlan {
+    plan("spinner", &deployed("chaos"), |options| {
+        options.limits.fuel = u64::MAX / 2;
+        options.limits.deadline = Duration::from_secs(600);
+    })
+}
+
+fn fault(plans: Vec<DaemonPlan>, memory_limit_bytes: usize) -> Fault {
+    Fault::from(&Tree::try_start(plans, memory_limit_bytes).unwrap_err())
+}
+
+#[test]
+fn r4_s4_22_budgets_over_the_limit_are_refused_with_the_bill() {
+    let sum = 2 * (2 * (4 << 20) + DAEMON_OVERHEAD_BYTES);
+    let refused = fault(vec![counter("a"), counter("b")], sum - 1);
+    assert_eq!(refused.code, Code::Budget);
+    for word in ["  a ", "  b ", "2 x 4 MiB", "sum", "limit", "24 MiB"] {
+        assert!(refused.message.contains(word), "{word} is not in {}", refused.message);
+    }
+    let tree = Tree::try_start(vec![counter("a"), counter("b")], sum).unwrap();
+    assert_eq!(tree.root.bill().total_bytes(), sum);
+    assert_eq!(tree.committed("b", "increment", json!({"by": 3})), 3);
+}
+
+#[test]
+fn plans_that_cannot_be_are_refused() {
+    let all = usize::MAX;
+    assert_eq!(fault(vec![], all).code, Code::Name);
+    let refused = fault(vec![counter("a"), counter("b"), counter("a")], all);
+    assert_eq!(refused.code, Code::Name);
+    assert!(refused.message.contains("`a`"), "{refused}");
+    for name in ["", "a b", "a/b", "\u{1b}[31m", "\u{e9}", &"a".repeat(65)] {
+        assert_eq!(fault(vec![counter(name)], all).code, Code::Name, "{name:?}");
+    }
+    for budget in [0, 1, (4_usize << 30) + 1, usize::MAX] {
+        let plan = plan("a", &deployed("counter"), |options| options.budget_bytes = budget);
+        assert_eq!(fault(vec![plan], all).code, Code::BudgetSize, "{budget}");
+    }
+    let refusing = plan("refusing", &deployed("chaos"), |options| {
+        options.parameters = json!({"refuse_init": true});
+    });
+    let refused = fault(vec![counter("a"), refusing], all);
+    assert_eq!(refused.code, Code::Init);
+    assert!(refused.message.contains("refused"), "{refused}");
+}
+
+#[test]
+fn r2_memory_that_the_machine_does_not_give_is_refused_and_nothing_is_left() {
+    in_own_process(
+        "host::tree::r2_memory_that_the_machine_does_not_give_is_refused_and_nothing_is_left",
+        || {
+            let guest = deployed("counter");
+            drop(Tree::start(vec![plan("warm", &guest, |_| {})]));
+            let before = Holdings::now();
+            let used = std::fs::read_to_string("/proc/self/statm").unwrap();
+            let used: u64 = used.split(' ').next().unwrap().parse().unwrap();
+            let most = Some(used * 4096 + (6 << 30));
+            let limit = rustix::process::Rlimit { current: most, maximum: most };
+            rustix::process::setrlimit(rustix::process::Resource::As, limit).unwrap();
+            let plans = (0..10).map(|n| plan(&format!("d{n}"), &guest, |_| {})).collect();
+            let refused = fault(plans, usize::MAX);
+            assert_eq!(refused.code, Code::NoMemory, "{refused}");
+            let after = Holdings::now();
+            assert_eq!(after.threads, before.threads, "no daemon was started");
+            assert!(after.mappings <= before.mappings + 2, "{before:?} -> {after:?}");
+        },
+    );
+}
+
+#[test]
+fn s4_13_s4_23_all_memory_is_there_before_the_first_daemon_runs() {
+    in_own_process(
+        "host::tree::s4_13_s4_23_all_memory_is_there_before_the_first_daemon_runs",
+        || {
+            let guest = deployed("chaos");
+            drop(Tree::start(vec![plan("warm", &guest, |_| {})]));
+            let before = Holdings::now();
+            let budget = 32 << 20;
+            let plans = ["a", "b"].map(|name| {
+                plan(name, &guest, |options| options.budget_bytes = budget)
+            });
+            let tree = Tree::start_quietly(plans.to_vec());
+            let started = Holdings::now();
+            let (grown, bill) =
+                (started.resident_bytes - before.resident_bytes, tree.root.bill().total_bytes() as u64);
+            assert!(grown >= 4 * budget as u64, "{grown} bytes are resident, the images need more");
+            assert!(grown <= bill, "{grown} bytes are resident, the bill said {bill}");
+            // Using all of it takes no more.
+            for name in ["a", "b"] {
+                assert_eq!(tree.committed(name, "hold", json!({"mib": 24})), 24);
+                assert_eq!(tree.code(name, "die", json!({"how": "grow"})), "E_TRAP_UNREACHABLE");
+            }
+            let used = Holdings::now();
+            let more = used.resident_bytes.saturating_sub(started.resident_bytes);
+            assert!(more < 4 << 20, "{more} bytes more than at the start: {started:?} {used:?}");
+        },
+    );
+}
+
+#[test]
+fn r6_a_full_mailbox_refuses_and_says_so() {
+    let tree = Tree::start_quietly(vec![spinner(), counter("other")]);
+    let (reply, answers) = channel::<Answer>();
+    let submit = |request: Request| {
+        let reply = reply.clone();
+        tree.root.submit(request, Box::new(move |answer| reply.send(answer).unwrap()));
+    };
+    submit(request("spinner", "die", json!({"how": "spin"})));
+    wait_until(|| tree.view("spinner").report.state == DaemonState::Running);
+    let more = 10;
+    for _ in 0..MAILBOX_REQUESTS_MAX + more {
+        submit(request("spinner", "balances", json!({})));
+    }
+    // Only what was refused is answered, at once.
+    for _ in 0..more {
+        let refused = answers.recv_timeout(Duration::from_secs(10)).unwrap();
+        let Outcome::Rejected(rejection) = &refused.outcome else { panic!("{refused:?}") };
+        assert_eq!((rejection.code.as_str(), refused.attempts), ("E_QUEUE_FULL", 0));
+    }
+    assert!(answers.try_recv().is_err());
+    assert_eq!(tree.root.committed_hash("spinner", Duration::ZERO).unwrap_err().code, Code::QueueFull);
+    assert_eq!(tree.committed("other", "increment", json!({"by": 1})), 1);
+    tree.root.cancel("spinner").unwrap();
+    for _ in 0..=MAILBOX_REQUESTS_MAX {
+        let answer = answers.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(matches!(answer.outcome, Outcome::Committed(_) | Outcome::Crashed(_)), "{answer:?}");
+    }
+    assert!(answers.try_recv().is_err(), "each request is answered once");
+}
+
+#[test]
+fn s2_26_r10_a_spinning_guest_is_cancelled_when_the_root_stops() {
+    let mut tree = Tree::start_quietly(vec![spinner(), counter("other")]);
+    let (reply, answers) = channel::<Answer>();
+    let submit = |tree: &Tree, contract: &str, args: Value| {
+        let reply = reply.clone();
+        let answer = Box::new(move |answer| reply.send(answer).unwrap());
+        tree.root.submit(request("spinner", contract, args), answer);
+    };
+    submit(&tree, "die", json!({"how": "spin"}));
+    wait_until(|| tree.view("spinner").report.state == DaemonState::Running);
+    submit(&tree, "balances", json!({}));
+    let start = Instant::now();
+    tree.root.stop();
+    let took = start.elapsed();
+    assert!(took >= host::base::limits::STOP_GRACE, "{took:?}: it got its grace");
+    assert!(took < host::base::limits::STOP_GRACE + Duration::from_secs(2), "{took:?}");
+    let codes: Vec<String> = answers.try_iter().map(|answer| code(&answer)).collect();
+    assert_eq!(codes, ["E_CANCELLED", "E_STOPPING"]);
+    assert_eq!(tree.view("spinner").report.state, DaemonState::Stopped);
+    assert_eq!(tree.code("other", "value", json!({})), "E_STOPPING");
+}
+
+fn code(answer: &Answer) -> String {
+    answer.to_json()["error"]["code"].as_str().unwrap_or_default().to_owned()
+}
+
+fn wait_until(done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(30), "it never came");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn s0_21_cancelling_ends_one_transaction_which_is_not_tried_again() {
+    let tree = Tree::start_quietly(vec![spinner()]);
+    std::thread::scope(|scope| {
+        let spin = scope.spawn(|| tree.call("spinner", "die", json!({"how": "spin"})));
+        wait_until(|| tree.view("spinner").report.running.is_some());
+        let start = Instant::now();
+        tree.root.cancel("spinner").unwrap();
+        let answer = spin.join().unwrap();
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        assert_eq!((code(&answer).as_str(), answer.attempts), ("E_CANCELLED", 1));
+    });
+    assert_eq!(tree.committed("spinner", "balances", json!({})), json!([1000, 1000]));
+    assert_eq!(tree.view("spinner").report.restarts, 1);
+    assert_eq!(tree.root.cancel("nobody").unwrap_err().code, Code::DaemonUnknown);
+}
+
+#[test]
+fn s2_29_daemons_with_shares_of_one_to_two_progress_about_one_to_two() {
+    let share = |name: &str, thousandths: u32| {
+        plan(name, &deployed("compute"), |options| {
+            options.share = CpuShare::from_thousandths(thousandths).unwrap();
+            options.verify = false;
+        })
+    };
+    let tree = Tree::start_quietly(vec![share("half", 200), share("full", 400)]);
+    let end = Instant::now() + Duration::from_secs(3);
+    let work = |name: &'static str| {
+        let mut done = 0_u32;
+        while Instant::now() < end {
+            let _value = tree.committed(name, "run", json!({"program": "sieve", "rounds": 1}));
+            done += 1;
+        }
+        done
+    };
+    let (half, full) = std::thread::scope(|scope| {
+        let half = scope.spawn(|| work("half"));
+        let full = scope.spawn(|| work("full"));
+        (half.join().unwrap(), full.join().unwrap())
+    });
+    let ratio = f64::from(full) / f64::from(half);
+    eprintln!("{half} : {full} = 1 : {ratio:.2}");
+    assert!((1.4..3.0).contains(&ratio), "{half} : {full}");
+}
+
+#[test]
+fn s4_26_s4_30_ids_increase_and_lines_carry_them() {
+    let tree = Tree::start(vec![plan("chaos", &deployed("chaos"), |_| {})]);
+    let mut last = None;
+    for n in 0..20 {
+        let mut request = request("chaos", "print", json!({"text": "x"}));
+        request.correlation = (n % 2 == 0).then(|| format!("outside-{n}"));
+        let correlation = request.correlation.clone();
+        let answer = tree.root.call(request).unwrap();
+        assert!(Some(answer.request) > last, "ids increase");
+        last = Some(answer.request);
+        let lines = tree.lines.take();
+        assert_eq!(lines.len(), 1);
+        assert_eq!((lines[0].request, &lines[0].correlation), (answer.request, &correlation));
+    }
+    let views = tree.root.daemons();
+    assert!(views.iter().all(|view| view.id > host::base::ids::NodeId::ROOT));
+}
+
+#[test]
+fn s2_33_usage_is_reported_live_and_at_the_end() {
+    let tree = Tree::start_quietly(vec![spinner()]);
+    let start = tree.view("spinner").report;
+    assert_eq!(tree.committed("spinner", "hold", json!({"mib": 1})), 1);
+    let held = tree.view("spinner").report;
+    assert!(held.fuel > start.fuel && held.busy > start.busy && held.bytes_changed >= 1 << 20);
+    assert!(held.memory_bytes > start.memory_bytes && held.memory_peak_bytes >= held.memory_bytes);
+    std::thread::scope(|scope| {
+        let spin = scope.spawn(|| tree.call("spinner", "die", json!({"how": "spin"})));
+        wait_until(|| tree.view("spinner").report.running.is_some());
+        let running = tree.view("spinner").report;
+        assert_eq!(running.state, DaemonState::Running);
+        tree.root.cancel("spinner").unwrap();
+        let answer = spin.join().unwrap();
+        assert_eq!(running.running.unwrap().0, answer.request.0);
+    });
+    let ended = tree.view("spinner").report;
+    assert_eq!((ended.running, ended.state), (None, DaemonState::Ready));
+    assert_eq!((ended.committed, ended.crashed, ended.restarts), (1, 1, 1));
+    assert!(ended.fuel > held.fuel && ended.busy > held.busy);
+}
+
+#[test]
+fn s0_15_one_daemon_serves_many_clients_without_a_restart() {
+    let tree = Arc::new(Tree::start_quietly(vec![counter("counter")]));
+    let sum = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for client in 1..=8_u64 {
+            let (tree, sum) = (&tree, &sum);
+            scope.spawn(move || {
+                for _ in 0..100 {
+                    let _value = tree.committed("counter", "increment", json!({"by": client}));
+                    sum.fetch_add(client, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!(tree.committed("counter", "value", json!({})), sum.into_inner());
+    let report = tree.view("counter").report;
+    assert_eq!((report.restarts, report.generation, report.sequence), (0, 1, 800));
+}
+
+#[test]
+fn c8_s0_14_requests_that_fit_nothing_are_refused_before_anything_starts() {
+    let tree = Tree::start_quietly(vec![plan("ledger", &deployed("ledger"), |_| {})]);
+    let mut deep = json!(1);
+    for _ in 0..1000 {
+        deep = json!([deep]);
+    }
+    let deposit = |account: Value, amount: Value| json!({"account": account, "amount": amount});
+    let hash = tree.hash("ledger");
+    for (what, args) in [
+        ("missing", json!({"account": "ann"})),
+        ("superfluous", json!({"account": "ann", "amount": 1, "tip": 1})),
+        ("no object", json!([])),
+        ("another type", deposit(json!(7), json!(1))),
+        ("negative", deposit(json!("ann"), json!(-1))),
+        ("a fraction", deposit(json!("ann"), json!(0.5))),
+        ("huge", deposit(json!("ann"), json!(1e300))),
+        ("a text", deposit(json!("ann"), json!("1"))),
+        ("null", deposit(Value::Null, json!(1))),
+        ("deep", deposit(deep, json!(1))),
+        ("NUL in a name", json!({"account\u{0}": "ann", "amount": 1})),
+    ] {
+        let answer = tree.call("ledger", "deposit", args);
+        assert_eq!((code(&answer).as_str(), answer.attempts), ("E_ARGS", 0), "{what}: {answer:?}");
+    }
+    for (daemon, contract, expected) in [
+        ("nobody", "deposit", "E_DAEMON_UNKNOWN"),
+        ("\u{1b}[31m", "deposit", "E_DAEMON_UNKNOWN"),
+        ("ledger", "steal", "E_CONTRACT_UNKNOWN"),
+        ("ledger", "", "E_CONTRACT_UNKNOWN"),
+    ] {
+        let answer = tree.call(daemon, contract, json!({}));
+        assert_eq!(code(&answer), expected);
+        assert!(!answer.to_json()["error"]["message"].to_string().contains('\u{1b}'));
+    }
+    assert_eq!(tree.hash("ledger"), hash);
+    let report = tree.view("ledger").report;
+    assert_eq!((report.fuel, report.crashed, report.sequence), (0, 0, 0), "nothing was started");
+    let nul = deposit(json!("a\u{0}b"), json!(1));
+    assert_eq!(tree.committed("ledger", "deposit", nul), 1, "a NUL in a text is a text");
+}
