@@ -52,8 +52,11 @@ pub(super) fn card_mark(slot: &Slot, card: usize) -> u8 {
     unsafe { slot.base().as_ptr().add(card).read() }
 }
 
-/// Cards that are looked at in one step while searching for marks.
-pub(super) const STRIDE: usize = 64;
+/// Cards whose marks are taken in one step.
+const STRIDE: usize = 64;
+
+/// Cards that are passed over in one step when none of them is marked: most of a large image's.
+pub(super) const BLOCK: usize = 512;
 
 /// Unmarks all cards of the first `size` bytes and calls `copy` for each run of marked ones, as
 /// byte ranges with the overrun, cut at `size`.
@@ -73,17 +76,22 @@ pub(super) fn drain(
         changed.bytes += bytes.len() as u64;
         copy(bytes);
     };
-    for first in (0..cards).step_by(STRIDE) {
-        let mut marks = [0_u8; STRIDE];
-        if !take_marks(controls, first, &mut marks) {
+    for block in (0..cards).step_by(BLOCK) {
+        if !controls.iter().any(|control| any_mark(&control.slot, block)) {
             continue;
         }
-        for (card, _) in (first..cards).zip(marks).filter(|&(_, mark)| mark != 0) {
-            match &mut run {
-                Some(run) if run.end == card => run.end += 1,
-                _ => {
-                    if let Some(done) = run.replace(card..card + 1) {
-                        flush(done, &mut changed);
+        for first in (block..cards.min(block + BLOCK)).step_by(STRIDE) {
+            let mut marks = [0_u8; STRIDE];
+            if !take_marks(controls, first, &mut marks) {
+                continue;
+            }
+            for (card, _) in (first..cards).zip(marks).filter(|&(_, mark)| mark != 0) {
+                match &mut run {
+                    Some(run) if run.end == card => run.end += 1,
+                    _ => {
+                        if let Some(done) = run.replace(card..card + 1) {
+                            flush(done, &mut changed);
+                        }
                     }
                 }
             }
@@ -95,14 +103,25 @@ pub(super) fn drain(
     changed
 }
 
+/// True when one of the `BLOCK` cards from `block` on is marked.
+#[inline]
+fn any_mark(slot: &Slot, block: usize) -> bool {
+    debug_assert!(block.is_multiple_of(BLOCK) && block + BLOCK <= slot.capacity());
+    // SAFETY: `block` is the card of a byte inside the budget, rounded down to BLOCK, and `new` checked
+    // that the table has BLOCK bytes from each of these on. The base is aligned to a page, hence the
+    // block to 8 bytes. No guest code runs.
+    let words = unsafe { &*slot.base().as_ptr().add(block).cast::<[u64; BLOCK / 8]>() };
+    words.iter().fold(0, |all, word| all | word) != 0
+}
+
 /// Collects and clears the marks of `STRIDE` cards from `first` on; false when there is none.
 #[inline]
 fn take_marks(controls: &[Control], first: usize, marks: &mut [u8; STRIDE]) -> bool {
     let mut any = false;
     for control in controls {
         debug_assert!(first + STRIDE <= control.slot.capacity());
-        // SAFETY: `first` is the card of a byte inside the budget, rounded down to STRIDE, and `new`
-        // checked that the table has STRIDE bytes from each of these on. No guest code runs.
+        // SAFETY: `first` lies in a block that `any_mark` may look at, and STRIDE divides BLOCK. No
+        // guest code runs.
         let table = unsafe {
             let start = control.slot.base().as_ptr().add(first);
             &mut *start.cast::<[u8; STRIDE]>()
@@ -116,3 +135,5 @@ fn take_marks(controls: &[Control], first: usize, marks: &mut [u8; STRIDE]) -> b
     }
     any
 }
+
+const _: () = assert!(BLOCK.is_multiple_of(STRIDE) && BLOCK.is_multiple_of(8));

@@ -23,7 +23,7 @@
 use std::sync::Arc;
 
 use super::OVERRUN_BYTES;
-use super::cards::{Changed, Control, STRIDE, card_mark, drain, live_state, state_address};
+use super::cards::{BLOCK, Changed, Control, card_mark, drain, live_state, state_address};
 use super::mapping::{MapError, Mapping};
 use super::slot::Slot;
 
@@ -106,7 +106,7 @@ impl Images {
         let committed = Mapping::prefaulted(budget, "committed image")?;
         let mut controls = Vec::with_capacity(shape.controls.len());
         let used_cards = budget.div_ceil(1 << shape.card_shift);
-        if used_cards.next_multiple_of(STRIDE) > shape.state_offset {
+        if used_cards.next_multiple_of(BLOCK) > shape.state_offset {
             return Err(ImagesError::Layout);
         }
         for control in &shape.controls {
@@ -115,7 +115,8 @@ impl Images {
             if state_end.is_none_or(|end| end > shape.control_bytes) {
                 return Err(ImagesError::Layout);
             }
-            let prefaulted = [(0, used_cards), (shape.state_offset, state_bytes)];
+            let prefaulted =
+                [(0, used_cards.next_multiple_of(BLOCK)), (shape.state_offset, state_bytes)];
             let slot = Slot::new(shape.control_bytes, &prefaulted, "control memory")?;
             // Its size never changes: minimum and maximum are the same.
             let fits = slot.set_size(shape.control_bytes);
@@ -521,7 +522,7 @@ mod tests {
             Images::new(1 << 20, &shape(control(WASM_PAGE_BYTES + 1))),
             Err(ImagesError::Layout)
         ));
-        let short = Shape { state_offset: 64, ..shape(control(16)) };
+        let short = Shape { state_offset: 256, ..shape(control(16)) };
         assert!(matches!(Images::new(1 << 20, &short), Err(ImagesError::Layout)));
     }
 
