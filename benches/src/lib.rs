@@ -1,8 +1,9 @@
 //! Measures the host side by side with what it replaces.
 //!
-//! All contenders of a comparison run in one process (or a helper of it), in turns, so that a machine
-//! whose speed changes changes it for all of them. [`race`] takes the turns, [`contenders`] are what
-//! is measured, [`sections`] are the comparisons, [`table`] shows them with the goals they have.
+//! All contenders of a comparison run in one process (or a helper of it), in turns, so that a
+//! machine whose speed changes changes it for all of them. [`race`] takes the turns, [`contenders`]
+//! are what is measured, [`sections`] are the comparisons, [`table`] shows them with the goals they
+//! have.
 //!
 //! The guests must be built: `cargo xtask bench` does that first.
 

@@ -2,8 +2,8 @@
 //!
 //! A guest is an ordinary program that keeps its state in its own memory. Every call of it is one
 //! atomic transaction over that memory: it commits whole, or it never happened. A guest that traps,
-//! runs away or exceeds its budget is rolled back and running again, on its last committed state, in
-//! microseconds.
+//! runs away or exceeds its budget is rolled back and running again, on its last committed state,
+//! in microseconds.
 //!
 //! The whole of it, embedded (`cargo run --release --example embed`):
 //!

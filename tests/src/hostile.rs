@@ -5,9 +5,11 @@
 //! reads it. So a missing roll back shows, and so does a guest that doesn't run on.
 //!
 //! ```text
-//!   page 0   8 heap   16 counter   64 result   512 value   1024 description   4096 .. free for tests
+//!   page 0   8 heap, 16 counter, 64 result, 512 value, 1024 description, 4096 .. free for tests
 //!   page 1   heap, empty at the begin of each call
 //! ```
+//!
+//! In all texts `#7` is short for `(i32.const 7)`.
 
 /// The contract that does what the test says.
 pub const RUN: &str = "run";
@@ -110,7 +112,7 @@ impl Hostile {
             EXPORTS,
             ")",
         ];
-        parts.join("\n")
+        spell_out(&parts.join("\n"))
     }
 
     fn memory_module(&self) -> String {
@@ -135,8 +137,8 @@ impl Hostile {
         format!(
             r#"(core module $mem
   {memory}
-  (func (export "realloc") (param $old i32) (param $old_size i32) (param $align i32) (param $size i32)
-    (result i32) (local $at i32)
+  (func (export "realloc") (param $old i32) (param $old_size i32)
+    (param $align i32) (param $size i32) (result i32) (local $at i32)
     (local.set $at (i32.and
       (i32.add (i32.load (i32.const 8)) (i32.sub (local.get $align) (i32.const 1)))
       (i32.sub (i32.const 0) (local.get $align))))
@@ -173,7 +175,7 @@ impl Hostile {
   (func (export "realloc") (param $a i32) (param $b i32) (param $c i32) (param $d i32) (result i32)
     {realloc} (call $realloc (local.get $a) (local.get $b) (local.get $c) (local.get $d)))
   {HELPERS}
-  (func (export "call") (param $contract i32) (param $args i32) (param $len i32) (result i32) {LOCALS}
+  (func (export "call") (param $contract i32) (param i32 i32) (result i32) {LOCALS}
     (call $reset)
     (if (i32.ne (local.get $contract) (i32.const 2)) (then
       (i32.store (i32.const 16) (i32.add (i32.load (i32.const 16)) (i32.const 1)))))
@@ -184,13 +186,25 @@ impl Hostile {
     }
 }
 
+/// Replaces `#7` by `(i32.const 7)`.
+fn spell_out(text: &str) -> String {
+    let mut parts = text.split('#');
+    let mut spelled = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        let (number, rest) = part.split_at(end.unwrap_or(part.len()));
+        spelled.push_str(&format!("(i32.const {number}){rest}"));
+    }
+    spelled
+}
+
 fn escape(text: &str) -> String {
     text.bytes().map(|byte| format!("\\{byte:02x}")).collect()
 }
 
 const LOCALS: &str = "(local $i i32) (local $j i32) (local $n i32) (local $l i64)";
 
-/// `$answer` and `$reject` give what `call` returns; `$nothing` and `$refuse` what `init` and `recover` do.
+/// `$answer` and `$reject` give what `call` returns, `$nothing` and `$refuse` what the others do.
 const HELPERS: &str = r#"
   (func $reset (i32.store (i32.const 8) (i32.const 65536)))
   (func $answer (param $at i32) (param $len i32) (result i32)
@@ -307,4 +321,5 @@ const EXPORTS: &str = r#"
   (func (export "recover") (param "report" $crash-report)
     (result (result $recovery (error $rejection)))
     (canon lift (core func $main "recover") (memory $memory) (realloc (func $main "realloc"))))
-  (func (export "on-restore") (param "generation" u64) (canon lift (core func $main "on-restore")))"#;
+  (func (export "on-restore") (param "generation" u64)
+    (canon lift (core func $main "on-restore")))"#;

@@ -2,7 +2,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     reason = "helpers of tests: what goes wrong here fails the test that asked"
 )]
@@ -59,7 +58,8 @@ pub fn sandbox() -> &'static Sandbox {
 /// When it was not built, or is refused.
 #[must_use]
 pub fn deployed(name: &str) -> Arc<Guest> {
-    static DEPLOYED: OnceLock<Mutex<HashMap<String, Arc<OnceLock<Arc<Guest>>>>>> = OnceLock::new();
+    type Cell = Arc<OnceLock<Arc<Guest>>>;
+    static DEPLOYED: OnceLock<Mutex<HashMap<String, Cell>>> = OnceLock::new();
     let cell = {
         let mut guests = DEPLOYED.get_or_init(Mutex::default).lock().unwrap();
         guests.entry(name.to_owned()).or_default().clone()

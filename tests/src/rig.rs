@@ -1,4 +1,4 @@
-//! One daemon, driven from the test's own thread, with everything around it under the test's control.
+//! One daemon, driven from the test's own thread, its log and clock under the test's control.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The write barrier against a full comparison: whatever a rewritten module changes lies in a marked
-//! card, and it computes what the plain one computes.
+//! The write barrier against a full comparison: whatever a rewritten module changes lies in a
+//! marked card, and it computes what the plain one computes.
 //!
 //! `BULKHEAD_SEEDS` says how many generated modules each test tries.
 

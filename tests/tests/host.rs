@@ -11,6 +11,7 @@ mod host {
     mod allocations;
     mod calls;
     pub(crate) mod chaos;
+    mod codes;
     mod daemons;
     mod deploying;
     mod fuel;

@@ -1,7 +1,8 @@
 //! The project's own commands: `cargo xtask COMMAND`.
 //!
 //! Each command does its own set-up, prints one line per step, and stops at the first step that
-//! fails with what was run and what to do. There are no dependencies, so that it builds in a second.
+//! fails with what was run and what to do. There are no dependencies, so that it builds in a
+//! second.
 
 mod bench;
 mod demo;

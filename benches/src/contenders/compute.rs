@@ -1,7 +1,7 @@
 //! Guest code that computes, as it was built and with the write barrier in it, on the same engine.
 //!
-//! Fuel and epochs are on as in the host, traps come by signals, memories are wasmtime's own. Nothing
-//! is committed: this is what marking alone costs.
+//! Fuel and epochs are on as in the host, traps come by signals, memories are wasmtime's own.
+//! Nothing is committed: this is what marking alone costs.
 
 use host::mechanisms::sandbox::Sandbox;
 use host::pure::admission::{Caps, World, admit};
@@ -40,8 +40,8 @@ pub enum Form {
     Plain,
     /// With the write barrier, as the host runs it.
     Rewritten,
-    /// With the write barrier, but loops as they were. The host also unrolls loops that store, which
-    /// saves looks at fuel and epoch that have nothing to do with the barrier.
+    /// With the write barrier, but loops as they were. The host also unrolls loops that store,
+    /// which saves looks at fuel and epoch that have nothing to do with the barrier.
     NotUnrolled,
 }
 

@@ -37,8 +37,8 @@ impl Turns {
 }
 
 impl Crew {
-    /// Starts that many threads. Each runs `body`, which makes what it owns, then takes its turns, of
-    /// `count` units of work each.
+    /// Starts that many threads. Each runs `body`, which makes what it owns, then takes its turns,
+    /// of `count` units of work each.
     pub fn start(owners: usize, count: u32, body: impl Fn(Turns) + Clone + Send + 'static) -> Self {
         let workers = (0..owners)
             .map(|_| {

@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 
 use super::{MIB, budget_for};
 
-/// Keeps the first readings since it was asked, so that a measurement sees when the daemon got where:
-/// a daemon reads its clock when a transaction starts, when a crash was caught, and when it is over.
+/// Keeps the first readings since it was asked, so that a measurement sees when the daemon got
+/// where: a daemon reads its clock when a transaction starts, when a crash was caught, and when it
+/// is over.
 #[derive(Debug, Default)]
 pub struct Stopwatch {
     clock: SystemClock,
@@ -146,8 +147,8 @@ impl Driven {
         value.as_i64().expect("a whole number")
     }
 
-    /// Runs a request that crashes, then one that commits. Also answers the cards that the first one
-    /// had marked.
+    /// Runs a request that crashes, then one that commits. Also answers the cards that the first
+    /// one had marked.
     pub fn crash_then_commit(&mut self, crash: &Bound, next: &Bound) -> (Recovered, u32) {
         self.stopwatch.begin();
         let start = Instant::now();

@@ -1,7 +1,7 @@
 //! A process per task: fork, the child writes to one page and exits, the parent waits.
 //!
-//! It runs in a helper process that holds nothing but the memory in question, because a fork pays for
-//! all memory that its process has touched, and for this one that is all the other contenders'.
+//! It runs in a helper process that holds nothing but the memory in question, because a fork pays
+//! for all memory that its process has touched, and for this one that is all the other contenders'.
 
 #![expect(unsafe_code, reason = "fork is not a safe function")]
 
@@ -45,8 +45,9 @@ pub fn help(mib: usize) -> io::Result<()> {
 }
 
 fn fork_and_wait(byte: &mut u8) {
-    // SAFETY: this process has one thread, so the child finds no lock held by a thread that it lacks;
-    // it only writes a byte of its own memory and leaves by `_exit`, which runs no code of ours.
+    // SAFETY: this process has one thread, so the child finds no lock held by a thread that it
+    // lacks; it only writes a byte of its own memory and leaves by `_exit`, which runs no code of
+    // ours.
     let child = unsafe { libc::fork() };
     if child == 0 {
         *black_box(byte) = 2;

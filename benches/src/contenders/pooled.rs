@@ -1,5 +1,5 @@
-//! A bare engine with wasmtime's pooling allocator: a Store, an instance of the same guest in it, and
-//! both dropped again. The instance starts blank, runs no code of the guest, and has no limits.
+//! A bare engine with wasmtime's pooling allocator: a Store, an instance of the same guest in it,
+//! and both dropped again. The instance starts blank, runs no code of the guest, and has no limits.
 
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{
@@ -17,8 +17,8 @@ pub enum Clearing {
     Tuned,
 }
 
-/// Bytes at the start of a memory that are cleared by hand where the kernel can't say which pages were
-/// written; tried from 0 to 2 MiB.
+/// Bytes at the start of a memory that are cleared by hand where the kernel can't say which pages
+/// were written; tried from 0 to 2 MiB.
 const KEPT_BYTES: usize = 64 << 10;
 
 /// Makes instances of one guest.

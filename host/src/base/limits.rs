@@ -14,8 +14,8 @@ pub const MEMORY_GUARD_BYTES: usize = 32 << 20;
 pub const WASM_PAGE_BYTES: usize = 64 << 10;
 
 /// A card is `1 << CARD_SHIFT` bytes. Smaller cards copy less but make a longer table to scan: by
-/// `cargo xtask bench cards`, 1 KiB is faster for many scattered changes in a small image, 16 KiB for
-/// few changes in a large one, 4 KiB for few changes in a small one and never far behind.
+/// `cargo xtask bench cards`, 1 KiB is faster for many scattered changes in a small image, 16 KiB
+/// for few changes in a large one, 4 KiB for few changes in a small one and never far behind.
 pub const CARD_SHIFT: u32 = 12;
 
 /// Budget in bytes of a daemon that declares none: small services fit, a hundred of them too.
@@ -24,8 +24,8 @@ pub const BUDGET_DEFAULT_BYTES: usize = 16 << 20;
 /// Smallest budget in bytes: one megabyte of stack plus one of data is what Rust guests start with.
 pub const BUDGET_MIN_BYTES: usize = 2 * WASM_PAGE_BYTES;
 
-/// Largest budget in bytes: what a 32-bit memory can hold, less the page that the write barrier keeps
-/// free so that an address that wraps around meets no memory.
+/// Largest budget in bytes: what a 32-bit memory can hold, less the page that the write barrier
+/// keeps free so that an address that wraps around meets no memory.
 pub const BUDGET_MAX_BYTES: usize = MEMORY_RESERVATION_BYTES - WASM_PAGE_BYTES;
 
 /// Part of the machine's memory that all budgets together may take when `--memory` is not given,

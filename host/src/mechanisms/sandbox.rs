@@ -1,8 +1,8 @@
 //! Runs guests: the only module that names wasmtime.
 //!
-//! [`Sandbox`] holds the engine; [`Sandbox::deploy`] turns a file into a [`Guest`], admitted, rewritten and
-//! compiled; [`Instance`] runs one guest over one daemon's images. What to do after a crash is not
-//! decided here.
+//! [`Sandbox`] holds the engine; [`Sandbox::deploy`] turns a file into a [`Guest`], admitted,
+//! rewritten and compiled; [`Instance`] runs one guest over one daemon's images. What to do after a
+//! crash is not decided here.
 //!
 //! Unsafe code is confined to `creator` (linear memories) and `compile` (loading compiled code).
 

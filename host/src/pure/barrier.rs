@@ -14,8 +14,8 @@
 //!
 //! There is a card for every 32-bit address, so a mark can neither trap nor need a bounds check.
 //! The last page of the 4 GiB is never memory: the data memory's maximum is lowered to
-//! [`DATA_PAGES_MAX`] pages. So what lies a little behind an address that was written lies behind it
-//! without wrapping around.
+//! [`DATA_PAGES_MAX`] pages. So what lies a little behind an address that was written lies behind
+//! it without wrapping around.
 //!
 //! # Who marks what
 //!
@@ -44,13 +44,13 @@
 //!   that they made before calling others.
 //! * The used bytes of each state area belong to the committed state, like the data memory. They
 //!   need no cards.
-//! * A new instance over a restored memory must find the restored state areas. Then its guarded start
-//!   finds `started` set and does nothing, and instantiation writes nothing at all.
+//! * A new instance over a restored memory must find the restored state areas. Then its guarded
+//!   start finds `started` set and does nothing, and instantiation writes nothing at all.
 //! * A guest that reaches `unreachable` asks to grow a control memory by 2^32 - 1 pages. The host's
 //!   limiter turns that into a trap, which saves raising and catching a signal. No data memory can
 //!   ask the same, because [`Layout::control_pages`] is unlike its maximum.
-//! * Instructions that were added burn fuel like the others. Same bytes in, same bytes out: fuel is as
-//!   deterministic as without the barrier.
+//! * Instructions that were added burn fuel like the others. Same bytes in, same bytes out: fuel is
+//!   as deterministic as without the barrier.
 
 mod body;
 mod component;
@@ -196,7 +196,8 @@ pub struct Layout {
     pub data_minimum_bytes: u64,
     /// Maximum of the data memory in bytes, where the guest states one.
     pub data_maximum_bytes: Option<u64>,
-    /// Pages of each control memory: its minimum and maximum, unlike any maximum of the data memory.
+    /// Pages of each control memory: its minimum and maximum, unlike any maximum of the data
+    /// memory.
     pub control_pages: u64,
     /// Offset of the state area in each control memory, in bytes. The cards are before it.
     pub state_offset: u64,

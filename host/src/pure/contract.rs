@@ -1,13 +1,13 @@
 //! Contracts: what a guest offers, and whether a request or a result fits.
 //!
 //! A contract's types are JSON Schemas. They are compiled once, at deploy, into a [`Shape`] that is
-//! checked against MessagePack bytes without copying them: arguments before anything starts, results
-//! before anything is committed.
+//! checked against MessagePack bytes without copying them: arguments before anything starts,
+//! results before anything is committed.
 //!
 //! Checked keywords: `type`, `properties`, `required`, `additionalProperties`, `items`,
 //! `prefixItems`, `minItems`, `maxItems`, `minimum`, `maximum`, `minLength`, `maxLength`, `enum`,
-//! `const`, `anyOf`, `oneOf` (as `anyOf`), `allOf` of one, `$ref` into `$defs`. Other keywords are shown
-//! by `host inspect` and not checked.
+//! `const`, `anyOf`, `oneOf` (as `anyOf`), `allOf` of one, `$ref` into `$defs`. Other keywords are
+//! shown by `host inspect` and not checked.
 
 mod check;
 mod shape;

@@ -1,7 +1,8 @@
 //! Idempotency keys: the same request with the same key has one effect, and gets the first answer.
 //!
-//! Kept are committed answers, up to [`KEYS_PER_DAEMON_MAX`] and [`KEY_ANSWERS_BYTES_MAX`], the oldest
-//! dropped first. A request that was rejected or crashed had no effect: it is simply tried again.
+//! Kept are committed answers, up to [`KEYS_PER_DAEMON_MAX`] and [`KEY_ANSWERS_BYTES_MAX`], the
+//! oldest dropped first. A request that was rejected or crashed had no effect: it is simply tried
+//! again.
 
 use std::collections::{HashMap, VecDeque};
 

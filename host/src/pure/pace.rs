@@ -71,8 +71,8 @@ impl Pace {
         Self { share, paid_at: 0 }
     }
 
-    /// Books work that went on from `started` to `now`, with `rested_nanos` of rest in between; answers
-    /// the nanoseconds to wait.
+    /// Books work that went on from `started` to `now`, with `rested_nanos` of rest in between;
+    /// answers the nanoseconds to wait.
     pub fn after(&mut self, started: u64, now: u64, rested_nanos: u64) -> u64 {
         if self.share == CpuShare::FULL {
             return 0;

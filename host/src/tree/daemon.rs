@@ -161,8 +161,8 @@ pub struct Daemon {
 
 /// The two times of the running transaction, from one reading of the clock.
 ///
-/// Reading a clock costs some per cent of a short transaction, so the wall clock is followed through
-/// the monotonic one and read itself once a second.
+/// Reading a clock costs some per cent of a short transaction, so the wall clock is followed
+/// through the monotonic one and read itself once a second.
 #[derive(Debug, Default)]
 struct Now {
     unix_nanos: u64,

@@ -83,7 +83,8 @@ pub enum RootError {
     /// A guest's initial memory doesn't fit its budget.
     #[error(
         "daemon `{name}`: its guest starts with {needs} of memory, its budget is {budget}",
-        needs = crate::pure::size::show_bytes(*.needs), budget = crate::pure::size::show_bytes(*.budget)
+        needs = crate::pure::size::show_bytes(*.needs),
+        budget = crate::pure::size::show_bytes(*.budget)
     )]
     Memory {
         /// The daemon.
@@ -202,8 +203,8 @@ impl Root {
         Ok(root)
     }
 
-    /// Binds a request and hands it to its daemon. `reply` gets exactly one answer: at once, on this
-    /// thread, when the request is refused; later, on the daemon's thread, otherwise.
+    /// Binds a request and hands it to its daemon. `reply` gets exactly one answer: at once, on
+    /// this thread, when the request is refused; later, on the daemon's thread, otherwise.
     pub fn submit(&self, request: Request, reply: Reply) {
         let id = self.request_ids.next();
         let worker = match self.daemons.get(&request.daemon) {
@@ -221,7 +222,8 @@ impl Root {
             }
         };
         let (daemon, contract) = (request.daemon, request.contract);
-        // Both ends of a failed hand-over need the reply: the message carries it, and brings it back.
+        // Both ends of a failed hand-over need the reply: the message carries it, and brings it
+        // back.
         let answer = Box::new(move |transacted: super::daemon::Transacted| {
             let super::daemon::Transacted { outcome, sequence, attempts } = transacted;
             reply(Answer { request: id, daemon, contract, outcome, sequence, attempts });
@@ -280,8 +282,8 @@ impl Root {
         Ok(&self.worker(name)?.guest)
     }
 
-    /// Hash of a daemon's committed state; none when it doesn't answer within `wait`, because a long
-    /// transaction runs.
+    /// Hash of a daemon's committed state; none when it doesn't answer within `wait`, because a
+    /// long transaction runs.
     ///
     /// # Errors
     ///
@@ -337,8 +339,8 @@ impl Root {
         &self.clock
     }
 
-    /// Stops all daemons: waiting requests are refused, running ones get [`STOP_GRACE`] and are then
-    /// cancelled. Dropping the root does the same.
+    /// Stops all daemons: waiting requests are refused, running ones get [`STOP_GRACE`] and are
+    /// then cancelled. Dropping the root does the same.
     pub fn stop(&mut self) {
         for (_, worker) in self.daemons.values_mut() {
             worker.begin_stop();

@@ -1,5 +1,5 @@
-//! Makes modules that store a lot, in the shapes that the barrier treats specially: runs of stores to
-//! one base, bases a constant apart, loops that walk, branches out of blocks that mark.
+//! Makes modules that store a lot, in the shapes that the barrier treats specially: runs of stores
+//! to one base, bases a constant apart, loops that walk, branches out of blocks that mark.
 
 use wasm_encoder::{
     BlockType, CodeSection, ConstExpr, DataCountSection, DataSection, ExportKind, ExportSection,
@@ -309,7 +309,8 @@ impl<'d> Writer<'d> {
         self.store_at(MemArg { offset: 0, align: 0, memory_index: 0 });
         self.code.extend([I::LocalGet(walker), I::I32Const(step), I::I32Add, I::LocalSet(walker)]);
         self.code.extend([I::LocalGet(counter), I::I32Const(1), I::I32Sub, I::LocalTee(counter)]);
-        // Two ways to turn: a conditional branch at the end, or an `if` around an unconditional one.
+        // Two ways to turn: a conditional branch at the end, or an `if` around an unconditional
+        // one.
         if self.dice.roll(2) == 0 {
             self.code.push(I::BrIf(0));
         } else {

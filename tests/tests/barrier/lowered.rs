@@ -1,5 +1,5 @@
-//! Whole components: what the host itself writes, several modules over one memory, and new instances
-//! over restored memories.
+//! Whole components: what the host itself writes, several modules over one memory, and new
+//! instances over restored memories.
 
 use host::pure::admission::{Caps, World, admit};
 use host::pure::barrier::{Layout, MemoryRole, OVERRUN, Options, Site, rewrite};
@@ -8,8 +8,9 @@ use wasmtime::{Config, Engine, Store};
 
 use super::mapping::Mappings;
 
-/// Functions of the host and the pattern in which wit-component wires them: a shim with a table that
-/// is filled when the memory exists, and an adapter with state of its own over the same memory.
+/// Functions of the host and the pattern in which wit-component wires them: a shim with a table
+/// that is filled when the memory exists, and an adapter with state of its own over the same
+/// memory.
 const GUEST: &str = r#"(component
   (import "host:test/api" (instance $api
     (export "bytes" (func (param "n" u32) (result (list u8))))

@@ -117,7 +117,8 @@ impl Memory {
 }
 
 #[expect(unsafe_code, reason = "wasmtime asks for memories through an unsafe trait")]
-// SAFETY: the mapping reserves all that 32 bits reach and a guard, never moves, and outlives `self`.
+// SAFETY: the mapping reserves all that 32 bits reach and a guard, never moves, and outlives
+// `self`.
 unsafe impl LinearMemory for Memory {
     fn byte_size(&self) -> usize {
         self.mapping().size.load(Ordering::Relaxed)

@@ -108,10 +108,9 @@ fn s4_04_a_guest_that_dies_in_recover_falls_back_and_is_parked_at_last() {
 #[test]
 fn on_restore_is_told_and_committed_and_its_failures_count() {
     let guest = Hostile {
-        on_restore: "(i32.store (i32.const 24) (i32.add (i32.load (i32.const 24)) (i32.const 1)))"
-            .to_owned(),
-        run: "(if (i32.eqz (i32.and (i32.load (i32.const 16)) (i32.const 1))) (then unreachable))
-              (return (call $answer (i32.const 24) (i32.const 1)))"
+        on_restore: "(i32.store #24 (i32.add (i32.load #24) #1))".to_owned(),
+        run: "(if (i32.eqz (i32.and (i32.load #16) #1)) (then unreachable))
+              (return (call $answer #24 #1))"
             .to_owned(),
         hooks: 2,
         ..Hostile::default()
@@ -151,7 +150,7 @@ fn s4_18_a_crashed_transaction_is_tried_again_and_poison_is_called_so() {
     assert_eq!(rig.daemon.gauges().report().restarts, 2);
 
     // A guest that dies in its first try only: the second one commits.
-    let once = "(if (i32.eq (call $attempt) (i32.const 1)) (then unreachable))";
+    let once = "(if (i32.eq (call $attempt) #1) (then unreachable))";
     let options = RigOptions { retries_max: 1, ..RigOptions::default() };
     let mut rig = Rig::start(&deploy(&hostile(once)).unwrap(), options);
     let bound = rig.bind(RUN, &json!({}));
@@ -161,8 +160,8 @@ fn s4_18_a_crashed_transaction_is_tried_again_and_poison_is_called_so() {
     assert_eq!(rig.committed(VALUE, json!({})), 1, "it happened once");
 
     // One that dies in another way each time is tried to the end of its budget.
-    let differently = "(if (i32.and (call $attempt) (i32.const 1)) (then unreachable))
-        (drop (i32.div_u (i32.const 1) (local.get $i)))";
+    let differently = "(if (i32.and (call $attempt) #1) (then unreachable))
+        (drop (i32.div_u #1 (local.get $i)))";
     let options = RigOptions { retries_max: 3, ..RigOptions::default() };
     let mut rig = Rig::start(&deploy(&hostile(differently)).unwrap(), options);
     let bound = rig.bind(RUN, &json!({}));
@@ -186,9 +185,9 @@ fn s4_01_a_rejection_restarts_nothing_and_counts_no_crash() {
 fn s4_19_reads_leave_no_trace_even_if_the_guest_lies() {
     // `value` claims to read only; this guest's writes and grows.
     let guest = Hostile {
-        items: "(func $lie (if (i32.eqz (i32.const 0)) (then (nop))))".to_owned(),
-        realloc: "(i32.store (i32.const 6000) (i32.add (i32.load (i32.const 6000)) (i32.const 1)))
-                  (drop (memory.grow (i32.const 1)))"
+        items: "(func $lie (if (i32.eqz #0) (then (nop))))".to_owned(),
+        realloc: "(i32.store #6000 (i32.add (i32.load #6000) #1))
+                  (drop (memory.grow #1))"
             .to_owned(),
         ..Hostile::default()
     };
@@ -222,7 +221,7 @@ fn keys_give_the_first_answer_again_and_conflict_with_another_request() {
 }
 
 #[test]
-fn c14_a_panic_of_the_host_crashes_the_transaction_and_the_second_parks_the_daemon() {
+fn c14_a_panic_of_the_host_crashes_the_transaction_and_the_second_parks() {
     let mut rig =
         Rig::start(&deploy(&hostile("(drop (call $now))")).unwrap(), RigOptions::default());
     rig.committed(RUN, json!({}));
@@ -247,7 +246,7 @@ fn c14_a_panic_of_the_host_crashes_the_transaction_and_the_second_parks_the_daem
 }
 
 #[test]
-fn a_hole_in_the_barrier_is_found_and_parks_the_daemon() {
+fn s4_05_a_hole_in_the_barrier_is_found_and_parks_the_daemon() {
     let mut rig = Rig::of("counter");
     rig.committed("increment", json!({"by": 1}));
     let hash = rig.hash();

@@ -1,5 +1,5 @@
-//! Exhaustive interruption: a mixed workload, each of its transactions with fuel 1, 2, 3 ... until it
-//! gets through. The cheapest proof of atomicity that there is.
+//! Exhaustive interruption: a mixed workload, each of its transactions with fuel 1, 2, 3 ... until
+//! it gets through. The cheapest proof of atomicity that there is.
 //!
 //! Every start of a loop and every function entry is a place where fuel can end. Wherever it ends,
 //! the committed state must be what it was, byte for byte, and the live one equal to it.
@@ -60,7 +60,7 @@ impl Sweep {
             let outcome = self.rig.transact(&bound).outcome;
             self.set_fuel(PLENTY);
             let Outcome::Crashed(crash) = outcome else {
-                // Fuel is looked at where functions and loops begin: the rest of the last one is free.
+                // Fuel is looked at where functions and loops begin: the last stretch is free.
                 assert!(fuel + 1000 > needed, "{contract} got through with {fuel} of {needed}");
                 assert_eq!(outcome, expected);
                 self.assert_like_twin();
@@ -109,7 +109,8 @@ fn sweep(name: &str, probe: (&'static str, Value), workload: &[(&'static str, Va
     let mut interrupted_changes = 0;
     for (contract, args) in workload {
         let swept = sweep.step(contract, args);
-        eprintln!("{name}: {swept:?}");
+        let Swept { contract, needed, steps, .. } = swept;
+        eprintln!("{name}: {contract} needs {needed}, {steps} steps");
         interrupted_changes += swept.interrupted_changes;
     }
     assert!(interrupted_changes > 1000, "{interrupted_changes}: the sweep hardly hit a change");

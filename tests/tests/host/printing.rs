@@ -1,4 +1,4 @@
-//! Print, commit, crash, print: standard output works after every restart, whoever holds the stream.
+//! Print, commit, crash, print: standard output works after every restart.
 
 use host::base::error::Code;
 use host::base::ids::RequestId;
@@ -77,12 +77,12 @@ const WASI_IMPORTS: &str = r#"
 
 /// Prints "alive!" and a line break through the stream whose handle is at 24.
 const PRINT: &str = r#"
-  (i64.store (i32.const 4096) (i64.const 0x0a216576696c61))
-  (call $stream-write (i32.load (i32.const 24)) (i32.const 4096) (i32.const 7) (i32.const 4112))
-  (if (i32.load8_u (i32.const 4112)) (then unreachable))"#;
+  (i64.store #4096 (i64.const 0x0a216576696c61))
+  (call $stream-write (i32.load #24) #4096 #7 #4112)
+  (if (i32.load8_u #4112) (then unreachable))"#;
 
 /// Takes standard output and keeps its handle at 24.
-const ACQUIRE: &str = "(i32.store (i32.const 24) (call $get-stdout))";
+const ACQUIRE: &str = "(i32.store #24 (call $get-stdout))";
 
 /// A guest that uses WASI's streams itself.
 pub(crate) fn with_wasi(prime: &str, run: &str) -> Hostile {
@@ -99,9 +99,7 @@ pub(crate) fn with_wasi(prime: &str, run: &str) -> Hostile {
 #[test]
 fn a_guest_that_holds_a_stream_prints_after_every_restart() {
     // Every third call crashes after it has printed and changed something.
-    let run = format!(
-        "{PRINT} (if (i32.eqz (i32.rem_u (i32.load (i32.const 16)) (i32.const 3))) (then unreachable))"
-    );
+    let run = format!("{PRINT} (if (i32.eqz (i32.rem_u (i32.load #16) #3)) (then unreachable))");
     let guest = deploy(&with_wasi(ACQUIRE, &run).build()).unwrap();
     let mut rig = Rig::start(&guest, RigOptions::default());
     for round in 0..20_u64 {
@@ -122,23 +120,23 @@ fn a_guest_that_holds_a_stream_prints_after_every_restart() {
 #[test]
 fn c9_a_guest_that_gives_its_stream_away_is_rolled_back() {
     let cases = [
-        ("dropped", "(call $stream-drop (i32.load (i32.const 24)))", Code::HandleLeak),
+        ("dropped", "(call $stream-drop (i32.load #24))", Code::HandleLeak),
         ("leaked", "(drop (call $get-stdout))", Code::HandleLeak),
         ("leaked until the table is full", "(loop (drop (call $get-stdout)) (br 0))", Code::Handle),
         (
             "dropped twice",
-            "(call $stream-drop (i32.load (i32.const 24))) (call $stream-drop (i32.load (i32.const 24)))",
+            "(call $stream-drop (i32.load #24)) (call $stream-drop (i32.load #24))",
             Code::Handle,
         ),
         (
             "used after it was dropped",
-            "(call $stream-drop (i32.load (i32.const 24)))
-             (call $stream-write (i32.load (i32.const 24)) (i32.const 0) (i32.const 1) (i32.const 4112))",
+            "(call $stream-drop (i32.load #24))
+             (call $stream-write (i32.load #24) #0 #1 #4112)",
             Code::Handle,
         ),
-        ("forged: 0", "(call $stream-drop (i32.const 0))", Code::Handle),
-        ("forged: -1", "(call $stream-drop (i32.const -1))", Code::Handle),
-        ("forged: 7", "(call $stream-drop (i32.const 7))", Code::Handle),
+        ("forged: 0", "(call $stream-drop #0)", Code::Handle),
+        ("forged: -1", "(call $stream-drop #-1)", Code::Handle),
+        ("forged: 7", "(call $stream-drop #7)", Code::Handle),
     ];
     for (what, run, code) in cases {
         let guest = deploy(&with_wasi(ACQUIRE, run).build()).unwrap();
@@ -156,7 +154,7 @@ fn c9_a_guest_that_gives_its_stream_away_is_rolled_back() {
 #[test]
 fn a_stream_replaced_by_another_one_counts_as_the_same() {
     // As many handles as after `prime`: that is what is promised, and checked.
-    let run = "(call $stream-drop (i32.load (i32.const 24))) (i32.store (i32.const 24) (call $get-stdout))";
+    let run = "(call $stream-drop (i32.load #24)) (i32.store #24 (call $get-stdout))";
     let guest = deploy(&with_wasi(ACQUIRE, &format!("{run} {PRINT}")).build()).unwrap();
     let mut rig = Rig::start(&guest, RigOptions::default());
     assert_eq!(rig.committed(RUN, json!({})), 1);
@@ -168,7 +166,8 @@ fn a_stream_replaced_by_another_one_counts_as_the_same() {
 fn a_prime_that_acquires_more_each_time_parks_its_daemon() {
     // It counts its own runs in the entropy it draws: the host gives other numbers per generation.
     let prime = format!(
-        "{ACQUIRE} (if (i64.gt_u (call $generation) (i64.const 1)) (then (drop (call $get-stdout))))"
+        "{ACQUIRE} (if (i64.gt_u (call $generation) (i64.const 1))
+           (then (drop (call $get-stdout))))"
     );
     let guest = deploy(&with_wasi(&prime, "unreachable").build()).unwrap();
     let mut rig = Rig::start(&guest, RigOptions::default());
@@ -178,4 +177,34 @@ fn a_prime_that_acquires_more_each_time_parks_its_daemon() {
     assert_eq!(reason.code, Code::HandleLeak, "{reason}");
     assert_eq!(rig.rejected(BUMP, json!({})).code, "E_PARKED");
     assert_eq!(rig.hash(), hash, "the last commit is intact");
+}
+
+/// Functions of WASI that wait or end the program, lowered.
+const UNSUPPORTED: &str = r#"
+  (import "wasi:io/poll@0.2.0" (instance $poll (export "pollable" (type (sub resource)))))
+  (alias export $poll "pollable" (type $pollable))
+  (import "wasi:clocks/monotonic-clock@0.2.0" (instance $monotonic
+    (alias outer 1 $pollable (type $pollable0))
+    (export "pollable" (type $pollable (eq $pollable0)))
+    (export "subscribe-duration" (func (param "when" u64) (result (own $pollable))))))
+  (import "wasi:cli/exit@0.2.0" (instance $exit (export "exit" (func (param "status" (result))))))
+  (core func $sleep (canon lower (func $monotonic "subscribe-duration")))
+  (core func $exit (canon lower (func $exit "exit")))"#;
+
+#[test]
+fn waiting_and_leaving_are_not_possible_in_a_transaction() {
+    for run in ["(drop (call $sleep (i64.const 1000)))", "(call $exit #0)", "(call $exit #1)"] {
+        let guest = Hostile {
+            component: UNSUPPORTED.to_owned(),
+            extra: "(export \"sleep\" (func $sleep)) (export \"exit\" (func $exit))".to_owned(),
+            imports: "(import \"extra\" \"sleep\" (func $sleep (param i64) (result i32)))
+                (import \"extra\" \"exit\" (func $exit (param i32)))"
+                .to_owned(),
+            run: run.to_owned(),
+            ..Hostile::default()
+        };
+        let mut rig = Rig::start(&deploy(&guest.build()).unwrap(), RigOptions::default());
+        rig.crashes_with(RUN, json!({}), Code::HostcallUnsupported);
+        assert_eq!(rig.committed(BUMP, json!({})), 1);
+    }
 }

@@ -9,7 +9,7 @@ use host::base::error::{Code, Fault};
 use host::base::limits::{DAEMON_OVERHEAD_BYTES, MAILBOX_REQUESTS_MAX};
 use host::pure::pace::CpuShare;
 use host::pure::request::{Answer, Outcome, Request};
-use host::tree::{DaemonPlan, DaemonState, RootError};
+use host::tree::{DaemonPlan, DaemonState};
 use serde_json::{Value, json};
 use tests::{Holdings, Tree, deployed, in_own_process, plan, request};
 
@@ -96,13 +96,14 @@ fn s4_13_s4_23_all_memory_is_there_before_the_first_daemon_runs() {
             drop(Tree::start(vec![plan("warm", &guest, |_| {})]));
             let before = Holdings::now();
             let budget = 32 << 20;
-            let plans = ["a", "b"].map(|name| {
-                plan(name, &guest, |options| options.budget_bytes = budget)
-            });
+            let plans =
+                ["a", "b"].map(|name| plan(name, &guest, |options| options.budget_bytes = budget));
             let tree = Tree::start_quietly(plans.to_vec());
             let started = Holdings::now();
-            let (grown, bill) =
-                (started.resident_bytes - before.resident_bytes, tree.root.bill().total_bytes() as u64);
+            let (grown, bill) = (
+                started.resident_bytes - before.resident_bytes,
+                tree.root.bill().total_bytes() as u64,
+            );
             assert!(grown >= 4 * budget as u64, "{grown} bytes are resident, the images need more");
             assert!(grown <= bill, "{grown} bytes are resident, the bill said {bill}");
             // Using all of it takes no more.
@@ -138,12 +139,18 @@ fn r6_a_full_mailbox_refuses_and_says_so() {
         assert_eq!((rejection.code.as_str(), refused.attempts), ("E_QUEUE_FULL", 0));
     }
     assert!(answers.try_recv().is_err());
-    assert_eq!(tree.root.committed_hash("spinner", Duration::ZERO).unwrap_err().code, Code::QueueFull);
+    assert_eq!(
+        tree.root.committed_hash("spinner", Duration::ZERO).unwrap_err().code,
+        Code::QueueFull
+    );
     assert_eq!(tree.committed("other", "increment", json!({"by": 1})), 1);
     tree.root.cancel("spinner").unwrap();
     for _ in 0..=MAILBOX_REQUESTS_MAX {
         let answer = answers.recv_timeout(Duration::from_secs(30)).unwrap();
-        assert!(matches!(answer.outcome, Outcome::Committed(_) | Outcome::Crashed(_)), "{answer:?}");
+        assert!(
+            matches!(answer.outcome, Outcome::Committed(_) | Outcome::Crashed(_)),
+            "{answer:?}"
+        );
     }
     assert!(answers.try_recv().is_err(), "each request is answered once");
 }
@@ -330,4 +337,26 @@ fn c8_s0_14_requests_that_fit_nothing_are_refused_before_anything_starts() {
     assert_eq!((report.fuel, report.crashed, report.sequence), (0, 0, 0), "nothing was started");
     let nul = deposit(json!("a\u{0}b"), json!(1));
     assert_eq!(tree.committed("ledger", "deposit", nul), 1, "a NUL in a text is a text");
+}
+
+#[test]
+fn s4_09_a_restart_takes_no_longer_over_a_large_state() {
+    let restart = |mib: u32| {
+        let plan = plan("chaos", &deployed("chaos"), |options| {
+            options.budget_bytes = 64 << 20;
+            options.verify = false;
+            options.retries_max = 0;
+        });
+        let tree = Tree::start_quietly(vec![plan]);
+        assert_eq!(tree.committed("chaos", "hold", json!({"mib": mib})), mib);
+        for _ in 0..300 {
+            assert_eq!(tree.code("chaos", "die", json!({"how": "panic"})), "E_TRAP_UNREACHABLE");
+        }
+        tree.view("chaos").report.restart_times.p50
+    };
+    let (small, large) = (restart(1), restart(40));
+    eprintln!("p50 of a restart: {small:?} over 1 MiB, {large:?} over 40 MiB");
+    // Forty times the state; a copy of it alone would take milliseconds.
+    assert!(large < small * 3 + Duration::from_micros(20), "{small:?}, {large:?}");
+    assert!(large < Duration::from_millis(1), "{large:?}");
 }

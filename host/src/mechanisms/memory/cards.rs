@@ -2,9 +2,9 @@
 //!
 //! # Safety argument
 //!
-//! The tables are written by compiled guest code. As in `images`: no guest code of a daemon runs while
-//! one of these functions does, since both run on the daemon's thread, one after the other; and
-//! every range is checked against the slot before it is read.
+//! The tables are written by compiled guest code. As in `images`: no guest code of a daemon runs
+//! while one of these functions does, since both run on the daemon's thread, one after the other;
+//! and every range is checked against the slot before it is read.
 
 #![expect(unsafe_code, reason = "makes slices of memory that guests also write")]
 
@@ -107,9 +107,9 @@ pub(super) fn drain(
 #[inline]
 fn any_mark(slot: &Slot, block: usize) -> bool {
     debug_assert!(block.is_multiple_of(BLOCK) && block + BLOCK <= slot.capacity());
-    // SAFETY: `block` is the card of a byte inside the budget, rounded down to BLOCK, and `new` checked
-    // that the table has BLOCK bytes from each of these on. The base is aligned to a page, hence the
-    // block to 8 bytes. No guest code runs.
+    // SAFETY: `block` is the card of a byte inside the budget, rounded down to BLOCK, and `new`
+    // checked that the table has BLOCK bytes from each of these on. The base is aligned to a page,
+    // hence the block to 8 bytes. No guest code runs.
     let words = unsafe { &*slot.base().as_ptr().add(block).cast::<[u64; BLOCK / 8]>() };
     words.iter().fold(0, |all, word| all | word) != 0
 }

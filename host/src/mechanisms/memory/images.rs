@@ -12,11 +12,11 @@
 //! # Safety argument
 //!
 //! The live image and the control memories are written by compiled guest code, through the address
-//! that [`Slot::base`] gives to the sandbox. All methods that touch them take `&mut self` or `&self` of
-//! the daemon's only `Images`, and the daemon calls them only while no guest code runs: guest code
-//! runs inside calls of the sandbox, on the daemon's own thread. So no reference made here ever
-//! coexists with a write of the guest. Every range is checked against the mapped capacity before a
-//! slice is made of it.
+//! that [`Slot::base`] gives to the sandbox. All methods that touch them take `&mut self` or
+//! `&self` of the daemon's only `Images`, and the daemon calls them only while no guest code runs:
+//! guest code runs inside calls of the sandbox, on the daemon's own thread. So no reference made
+//! here ever coexists with a write of the guest. Every range is checked against the mapped capacity
+//! before a slice is made of it.
 
 #![expect(unsafe_code, reason = "makes slices of memory that guests also write")]
 
@@ -202,7 +202,8 @@ impl Images {
         let (old_size, size) = (self.committed_size, self.live.size());
         let from = self.live.base().as_ptr();
         let to = self.committed.address(0).as_ptr();
-        // SAFETY: both images map `size` and `old_size` <= budget bytes, and are different mappings.
+        // SAFETY: both images map `size` and `old_size` <= budget bytes, and are different
+        // mappings.
         unsafe {
             std::ptr::copy_nonoverlapping(from, to, size);
             if old_size > size {
@@ -319,8 +320,8 @@ impl Images {
     /// [`Mismatch::Data`]: the write barrier has a hole.
     pub fn verify_marks(&self) -> Result<(), Mismatch> {
         let size = self.live.size();
-        // SAFETY: both are mapped for `budget` bytes, no guest code runs. The committed image is zero
-        // above its size, as the live one is above the memory's old size.
+        // SAFETY: both are mapped for `budget` bytes, no guest code runs. The committed image is
+        // zero above its size, as the live one is above the memory's old size.
         let (live, committed) = unsafe {
             let committed = self.committed.address(0).as_ptr();
             (

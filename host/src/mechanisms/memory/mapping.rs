@@ -2,9 +2,9 @@
 //!
 //! # Safety argument
 //!
-//! A [`Mapping`] owns its range from `mmap` to `munmap` and hands out its base only as a raw pointer;
-//! whoever dereferences it states why nobody else does at the same time. Protection changes stay
-//! inside the range, which is checked.
+//! A [`Mapping`] owns its range from `mmap` to `munmap` and hands out its base only as a raw
+//! pointer; whoever dereferences it states why nobody else does at the same time. Protection
+//! changes stay inside the range, which is checked.
 
 #![expect(unsafe_code, reason = "the kernel's memory calls take raw addresses")]
 

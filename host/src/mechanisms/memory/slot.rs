@@ -64,8 +64,8 @@ impl Slot {
         self.size.load(Ordering::Relaxed)
     }
 
-    /// Sets the size, and opens what was closed below it. Returns false, and changes nothing, when it is
-    /// over the capacity or the kernel refuses.
+    /// Sets the size, and opens what was closed below it. Returns false, and changes nothing, when
+    /// it is over the capacity or the kernel refuses.
     #[must_use]
     pub fn set_size(&self, size: usize) -> bool {
         if size > self.capacity {

@@ -5,8 +5,8 @@
 //!
 //! Loading compiled code executes it: whoever can write those bytes owns the host. Bytes are loaded
 //! only (a) straight from the compiler, in this process or in a child running the same executable,
-//! or (b) from a cache entry whose MAC, keyed by a secret that only this user can read, is right. An
-//! entry is read into memory before it is checked, so it can't change in between.
+//! or (b) from a cache entry whose MAC, keyed by a secret that only this user can read, is right.
+//! An entry is read into memory before it is checked, so it can't change in between.
 
 #![expect(unsafe_code, reason = "loads compiled code")]
 

@@ -1,18 +1,18 @@
 //! Gives instances the daemon's own memory.
 //!
-//! A component's memory is private to it; handing wasmtime memory that we made is how the host knows
-//! the address. Which slots an instantiation gets is passed through the thread, since wasmtime's
-//! callback doesn't say whose instance it is for.
+//! A component's memory is private to it; handing wasmtime memory that we made is how the host
+//! knows the address. Which slots an instantiation gets is passed through the thread, since
+//! wasmtime's callback doesn't say whose instance it is for.
 //!
 //! # Safety argument
 //!
 //! * A slot reserves 4 GiB plus 32 MiB guards on both sides and never moves, which is what the
 //!   engine is configured for; the creator refuses any other request.
 //! * wasmtime expects a new memory to hold zeros beyond what the instance itself writes. Ours holds
-//!   the daemon's committed state instead, on purpose: it is bytes of the same guest, reachable only
-//!   by that guest, never executed or interpreted by wasmtime.
-//! * One instance uses a slot at a time: `Instance` owns its Store and drops it before the next start.
-//!   The slot outlives the instance, because each linear memory holds an `Arc` of it.
+//!   the daemon's committed state instead, on purpose: it is bytes of the same guest, reachable
+//!   only by that guest, never executed or interpreted by wasmtime.
+//! * One instance uses a slot at a time: `Instance` owns its Store and drops it before the next
+//!   start. The slot outlives the instance, because each linear memory holds an `Arc` of it.
 
 #![expect(unsafe_code, reason = "implements wasmtime's unsafe memory traits")]
 

@@ -415,7 +415,8 @@ impl Instance {
         if let Err(error) = store.set_fuel(limits.fuel) {
             return Err(caught(store, &error));
         }
-        // Unwind safety: after a panic only the Store's data is used again, and that is plain values.
+        // Unwind safety: after a panic only the Store's data is used again, and that is plain
+        // values.
         let result = catch_unwind(AssertUnwindSafe(|| run(store)));
         let left = store.get_fuel().unwrap_or(0);
         let data = store.data_mut();

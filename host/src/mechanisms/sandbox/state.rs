@@ -331,8 +331,8 @@ pub(super) struct Gauge {
     pub(super) budget_bytes: usize,
     /// Size of control memories; growing one is how rewritten code says `unreachable`.
     pub(super) control_bytes: usize,
-    /// While handles are primed the memory keeps its size, because the image that comes back has its
-    /// own.
+    /// While handles are primed the memory keeps its size, because the image that comes back has
+    /// its own.
     pub(super) growth_denied: bool,
 }
 

@@ -1,8 +1,8 @@
 //! The part of WASI that makes sense inside a transaction: printing, the clock, random numbers, an
 //! empty environment. No files, no sockets, no waiting.
 //!
-//! The functions are wasmtime-wasi's own; this module gives them the transaction's clock and entropy
-//! and the log as output, and replaces what would block.
+//! The functions are wasmtime-wasi's own; this module gives them the transaction's clock and
+//! entropy and the log as output, and replaces what would block.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

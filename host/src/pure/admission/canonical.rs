@@ -1,9 +1,9 @@
 //! How many bytes of a guest's memory the host writes for the result of an imported function.
 //!
-//! A result that doesn't fit one core value is stored at a pointer that the guest passes as the last
-//! parameter. Size and alignment follow from the type by the rules of the canonical ABI. Strings and
-//! lists are a pointer and a length in that area; their contents go where `realloc` says, which is
-//! recorded there.
+//! A result that doesn't fit one core value is stored at a pointer that the guest passes as the
+//! last parameter. Size and alignment follow from the type by the rules of the canonical ABI.
+//! Strings and lists are a pointer and a length in that area; their contents go where `realloc`
+//! says, which is recorded there.
 
 use std::collections::HashMap;
 

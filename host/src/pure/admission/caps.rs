@@ -45,8 +45,8 @@ pub struct Caps {
     pub blocks_max: u64,
     /// Targets of all branch tables of one function.
     pub branch_targets_max: u64,
-    /// Bytes of linear memory that a guest may ask for at its start. The write barrier needs the last
-    /// page of the 4 GiB to stay free.
+    /// Bytes of linear memory that a guest may ask for at its start. The write barrier needs the
+    /// last page of the 4 GiB to stay free.
     pub memory_bytes_max: u64,
     /// Tables of the whole component.
     pub tables_max: u64,

@@ -196,8 +196,11 @@ impl<'c> ModuleReader<'c> {
             Payload::ElementSection(section) => {
                 for segment in section.clone() {
                     // Reading it is all: the kinds that are left need no state of their own.
-                    let (ElementKind::Active { .. } | ElementKind::Passive | ElementKind::Declared) =
-                        segment?.kind;
+                    match segment?.kind {
+                        ElementKind::Active { .. }
+                        | ElementKind::Passive
+                        | ElementKind::Declared => {}
+                    }
                 }
             }
             Payload::CustomSection(section) => {
@@ -350,8 +353,8 @@ pub(super) struct BodyReader {
 }
 
 impl BodyReader {
-    /// Follows the one shape that counts as forwarding: every parameter in order, perhaps a constant
-    /// table index, a call of the same type, the end.
+    /// Follows the one shape that counts as forwarding: every parameter in order, perhaps a
+    /// constant table index, a call of the same type, the end.
     fn follow(&mut self, operator: &Operator<'_>, type_of: impl Fn(u32) -> Option<u32>) {
         let after_parameters = self.step.checked_sub(self.parameters);
         let expected = match (operator, after_parameters) {

@@ -167,8 +167,8 @@ impl WiringReader {
                 self.functions.push(CoreFunction::Host);
                 Ok(())
             }
-            // The validator refuses what is left, because it belongs to features that are off. Should
-            // it learn to accept one, then the barrier has to learn what it writes first.
+            // The validator refuses what is left, because it belongs to features that are off.
+            // Should it learn to accept one, then the barrier has to learn what it writes first.
             _ => Err(Refusal::Feature {
                 feature: String::from("cm_async"),
                 message: String::from("a built-in function of the asynchronous canonical ABI"),

@@ -9,7 +9,8 @@ use super::{Refusal, printable};
 pub struct World {
     /// Names that it must export.
     pub exports: &'static [&'static str],
-    /// Interfaces that it may import. `None` allows all, which is only fit for tests of the barrier.
+    /// Interfaces that it may import. `None` allows all, which is only fit for tests of the
+    /// barrier.
     pub imports: Option<&'static [Interface]>,
 }
 

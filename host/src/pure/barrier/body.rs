@@ -14,8 +14,8 @@ use super::unroll::{Step, unroll};
 use super::{OVERRUN, RewriteError, Site};
 use crate::pure::admission::{Place, Refusal};
 
-/// Bytes of a rewritten body. What takes more was made to: marks and copies make real code less than
-/// twice as long, and a body is bounded before.
+/// Bytes of a rewritten body. What takes more was made to: marks and copies make real code less
+/// than twice as long, and a body is bounded before.
 const CODE_BYTES_MAX: u64 = 4 << 20;
 
 /// Rewrites the body of `function`.

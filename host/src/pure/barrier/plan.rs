@@ -1,7 +1,7 @@
 //! What is added to a core module, and under which indices.
 //!
-//! All additions go to the ends of their index spaces, so that the guest's own indices, and with them
-//! its names, stay as they are.
+//! All additions go to the ends of their index spaces, so that the guest's own indices, and with
+//! them its names, stay as they are.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

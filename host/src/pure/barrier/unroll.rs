@@ -1,8 +1,8 @@
 //! Repeats the bodies of small innermost loops that store.
 //!
-//! A loop that writes an array marks a card per turn, although the address moves by a few bytes. With
-//! the body repeated, one mark serves several turns. And the engine looks at fuel and epoch at the
-//! head of a loop, hence once per several turns, which pays for much of the marking.
+//! A loop that writes an array marks a card per turn, although the address moves by a few bytes.
+//! With the body repeated, one mark serves several turns. And the engine looks at fuel and epoch at
+//! the head of a loop, hence once per several turns, which pays for much of the marking.
 //!
 //! ```text
 //!  loop             loop
@@ -10,7 +10,7 @@
 //!  end                  block
 //!                         body; br 1              `continue` leaves the inner block: next copy
 //!                       end
-//!                       body                      `continue` is a turn of the loop; outward 1 further
+//!                       body                      `continue` is a turn of the loop; outward 1 more
 //!                     end
 //!                   end
 //! ```

@@ -1,8 +1,8 @@
 //! What is known of the 32-bit values of a function: which are a constant apart.
 //!
-//! An address is written as a sum of unknown values, each times a constant, plus a constant, all modulo
-//! 2^32. Two sums over the same unknown values have a known difference. That is enough to see that a
-//! store lies just behind another one whose card is marked already.
+//! An address is written as a sum of unknown values, each times a constant, plus a constant, all
+//! modulo 2^32. Two sums over the same unknown values have a known difference. That is enough to
+//! see that a store lies just behind another one whose card is marked already.
 
 use std::collections::HashMap;
 

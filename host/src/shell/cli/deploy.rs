@@ -1,4 +1,5 @@
-//! From files to guests, for `run` and `inspect`: reading, naming, the compiler's process, progress.
+//! From files to guests, for `run` and `inspect`: reading, naming, the compiler's process,
+//! progress.
 
 use std::fs::File;
 use std::io::Read;

@@ -1,0 +1,13 @@
+//! Compiles a guest from standard input to standard output, as `host compile-guest` does: tests of
+//! this package can't build the binary `host`.
+
+fn main() -> std::process::ExitCode {
+    let signals = !std::env::args().any(|argument| argument == "--no-signals");
+    match host::mechanisms::sandbox::compile_in_this_process(signals) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
