@@ -64,7 +64,6 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ("E_FILE", "the command line has tests of its own"),
     ("E_SOCKET", "the command line has tests of its own"),
     ("E_HOST_RUNNING", "the command line has tests of its own"),
-    ("E_STACK_POINTER", "nothing gives it: a call that returns has its stack pointer rolled back"),
 ];
 
 #[test]

@@ -12,7 +12,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use wasmtime::component::{self, ComponentNamedList, Lift, Lower, TypedFunc};
@@ -455,7 +455,7 @@ fn caught(store: &mut Store<StoreState>, error: &wasmtime::Error) -> Caught {
 
 /// Runs at each tick of the epoch while guest code runs.
 fn on_tick(state: &mut StoreState) -> wasmtime::Result<UpdateDeadline> {
-    if state.cancel.swap(false, std::sync::atomic::Ordering::Relaxed) {
+    if state.cancel.swap(false, Ordering::Relaxed) {
         return Err(Stop::new(Code::Cancelled, "cancelled while it was running").into());
     }
     state.ticks_left = state.ticks_left.saturating_sub(1);
@@ -465,7 +465,10 @@ fn on_tick(state: &mut StoreState) -> wasmtime::Result<UpdateDeadline> {
     if let Some(since) = state.running_since {
         // By time, not by ticks: a tick right after a rest must not be paid like a whole one.
         let tired = Instant::now();
-        std::thread::sleep(state.share.rest_after(tired.duration_since(since)));
+        let rest = state.share.rest_after(tired.duration_since(since));
+        while tired.elapsed() < rest && !state.cancel.load(Ordering::Relaxed) {
+            std::thread::sleep(rest.saturating_sub(tired.elapsed()).min(EPOCH_TICK));
+        }
         let rest = tired.elapsed();
         state.running_since = Some(Instant::now());
         state.rested += rest;

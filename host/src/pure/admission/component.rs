@@ -88,6 +88,9 @@ fn check_kind(bytes: &[u8]) -> Result<(), Refusal> {
         "a core WebAssembly module"
     } else if bytes.starts_with(b"\x7fELF") {
         "an ELF file, perhaps precompiled code"
+    } else if !bytes.starts_with(b"\0asm") {
+        let message = "it does not begin with the four bytes that mark WebAssembly".to_owned();
+        return Err(Refusal::Invalid { place: Place::at(0), message });
     } else {
         return Ok(());
     };

@@ -1,0 +1,274 @@
+//! The binary as its users meet it: commands, exit codes, messages, forms of output.
+//!
+//! Needs `guests/*.wasm`, which `cargo xtask guests` builds.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+#![expect(clippy::indexing_slicing, reason = "a test may panic")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+const HOST: &str = env!("CARGO_BIN_EXE_host");
+
+fn guest(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../guests/{name}.wasm"));
+    assert!(path.is_file(), "run `cargo xtask guests` first: {}", path.display());
+    path
+}
+
+fn host(dir: &Path, words: &[&str]) -> Output {
+    Command::new(HOST)
+        .args(words)
+        .current_dir(dir)
+        .env("BULKHEAD_SOCKET", dir.join("run/host.sock"))
+        .env("BULKHEAD_CACHE_DIR", dir.join("cache"))
+        .env_remove("RUST_BACKTRACE")
+        .output()
+        .unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or(-1)
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A running host, killed when dropped.
+struct Running {
+    child: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Running {
+    fn start(guests: &[&str], options: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = Command::new(HOST)
+            .arg("run")
+            .args(guests.iter().map(|name| guest(name)))
+            .args(options)
+            .args(["--output", "json"])
+            .env("BULKHEAD_SOCKET", dir.path().join("run/host.sock"))
+            .env("BULKHEAD_CACHE_DIR", dir.path().join("cache"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let greeting: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(greeting["pid"], child.id());
+        Self { child, dir }
+    }
+
+    fn host(&self, words: &[&str]) -> Output {
+        host(self.dir.path(), words)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it was killed");
+    }
+}
+
+#[test]
+fn calls_print_values_and_exit_as_documented() {
+    let running = Running::start(&["ledger", "chaos"], &["--fuel", "chaos=1_000_000"]);
+    let deposit = running.host(&["call", "ledger", "deposit", "account=ann", "amount=100"]);
+    assert_eq!((code(&deposit), stdout(&deposit).as_str()), (0, "100\n"));
+    let transfer = r#"{"from": "ann", "to": "bob", "amount": 5}"#;
+    assert_eq!(code(&running.host(&["call", "ledger", "transfer", transfer])), 0);
+    let rejected =
+        running.host(&["call", "ledger", "transfer", "from=bob", "to=ann", "amount=500"]);
+    assert_eq!(code(&rejected), 1);
+    assert!(stderr(&rejected).contains("overdraft"), "{}", stderr(&rejected));
+    let ill_typed = running.host(&["call", "ledger", "deposit", "account=ann", "amount=x"]);
+    assert_eq!(code(&ill_typed), 1);
+    assert!(stderr(&ill_typed).contains("E_ARGS"), "{}", stderr(&ill_typed));
+    for words in [&["call", "ledger", "balance", "ann"][..], &["call"], &["call", "a", "b", "{"]] {
+        assert_eq!(code(&running.host(words)), 2, "{words:?}");
+    }
+    let crashed = running.host(&["call", "chaos", "die", "how=spin", "--output", "json"]);
+    assert_eq!(code(&crashed), 3);
+    let line: Value = serde_json::from_str(&stdout(&crashed)).unwrap();
+    assert_eq!(line["outcome"], "crashed");
+    assert_eq!(line["error"]["code"], "E_FUEL");
+    assert_eq!(line["error"]["blame"], "guest");
+    assert_eq!(line["attempts"], 2);
+}
+
+#[test]
+fn a_key_gives_the_first_answer_again_and_conflicts_with_another_request() {
+    let running = Running::start(&["counter"], &[]);
+    let increment = |by: &str| {
+        running.host(&["call", "counter", "increment", &format!("by={by}"), "--key", "k"])
+    };
+    assert_eq!(stdout(&increment("5")), "5\n");
+    assert_eq!(stdout(&increment("5")), "5\n");
+    let conflict = increment("6");
+    assert_eq!(code(&conflict), 1);
+    assert!(stderr(&conflict).contains("E_KEY_CONFLICT"));
+    assert_eq!(stdout(&running.host(&["call", "counter", "value"])), "5\n");
+}
+
+#[test]
+fn ps_shows_root_and_daemons() {
+    let running = Running::start(&["counter", "chaos"], &["--budget", "counter=8MiB"]);
+    assert_eq!(code(&running.host(&["call", "chaos", "die", "how=panic"])), 3);
+    let ps: Value =
+        serde_json::from_str(&stdout(&running.host(&["ps", "--output", "json"]))).unwrap();
+    assert_eq!(ps["root"]["generation"], 1);
+    assert_eq!(ps["root"]["pid"], running.child.id());
+    let daemons = ps["daemons"].as_array().unwrap();
+    let chaos = daemons.iter().find(|daemon| daemon["name"] == "chaos").unwrap();
+    let counter = daemons.iter().find(|daemon| daemon["name"] == "counter").unwrap();
+    assert_eq!((&chaos["restarts"], &chaos["generation"]), (&2.into(), &3.into()));
+    assert_eq!((&counter["restarts"], &counter["generation"]), (&0.into(), &1.into()));
+    assert_eq!(counter["budget_bytes"], 8 << 20);
+    for field in ["id", "state", "sequence", "memory_bytes", "committed_hash"] {
+        assert!(!counter[field].is_null(), "{field}");
+    }
+    let shown = stdout(&running.host(&["ps"]));
+    assert!(shown.contains("root") && shown.contains("chaos"), "{shown}");
+}
+
+#[test]
+fn a_parked_daemon_says_so_and_can_be_resumed() {
+    let options = ["--on-crash", "ask", "--param", "chaos.recovery=park"];
+    let running = Running::start(&["chaos"], &options);
+    assert_eq!(code(&running.host(&["call", "chaos", "die", "how=panic"])), 3);
+    let refused = running.host(&["call", "chaos", "state"]);
+    assert_eq!(code(&refused), 1);
+    assert!(stderr(&refused).contains("E_PARKED"), "{}", stderr(&refused));
+    assert!(stdout(&running.host(&["ps"])).contains("host resume chaos"));
+    assert_eq!(code(&running.host(&["resume", "chaos"])), 0);
+    assert_eq!(code(&running.host(&["call", "chaos", "state"])), 0);
+    let unknown = running.host(&["resume", "nobody"]);
+    assert_eq!(code(&unknown), 1);
+    assert!(stderr(&unknown).contains("E_DAEMON_UNKNOWN"));
+}
+
+#[test]
+fn a_second_host_on_the_socket_is_refused_and_a_stopped_one_exits_with_0() {
+    let mut running = Running::start(&["counter"], &[]);
+    let path = guest("counter");
+    let second = running.host(&["run", path.to_str().unwrap()]);
+    assert_eq!(code(&second), 1);
+    assert!(stderr(&second).contains("E_HOST_RUNNING"), "{}", stderr(&second));
+    let pid = running.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(running.child.wait().unwrap().code(), Some(0));
+    let nobody = running.host(&["ps"]);
+    assert_eq!(code(&nobody), 5);
+    assert!(stderr(&nobody).contains("host run"), "{}", stderr(&nobody));
+}
+
+#[test]
+fn a_request_file_gives_one_line_per_request_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut file = std::fs::File::create(dir.path().join("requests.jsonl")).unwrap();
+    for n in 0..1000 {
+        let daemon = if n % 2 == 0 { "counter" } else { "ledger" };
+        let line = match daemon {
+            "counter" => r#"{"daemon":"counter","contract":"increment","args":{"by":1}}"#,
+            _ => r#"{"daemon":"ledger","contract":"deposit","args":{"account":"a","amount":1}}"#,
+        };
+        writeln!(file, "{line}").unwrap();
+    }
+    drop(file);
+    let (counter, ledger) = (guest("counter"), guest("ledger"));
+    let guests = [counter.to_str().unwrap(), ledger.to_str().unwrap()];
+    let words = ["run", guests[0], guests[1], "--requests", "requests.jsonl"];
+    let ran = host(dir.path(), &[&words[..], &["--output", "json"]].concat());
+    assert_eq!(code(&ran), 0, "{}", stderr(&ran));
+    let lines: Vec<Value> =
+        stdout(&ran).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 1001);
+    for (n, line) in lines[..1000].iter().enumerate() {
+        assert_eq!(line["daemon"], if n % 2 == 0 { "counter" } else { "ledger" });
+        assert_eq!(line["value"], n / 2 + 1);
+        assert_eq!(line["sequence"], n / 2 + 1);
+    }
+    let table = stdout(&host(dir.path(), &words));
+    assert!(table.contains("RESTART P50") && table.contains("1000 committed"), "{table}");
+    std::fs::write(dir.path().join("bad.jsonl"), "{\"daemon\": 5}\n").unwrap();
+    let bad = host(dir.path(), &["run", guests[0], "--requests", "bad.jsonl"]);
+    assert_eq!(code(&bad), 1);
+    assert!(stderr(&bad).contains("bad.jsonl:1"), "{}", stderr(&bad));
+}
+
+#[test]
+fn mistakes_are_named_with_their_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let counter = guest("counter");
+    let counter = counter.to_str().unwrap();
+    for (words, exit, expected) in [
+        (&["run", counter, "--budget", "counter=abc"][..], 2, "E_BUDGET_SIZE"),
+        (&["run", counter, "--budget", "other=1MiB"], 2, "E_OPTION"),
+        (&["run", counter, "--deadline", "5h"], 2, "E_OPTION"),
+        (&["run", counter, "--memory", "10MiB"], 1, "E_BUDGET"),
+        (&["run", counter, "--budget", "1MiB"], 1, "E_MEM_LIMIT"),
+        (&["run", counter, counter], 2, "E_NAME"),
+        (&["run", "missing.wasm"], 1, "E_FILE"),
+        (&["run", "Cargo.toml"], 1, "E_FILE"),
+        (&["run", counter, "--requests", "missing.jsonl"], 1, "E_FILE"),
+        (&["run", counter, "--socket", "/proc/nowhere/host.sock"], 1, "E_SOCKET"),
+        (&["build", "nowhere"], 1, "E_FILE"),
+        (&["inspect", "missing.wasm"], 1, "E_FILE"),
+        (&["explain", "E_NONSENSE"], 2, "E_NONSENSE"),
+        (&["new", "Bad Name"], 2, "Bad Name"),
+        (&["run"], 2, "GUEST.wasm"),
+    ] {
+        let output = host(dir.path(), words);
+        assert_eq!(code(&output), exit, "{words:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{words:?}: {}", stderr(&output));
+    }
+    std::fs::write(dir.path().join("text.wasm"), "no component").unwrap();
+    let refused = host(dir.path(), &["inspect", "text.wasm", "--output", "json"]);
+    assert_eq!(code(&refused), 1);
+    let line: Value = serde_json::from_str(&stdout(&refused)).unwrap();
+    assert_eq!(line["error"]["code"], "E_MODULE_INVALID");
+}
+
+#[test]
+fn explain_and_inspect_answer_for_people_and_programs() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = stdout(&host(dir.path(), &["explain"]));
+    assert!(all.lines().count() > 40 && all.contains("E_FUEL"));
+    let one = stdout(&host(dir.path(), &["explain", "e_fuel"]));
+    assert!(one.contains("What to do"), "{one}");
+    let ledger = guest("ledger");
+    let words = ["inspect", ledger.to_str().unwrap()];
+    let shown = stdout(&host(dir.path(), &words));
+    assert!(shown.contains("admissible") && shown.contains("transfer("), "{shown}");
+    let inspected = host(dir.path(), &[&words[..], &["--output", "json"]].concat());
+    let inspected: Value = serde_json::from_str(&stdout(&inspected)).unwrap();
+    let transfer = &inspected["contracts"][1];
+    assert_eq!(transfer["name"], "transfer");
+    assert_eq!(transfer["arguments"][2]["schema"]["type"], "integer");
+}
+
+#[test]
+fn a_new_guest_has_its_files_and_is_not_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(code(&host(dir.path(), &["new", "my-guest"])), 0);
+    let manifest = std::fs::read_to_string(dir.path().join("my-guest/Cargo.toml")).unwrap();
+    assert!(manifest.contains("name = \"my-guest\""), "{manifest}");
+    assert!(dir.path().join("my-guest/src/lib.rs").is_file());
+    let again = host(dir.path(), &["new", "my-guest"]);
+    assert_eq!(code(&again), 1);
+    assert!(stderr(&again).contains("E_FILE"), "{}", stderr(&again));
+    let nowhere = host(dir.path(), &["new", "other", "--sdk", "nowhere"]);
+    assert_eq!(code(&nowhere), 1);
+    assert!(stderr(&nowhere).contains("--sdk"), "{}", stderr(&nowhere));
+}
