@@ -52,7 +52,9 @@ impl fmt::Display for Place {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// The bytes break the rules of the binary format or of validation.
-    #[error("invalid WebAssembly at {place}: {message}; build it with `host build`, or the file is damaged")]
+    #[error(
+        "invalid WebAssembly at {place}: {message}; build it with `host build`, or the file is damaged"
+    )]
     Invalid {
         /// Where the first mistake is.
         place: Place,
