@@ -58,6 +58,10 @@ pub struct ImportedInterface {
 pub fn admit<'a>(bytes: &'a [u8], caps: &Caps, world: &World) -> Result<Admitted<'a>, Refusal> {
     check_kind(bytes)?;
     within("bytes", byte_count(bytes.len()), caps.component_bytes_max)?;
+    if !bytes.starts_with(b"\0asm") {
+        let message = "it does not begin with the four bytes that mark WebAssembly".to_owned();
+        return Err(Refusal::Invalid { place: Place::at(0), message });
+    }
     let mut reader = ComponentReader::new(caps, world, Levels::default());
     match reader.read(bytes).and_then(|()| reader.finish(bytes)) {
         Ok(admitted) => Ok(admitted),
@@ -88,9 +92,6 @@ fn check_kind(bytes: &[u8]) -> Result<(), Refusal> {
         "a core WebAssembly module"
     } else if bytes.starts_with(b"\x7fELF") {
         "an ELF file, perhaps precompiled code"
-    } else if !bytes.starts_with(b"\0asm") {
-        let message = "it does not begin with the four bytes that mark WebAssembly".to_owned();
-        return Err(Refusal::Invalid { place: Place::at(0), message });
     } else {
         return Ok(());
     };
