@@ -210,6 +210,33 @@ codes! {
     ResultShape "E_RESULT_SHAPE" Guest
         "The guest's result does not fit the contract's schema; rolled back."
         "Correct the contract's result type.";
+    CommitTooLarge "E_COMMIT_TOO_LARGE" Guest
+        "The transaction changed more than one record of the journal holds; rolled back."
+        "Change less per call.";
+    CodeChanged "E_CODE_CHANGED" Operator
+        "The daemon's state was made by other code than the file's."
+        "Run the file that made it, or give the daemon another name or --data directory.";
+    DataDir "E_DATA_DIR" Operator
+        "The data directory is not one, or its state is gone."
+        "Check --data; a directory whose state is missing is never filled anew.";
+    DataDirLocked "E_DATA_DIR_LOCKED" Operator
+        "Another host uses the data directory."
+        "Stop it, or give this one a --data directory of its own.";
+    Format "E_FORMAT" Operator
+        "The data directory has another format version than this program."
+        "Use the program that wrote it.";
+    StoreFull "E_STORE_FULL" Environment
+        "There is no space left for the journal. Nothing is acknowledged until the host is restarted."
+        "Free space and start the host again; ask again with the same key for what was unknown.";
+    StoreIo "E_STORE_IO" Environment
+        "The machine refused to read or write the journal."
+        "See the system's reason; check the disk, then start the host again.";
+    StoreCorrupt "E_STORE_CORRUPT" Environment
+        "The journal does not hold what was written, or acknowledged commits are missing."
+        "Restore the data directory from a copy; `host verify` says what is good.";
+    StorePoisoned "E_STORE_POISONED" Environment
+        "An earlier write to the journal failed, so nothing more is acknowledged."
+        "Start the host again when the cause, which was reported first, is gone.";
     HostBug "E_HOST_BUG" Host
         "Something went wrong in the host itself; the transaction was rolled back."
         "Please report it with the message.";

@@ -1,0 +1,409 @@
+//! The committer: one thread that groups the commits of all daemons into one sync.
+//!
+//! ```text
+//!  Submitter --- bounded queue ---> take all that is there ---> append, one sync ---> callbacks
+//!  (daemons)                              ^                                             |
+//!                                         +--------- the next group has collected <-----+
+//! ```
+//!
+//! A submission without a record is a barrier: its callback runs when everything that its daemon
+//! submitted before is durable. Callbacks run in the order of submission, on this thread: they must
+//! not wait.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::{CommitReceipt, DaemonKey, Entry, FaultKind, FoldDebt, Journal, JournalFault, Synced};
+use crate::base::clock::Clock;
+use crate::base::ids::Sequence;
+
+/// Submissions that may wait; more make their daemons wait.
+const QUEUE_MAX: usize = 4096;
+
+/// Submissions of one group.
+const GROUP_SUBMISSIONS_MAX: usize = 1024;
+
+/// Bytes of one group: about what a disk writes in the time of a few syncs.
+const GROUP_BYTES_MAX: usize = 16 << 20;
+
+/// Quiet time after which old records are folded.
+const FOLD_IDLE: Duration = Duration::from_millis(20);
+
+/// Groups between two steps of folding when there is no quiet time.
+const FOLD_GROUPS: u64 = 16;
+
+/// Used buffers that are kept for the next records.
+const SPARE_MAX: usize = 256;
+
+/// Bytes of a used buffer that is worth keeping.
+const SPARE_BYTES_MAX: usize = 1 << 20;
+
+/// Longest sync that the histogram tells from longer ones, in microseconds.
+const SYNC_MICROS_MAX: u64 = 60_000_000;
+
+/// What runs when a submission is durable, or failed.
+pub type OnSynced = Box<dyn FnOnce(Result<CommitReceipt, JournalFault>) + Send>;
+
+/// A commit, or a barrier.
+pub struct Submission {
+    /// Whose.
+    pub daemon: DaemonKey,
+    /// Its commit; for a barrier the one that must be durable.
+    pub sequence: Sequence,
+    /// The record; `None` for a barrier.
+    pub record: Option<Vec<u8>>,
+    /// What to do then.
+    pub on_synced: OnSynced,
+}
+
+impl fmt::Debug for Submission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.record.as_ref().map(Vec::len);
+        f.debug_struct("Submission")
+            .field("daemon", &self.daemon)
+            .field("sequence", &self.sequence)
+            .field("record_bytes", &bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A submission that was not taken; it comes back.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The queue is full: the disk is slower than the daemons.
+    #[error("the journal's queue is full")]
+    Full(Submission),
+    /// The committer has stopped.
+    #[error("the journal is closed")]
+    Closed(Submission),
+}
+
+enum Message {
+    Submission(Submission),
+    Stop,
+}
+
+/// What the committer has done so far.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Syncs.
+    pub groups: u64,
+    /// Records made durable.
+    pub records: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+    /// Microseconds of each append with its sync.
+    pub sync_micros: Histogram<u64>,
+    /// What folding has left to do.
+    pub fold: FoldDebt,
+    /// Steps of folding.
+    pub fold_steps: u64,
+    /// The failure after which nothing was taken any more.
+    pub failed: Option<JournalFault>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    metrics: Mutex<Metrics>,
+    spare: Mutex<Vec<Vec<u8>>>,
+}
+
+/// Puts submissions into the committer's queue.
+#[derive(Clone, Debug)]
+pub struct Submitter {
+    sender: SyncSender<Message>,
+    shared: Arc<Shared>,
+}
+
+impl Submitter {
+    /// Submits, waiting while the queue is full.
+    ///
+    /// # Errors
+    ///
+    /// [`SubmitError::Closed`] after [`Committer::stop`].
+    pub fn submit(&self, submission: Submission) -> Result<(), SubmitError> {
+        self.sender.send(Message::Submission(submission)).or_else(|refused| match refused.0 {
+            Message::Submission(submission) => Err(SubmitError::Closed(submission)),
+            Message::Stop => Ok(()),
+        })
+    }
+
+    /// Submits without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`SubmitError`].
+    pub fn try_submit(&self, submission: Submission) -> Result<(), SubmitError> {
+        self.sender.try_send(Message::Submission(submission)).or_else(|refused| match refused {
+            TrySendError::Full(Message::Submission(back)) => Err(SubmitError::Full(back)),
+            TrySendError::Disconnected(Message::Submission(back)) => Err(SubmitError::Closed(back)),
+            _ => Ok(()),
+        })
+    }
+
+    /// An empty buffer for the next record, a used one when there is any.
+    #[must_use]
+    pub fn buffer(&self) -> Vec<u8> {
+        lock(&self.shared.spare).pop().unwrap_or_default()
+    }
+}
+
+/// The thread, and what it has done.
+#[derive(Debug)]
+pub struct Committer {
+    submitter: Submitter,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Committer {
+    /// Starts the thread over `journal`.
+    ///
+    /// # Errors
+    ///
+    /// When the machine gives no thread.
+    pub fn start(journal: Arc<dyn Journal>, clock: Arc<dyn Clock>) -> Result<Self, JournalFault> {
+        let (sender, receiver) = sync_channel(QUEUE_MAX);
+        let histogram = Histogram::new_with_bounds(1, SYNC_MICROS_MAX, 2)
+            .map_err(|error| JournalFault::new(FaultKind::Misuse, error.to_string()))?;
+        let metrics = Metrics {
+            groups: 0,
+            records: 0,
+            bytes: 0,
+            sync_micros: histogram,
+            fold: journal.fold_debt(),
+            fold_steps: 0,
+            failed: None,
+        };
+        let shared =
+            Arc::new(Shared { metrics: Mutex::new(metrics), spare: Mutex::new(Vec::new()) });
+        let worker = Worker {
+            journal,
+            clock,
+            receiver,
+            shared: shared.clone(),
+            synced: BTreeMap::new(),
+            folding: true,
+            groups: 0,
+        };
+        let thread = Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || worker.run())
+            .map_err(|error| JournalFault::new(FaultKind::Io, error.to_string()))?;
+        Ok(Self { submitter: Submitter { sender, shared }, thread: Some(thread) })
+    }
+
+    /// A way in, for a daemon.
+    #[must_use]
+    pub fn submitter(&self) -> Submitter {
+        self.submitter.clone()
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        lock(&self.submitter.shared.metrics).clone()
+    }
+
+    /// Makes everything durable that was submitted, then ends the thread.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // A thread that has ended already takes no messages; both errors say the same.
+            let _ended = self.submitter.sender.send(Message::Stop).is_err();
+            let _panicked = thread.join().is_err();
+        }
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Worker {
+    journal: Arc<dyn Journal>,
+    clock: Arc<dyn Clock>,
+    receiver: Receiver<Message>,
+    shared: Arc<Shared>,
+    synced: BTreeMap<DaemonKey, Sequence>,
+    folding: bool,
+    groups: u64,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let mut group = Vec::with_capacity(GROUP_SUBMISSIONS_MAX);
+        let mut stopping = false;
+        while !stopping {
+            match self.next() {
+                Some(Message::Submission(first)) => group.push(first),
+                Some(Message::Stop) => stopping = true,
+                None => continue,
+            }
+            loop {
+                let bytes: usize =
+                    group.iter().filter_map(|one| one.record.as_ref()).map(Vec::len).sum();
+                let room = self.collect(&mut group, bytes, &mut stopping);
+                self.commit(&mut group);
+                if room || !stopping {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Waits for a message; folds while there is none.
+    fn next(&mut self) -> Option<Message> {
+        if !self.folding {
+            return Some(self.receiver.recv().unwrap_or(Message::Stop));
+        }
+        match self.receiver.recv_timeout(FOLD_IDLE) {
+            Ok(message) => Some(message),
+            Err(RecvTimeoutError::Disconnected) => Some(Message::Stop),
+            Err(RecvTimeoutError::Timeout) => {
+                self.fold();
+                None
+            }
+        }
+    }
+
+    /// Takes what waits, up to the caps; true when the queue is empty.
+    fn collect(&self, group: &mut Vec<Submission>, bytes: usize, stopping: &mut bool) -> bool {
+        let mut bytes = bytes;
+        while group.len() < GROUP_SUBMISSIONS_MAX && bytes < GROUP_BYTES_MAX {
+            match self.receiver.try_recv() {
+                Ok(Message::Submission(submission)) => {
+                    bytes += submission.record.as_ref().map_or(0, Vec::len);
+                    group.push(submission);
+                }
+                Ok(Message::Stop) => *stopping = true,
+                Err(_) => return true,
+            }
+        }
+        false
+    }
+
+    fn commit(&mut self, group: &mut Vec<Submission>) {
+        let mut failed: BTreeMap<DaemonKey, JournalFault> = BTreeMap::new();
+        let outcome = loop {
+            let entries: Vec<Entry<'_>> = group
+                .iter()
+                .filter(|one| !failed.contains_key(&one.daemon))
+                .filter_map(|one| {
+                    let record = one.record.as_deref()?;
+                    Some(Entry { daemon: one.daemon, sequence: one.sequence, record })
+                })
+                .collect();
+            if entries.is_empty() {
+                break Ok(());
+            }
+            match self.append(&entries) {
+                Ok(synced) => {
+                    self.confirm(&synced, &entries);
+                    break Ok(());
+                }
+                // Nothing was written; the other daemons' commits are good.
+                Err(JournalFault { kind, daemon: Some(daemon), .. })
+                    if failed.contains_key(&daemon) =>
+                {
+                    break Err(JournalFault::new(kind, "the journal refuses a daemon twice"));
+                }
+                Err(fault) => match (fault.kind, fault.daemon) {
+                    (FaultKind::Misuse | FaultKind::Corrupt, Some(daemon)) => {
+                        failed.insert(daemon, fault);
+                    }
+                    _ => break Err(fault),
+                },
+            }
+        };
+        if let Err(fault) = &outcome {
+            lock(&self.shared.metrics).failed.get_or_insert_with(|| fault.clone());
+        }
+        for submission in group.drain(..) {
+            let refused = failed.get(&submission.daemon).or(outcome.as_ref().err());
+            self.finish(submission, refused);
+        }
+        if self.folding && self.groups.is_multiple_of(FOLD_GROUPS) {
+            self.fold();
+        }
+    }
+
+    fn append(&mut self, entries: &[Entry<'_>]) -> Result<Synced, JournalFault> {
+        let before = self.clock.monotonic_nanos();
+        let synced = self.journal.append(entries)?;
+        let micros = self.clock.monotonic_nanos().saturating_sub(before) / 1000;
+        self.groups += 1;
+        let mut metrics = lock(&self.shared.metrics);
+        metrics.groups += 1;
+        metrics.records += entries.len() as u64;
+        metrics.bytes += entries.iter().map(|entry| entry.record.len() as u64).sum::<u64>();
+        metrics.sync_micros.saturating_record(micros.max(1));
+        metrics.fold = self.journal.fold_debt();
+        self.folding |= metrics.fold.records > 0;
+        Ok(synced)
+    }
+
+    /// The only place where the confirmed positions grow.
+    fn confirm(&mut self, _proof: &Synced, entries: &[Entry<'_>]) {
+        for entry in entries {
+            self.synced.insert(entry.daemon, entry.sequence);
+        }
+    }
+
+    /// A receipt for a commit at or below what a sync has confirmed.
+    fn receipt(&self, daemon: DaemonKey, sequence: Sequence) -> Option<CommitReceipt> {
+        // Before its first commit of this run, a daemon stands on what was loaded.
+        let synced = self.synced.get(&daemon).copied().or_else(|| self.journal.durable(daemon))?;
+        (sequence <= synced).then_some(CommitReceipt { daemon, sequence })
+    }
+
+    fn finish(&self, submission: Submission, refused: Option<&JournalFault>) {
+        let Submission { daemon, sequence, record, on_synced } = submission;
+        if let Some(mut buffer) = record.filter(|buffer| buffer.capacity() <= SPARE_BYTES_MAX) {
+            buffer.clear();
+            let mut spare = lock(&self.shared.spare);
+            if spare.len() < SPARE_MAX {
+                spare.push(buffer);
+            }
+        }
+        let result = self.receipt(daemon, sequence).ok_or_else(|| {
+            let what = "the commit before it did not become durable";
+            let unknown = || JournalFault::new(FaultKind::Poisoned, what);
+            refused.cloned().unwrap_or_else(unknown).of_daemon(daemon).at(sequence)
+        });
+        if catch_unwind(AssertUnwindSafe(|| on_synced(result))).is_err() {
+            tracing::error!(%daemon, %sequence, "a callback of the journal panicked");
+        }
+    }
+
+    fn fold(&mut self) {
+        match self.journal.fold_step() {
+            Ok(more) => self.folding = more,
+            Err(fault) => {
+                tracing::error!(%fault, "old records can't be folded");
+                self.folding = false;
+            }
+        }
+        let mut metrics = lock(&self.shared.metrics);
+        metrics.fold_steps += 1;
+        metrics.fold = self.journal.fold_debt();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! Folding: records older than the retention become part of the base image, in bounded steps.
+//!
+//! ```text
+//!  plan: read the records that go, note the chunks that they touch
+//!  build (repeated): up to CHUNKS_PER_STEP new chunks, written beside the old ones, read back
+//!  finish, one transaction: base head, kept answers; old chunks and records go
+//! ```
+//!
+//! Until the end of `finish` the old base and all records are there. A fold that was interrupted
+//! leaves chunks of a later sequence than the base's, which nobody reads; the next one replaces
+//! them.
+//!
+//! Space: per daemon at most twice the live state (old and new chunks) plus 5/4 of the retained
+//! bytes, but never fewer than RETAIN_COMMITS_MIN records; redb adds free pages to that.
+
+mod steps;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use redb::ReadTransaction;
+
+use super::base::{BaseHead, CHUNK_BYTES};
+use super::load::{follows, loaded_base, read_base};
+use super::store::{CHUNKS, Inner, RECORDS, Store, Tail, edge, fault};
+use super::{DaemonKey, FoldDebt, JournalFault, Loaded};
+use crate::base::ids::Sequence;
+use crate::pure::record::Record;
+
+/// Commits that are kept as records: how far `history` and `revert` reach.
+pub(super) const RETAIN_COMMITS: u64 = 1000;
+
+/// Bytes of records per daemon over which fewer commits are kept.
+pub(super) const RETAIN_BYTES: u64 = 16 << 20;
+
+/// Commits that are kept whatever their size.
+pub(super) const RETAIN_COMMITS_MIN: u64 = 8;
+
+/// Records that one fold takes.
+const RECORDS_PER_FOLD_MAX: u64 = 1024;
+
+/// Chunks that one step writes: 4 MiB before compression, so that commits wait little.
+const CHUNKS_PER_STEP: usize = 64;
+
+/// A fold that is under way.
+#[derive(Debug)]
+pub(super) struct FoldJob {
+    daemon: DaemonKey,
+    base: Option<BaseHead>,
+    first: u64,
+    target: Loaded,
+    controls: Vec<Vec<u8>>,
+    bytes: u64,
+    touched: BTreeSet<u64>,
+    left: BTreeSet<u64>,
+}
+
+/// Records of a daemon that should go now, by the retention of `store`.
+fn surplus(store: &Store, tail: &Tail) -> u64 {
+    let Some(last) = tail.last.filter(|_| tail.bad.is_none()) else { return 0 };
+    let count = last.sequence.next().0.saturating_sub(tail.first);
+    let options = &store.options;
+    let retain = options.retain_commits.max(RETAIN_COMMITS_MIN);
+    let by_count = count.saturating_sub(retain);
+    let by_count = if by_count > retain / 4 { by_count } else { 0 };
+    let too_large = tail.bytes > options.retain_bytes.saturating_add(options.retain_bytes / 4);
+    // Half of them: records differ in size, and folding looks again afterwards.
+    let by_bytes = if too_large { count / 2 } else { 0 };
+    by_count.max(by_bytes).min(count.saturating_sub(RETAIN_COMMITS_MIN))
+}
+
+impl Store {
+    pub(super) fn debt(&self) -> FoldDebt {
+        let inner = self.lock();
+        let mut debt = FoldDebt::default();
+        for tail in inner.tails.values() {
+            debt.records += surplus(self, tail);
+            debt.bytes += tail.bytes;
+        }
+        debt
+    }
+
+    /// One step; a daemon whose records are rotten is not tried again.
+    pub(super) fn fold(&self) -> Result<bool, JournalFault> {
+        let mut inner = self.lock();
+        if inner.poisoned.is_some() {
+            return Ok(false);
+        }
+        let Some(mut job) = inner.job.take() else { return self.plan(&mut inner) };
+        let daemon = job.daemon;
+        // Without the lock a build could not be told from an append's failure: both write.
+        let done = if job.left.is_empty() {
+            edge(|| self.finish_fold(&job).map(|()| true))
+        } else {
+            edge(|| self.build_chunks(&mut job).map(|()| false))
+        };
+        match done {
+            Ok(true) => {
+                if let Some(tail) = inner.tails.get_mut(&daemon) {
+                    tail.first = job.target.sequence.next().0;
+                    tail.bytes = tail.bytes.saturating_sub(job.bytes);
+                }
+            }
+            Ok(false) => inner.job = Some(job),
+            Err(fault) => return Err(self.fold_failed(&mut inner, daemon, fault)),
+        }
+        Ok(true)
+    }
+
+    fn fold_failed(
+        &self,
+        inner: &mut Inner,
+        daemon: DaemonKey,
+        fault: JournalFault,
+    ) -> JournalFault {
+        let fault = fault.of_daemon(daemon);
+        if fault.kind != super::FaultKind::Corrupt {
+            return self.poison(inner, fault);
+        }
+        if let Some(tail) = inner.tails.get_mut(&daemon) {
+            tail.bad = Some(fault.clone());
+        }
+        fault
+    }
+
+    fn plan(&self, inner: &mut Inner) -> Result<bool, JournalFault> {
+        let most = inner.tails.iter().max_by_key(|(_, tail)| surplus(self, tail));
+        let Some((&daemon, tail)) = most else { return Ok(false) };
+        let count = surplus(self, tail).min(RECORDS_PER_FOLD_MAX);
+        if count == 0 {
+            return Ok(false);
+        }
+        let first = tail.first;
+        match edge(|| self.plan_fold(daemon, first, count)) {
+            Ok(job) => inner.job = job,
+            Err(fault) => return Err(self.fold_failed(inner, daemon, fault)),
+        }
+        Ok(inner.job.is_some())
+    }
+
+    fn plan_fold(
+        &self,
+        daemon: DaemonKey,
+        first: u64,
+        count: u64,
+    ) -> Result<Option<FoldJob>, JournalFault> {
+        let read = self.begin_read()?;
+        let base = read_base(&read, daemon)?;
+        let mut last = base.as_ref().map(loaded_base);
+        let (mut bytes, mut all, mut touched) = (0, false, BTreeSet::new());
+        let mut controls = Vec::new();
+        visit_records(
+            &read,
+            daemon,
+            first,
+            first.saturating_add(count - 1),
+            |sequence, stored, record| {
+                follows(last.as_ref(), daemon, sequence, record)
+                    .map_err(|what| JournalFault::corrupt(what).at(sequence))?;
+                let head = &record.head;
+                all |= head.whole || last.is_some_and(|last| head.memory_bytes < last.memory_bytes);
+                touched
+                    .extend(record.ranges().flat_map(|(offset, bytes)| chunks_of(offset, bytes)));
+                controls = record.controls().map(<[u8]>::to_vec).collect();
+                bytes += stored as u64;
+                last = Some(Loaded {
+                    sequence,
+                    hash: record.hash,
+                    code: head.code,
+                    generation: head.generation.0,
+                    unix_nanos: head.unix_nanos,
+                    memory_bytes: head.memory_bytes,
+                    base: None,
+                    records: 0,
+                    record_bytes: 0,
+                });
+                Ok(())
+            },
+        )?;
+        let Some(target) =
+            last.filter(|last| last.sequence.next().0 == first.saturating_add(count))
+        else {
+            return Err(JournalFault::corrupt("records are missing").at(Sequence(first)));
+        };
+        if all {
+            touched.extend(chunk_indices(&read, daemon)?);
+        }
+        let left = touched.clone();
+        Ok(Some(FoldJob { daemon, base, first, target, controls, bytes, touched, left }))
+    }
+}
+
+/// The chunks that a range lies in.
+fn chunks_of(offset: u64, bytes: &[u8]) -> std::ops::RangeInclusive<u64> {
+    let chunk = CHUNK_BYTES as u64;
+    let last = offset.saturating_add((bytes.len() as u64).saturating_sub(1));
+    offset / chunk..=last / chunk
+}
+
+fn chunk_indices(read: &ReadTransaction, daemon: DaemonKey) -> Result<BTreeSet<u64>, JournalFault> {
+    let chunks = read.open_table(CHUNKS).map_err(|error| fault(&error.into()))?;
+    let range = (daemon.0, 0, 0)..=(daemon.0, u64::MAX, u64::MAX);
+    let mut indices = BTreeSet::new();
+    for entry in chunks.range(range).map_err(|error| fault(&error.into()))? {
+        let (key, _) = entry.map_err(|error| fault(&error.into()))?;
+        indices.insert(key.value().1);
+    }
+    Ok(indices)
+}
+
+/// Decodes the records of a range; `visit` gets sequence, stored bytes and record.
+fn visit_records(
+    read: &ReadTransaction,
+    daemon: DaemonKey,
+    first: u64,
+    last: u64,
+    mut visit: impl FnMut(Sequence, usize, &Record<'_>) -> Result<(), JournalFault>,
+) -> Result<(), JournalFault> {
+    let records = read.open_table(RECORDS).map_err(|error| fault(&error.into()))?;
+    let mut scratch = Vec::new();
+    let range = (daemon.0, first)..=(daemon.0, last);
+    for entry in records.range(range).map_err(|error| fault(&error.into()))? {
+        let (key, value) = entry.map_err(|error| fault(&error.into()))?;
+        let (sequence, bytes) = (Sequence(key.value().1), value.value());
+        let record = Record::decode(bytes, &mut scratch)
+            .map_err(|error| JournalFault::corrupt(error.to_string()).at(sequence))?;
+        visit(sequence, bytes.len(), &record)?;
+    }
+    Ok(())
+}
+
+/// Applies what a record says about one chunk.
+fn apply_to_chunk(chunk: &mut [u8], index: u64, record: &Record<'_>) {
+    debug_assert_eq!(chunk.len(), CHUNK_BYTES);
+    if record.head.whole {
+        chunk.fill(0);
+    }
+    let start = index.saturating_mul(CHUNK_BYTES as u64);
+    let inside = record.head.memory_bytes.saturating_sub(start).min(CHUNK_BYTES as u64);
+    if let Some(beyond) = usize::try_from(inside).ok().and_then(|inside| chunk.get_mut(inside..)) {
+        beyond.fill(0);
+    }
+    for (offset, bytes) in record.ranges() {
+        let skipped = start.saturating_sub(offset);
+        let at = offset.saturating_sub(start);
+        let (Ok(skipped), Ok(at)) = (usize::try_from(skipped), usize::try_from(at)) else {
+            continue;
+        };
+        let Some(bytes) = bytes.get(skipped..).filter(|bytes| !bytes.is_empty()) else { continue };
+        let Some(place) = chunk.get_mut(at..) else { continue };
+        let length = place.len().min(bytes.len());
+        if let (Some(place), Some(bytes)) = (place.get_mut(..length), bytes.get(..length)) {
+            place.copy_from_slice(bytes);
+        }
+    }
+}
+
+type Built = BTreeMap<u64, Vec<u8>>;

@@ -1,0 +1,257 @@
+//! Loading: base image, then the records after it, each checked before it is applied.
+
+use redb::{ReadTransaction, ReadableTable};
+
+use super::base::{BaseHead, CHUNK_BYTES, ChunksHash, unpack_answer, unpack_chunk};
+use super::hints::Hint;
+use super::store::{ANSWERS, BASES, CHUNKS, RECORDS, Store, fault};
+use super::{DaemonKey, FaultKind, ImageSink, JournalFault, Loaded, SinkError};
+use crate::base::ids::Sequence;
+use crate::base::limits::BUDGET_MAX_BYTES;
+use crate::pure::keys::KeptAnswer;
+use crate::pure::record::{HASH_BYTES, Record};
+
+impl Store {
+    pub(super) fn load_state(
+        &self,
+        daemon: DaemonKey,
+        at: Option<Sequence>,
+        sink: &mut dyn ImageSink,
+    ) -> Result<Option<Loaded>, JournalFault> {
+        if let Some(bad) = self.lock().tails.get(&daemon).and_then(|tail| tail.bad.clone()) {
+            return Err(bad);
+        }
+        let read = self.begin_read()?;
+        let base = read_base(&read, daemon)?;
+        if let (Some(base), Some(at)) = (&base, at)
+            && at < base.sequence
+        {
+            let what = format!("the oldest state that is kept is commit {}", base.sequence);
+            return Err(JournalFault::new(FaultKind::Misuse, what).at(at));
+        }
+        let mut loaded = None;
+        sink.clear().map_err(sink_fault)?;
+        if let Some(base) = &base {
+            load_base(&read, daemon, base, sink)?;
+            load_answers(&read, daemon, base, sink)?;
+            loaded = Some(loaded_base(base));
+        }
+        let loaded = load_records(&read, daemon, at, loaded, sink)?;
+        match at {
+            None => {
+                let last = loaded.map(|last| Hint { sequence: last.sequence, hash: last.hash });
+                self.compare_with_hint(daemon, last)?;
+            }
+            Some(at) if loaded.is_none_or(|last| last.sequence < at) => {
+                return Err(JournalFault::new(FaultKind::Misuse, "no such commit yet").at(at));
+            }
+            Some(_) => {}
+        }
+        Ok(loaded)
+    }
+}
+
+pub(super) fn loaded_base(base: &BaseHead) -> Loaded {
+    Loaded {
+        sequence: base.sequence,
+        hash: base.hash,
+        code: base.code,
+        generation: base.generation,
+        unix_nanos: base.unix_nanos,
+        memory_bytes: base.memory_bytes,
+        base: Some(base.sequence),
+        records: 0,
+        record_bytes: 0,
+    }
+}
+
+pub(super) fn read_base(
+    read: &ReadTransaction,
+    daemon: DaemonKey,
+) -> Result<Option<BaseHead>, JournalFault> {
+    let bases = read.open_table(BASES).map_err(|error| fault(&error.into()))?;
+    let base = bases.get(daemon.0).map_err(|error| fault(&error.into()))?;
+    base.map(|base| BaseHead::decode(base.value())).transpose()
+}
+
+/// Calls `visit` with index and stored bytes of each chunk of the base of that sequence.
+pub(super) fn visit_chunks(
+    chunks: &impl ReadableTable<(u64, u64, u64), &'static [u8]>,
+    daemon: DaemonKey,
+    sequence: Sequence,
+    mut visit: impl FnMut(u64, &[u8]) -> Result<(), JournalFault>,
+) -> Result<(), JournalFault> {
+    let range = (daemon.0, 0, 0)..=(daemon.0, u64::MAX, u64::MAX);
+    let mut newest: Option<(u64, redb::AccessGuard<'_, &'static [u8]>)> = None;
+    for entry in chunks.range(range).map_err(|error| fault(&error.into()))? {
+        let (key, value) = entry.map_err(|error| fault(&error.into()))?;
+        let (_, index, version) = key.value();
+        if version > sequence.0 {
+            // Of a base that is being made, or whose making was interrupted.
+            continue;
+        }
+        if let Some((done, stored)) = newest.replace((index, value))
+            && done != index
+        {
+            visit_stored(done, stored.value(), &mut visit)?;
+        }
+    }
+    newest.map_or(Ok(()), |(index, stored)| visit_stored(index, stored.value(), &mut visit))
+}
+
+/// An empty value says that the chunk became zero.
+fn visit_stored(
+    index: u64,
+    stored: &[u8],
+    visit: &mut impl FnMut(u64, &[u8]) -> Result<(), JournalFault>,
+) -> Result<(), JournalFault> {
+    if stored.is_empty() { Ok(()) } else { visit(index, stored) }
+}
+
+fn load_base(
+    read: &ReadTransaction,
+    daemon: DaemonKey,
+    base: &BaseHead,
+    sink: &mut dyn ImageSink,
+) -> Result<(), JournalFault> {
+    let chunks = read.open_table(CHUNKS).map_err(|error| fault(&error.into()))?;
+    sink.resize(base.memory_bytes).map_err(sink_fault)?;
+    let mut hash = ChunksHash::default();
+    let mut chunk = Vec::new();
+    visit_chunks(&chunks, daemon, base.sequence, |index, stored| {
+        hash.add(index, stored);
+        unpack_chunk(stored, &mut chunk)?;
+        let offset = index.saturating_mul(CHUNK_BYTES as u64);
+        let inside = base.memory_bytes.saturating_sub(offset).min(CHUNK_BYTES as u64);
+        let inside = usize::try_from(inside).unwrap_or(CHUNK_BYTES);
+        let (kept, beyond) = chunk.split_at_checked(inside).unwrap_or((&chunk, &[]));
+        if beyond.iter().any(|&byte| byte != 0) {
+            return Err(JournalFault::corrupt("base chunk: bytes beyond the memory's end"));
+        }
+        sink.write(offset, kept).map_err(sink_fault)
+    })
+    .and_then(|()| {
+        let whole = hash.count == base.chunks && hash.finish() == base.chunks_hash;
+        whole.then_some(()).ok_or_else(|| JournalFault::corrupt("base: chunks are missing or old"))
+    })
+    .map_err(|fault| fault.at(base.sequence))?;
+    for (module, control) in base.controls.iter().enumerate() {
+        sink.control(module, control).map_err(sink_fault)?;
+    }
+    Ok(())
+}
+
+fn load_answers(
+    read: &ReadTransaction,
+    daemon: DaemonKey,
+    base: &BaseHead,
+    sink: &mut dyn ImageSink,
+) -> Result<(), JournalFault> {
+    let answers = read.open_table(ANSWERS).map_err(|error| fault(&error.into()))?;
+    let range = (daemon.0, 0)..=(daemon.0, u64::MAX);
+    let mut count = 0;
+    for entry in answers.range(range).map_err(|error| fault(&error.into()))? {
+        let (key, value) = entry.map_err(|error| fault(&error.into()))?;
+        let sequence = Sequence(key.value().1);
+        let (name, answer) = unpack_answer(value.value()).map_err(|fault| fault.at(sequence))?;
+        if answer.sequence != sequence {
+            return Err(JournalFault::corrupt("kept answer: of another commit").at(sequence));
+        }
+        sink.answer(&name, answer);
+        count += 1;
+    }
+    if count == base.answers {
+        return Ok(());
+    }
+    Err(JournalFault::corrupt(format!("{count} kept answers instead of {}", base.answers)))
+}
+
+fn load_records(
+    read: &ReadTransaction,
+    daemon: DaemonKey,
+    at: Option<Sequence>,
+    base: Option<Loaded>,
+    sink: &mut dyn ImageSink,
+) -> Result<Option<Loaded>, JournalFault> {
+    let records = read.open_table(RECORDS).map_err(|error| fault(&error.into()))?;
+    let mut loaded = base;
+    let last = at.map_or(u64::MAX, |at| at.0);
+    let range = (daemon.0, 0)..=(daemon.0, last);
+    let mut scratch = Vec::new();
+    for entry in records.range(range).map_err(|error| fault(&error.into()))? {
+        let (key, value) = entry.map_err(|error| fault(&error.into()))?;
+        let (sequence, bytes) = (Sequence(key.value().1), value.value());
+        let corrupt = |what: &str| JournalFault::corrupt(what).at(sequence);
+        let record =
+            Record::decode(bytes, &mut scratch).map_err(|error| corrupt(&error.to_string()))?;
+        follows(loaded.as_ref(), daemon, sequence, &record).map_err(corrupt)?;
+        apply(&record, sink).map_err(|error| sink_fault(error).at(sequence))?;
+        if let Some(keyed) = &record.keyed {
+            let attempts = record.head.attempts;
+            let (request, value) = (keyed.request, keyed.reply.to_vec());
+            sink.answer(keyed.key, KeptAnswer { request, value, sequence, attempts });
+        }
+        sink.applied(&record, bytes.len());
+        let (count, total) = loaded.map_or((0, 0), |last| (last.records, last.record_bytes));
+        loaded = Some(Loaded {
+            sequence,
+            hash: record.hash,
+            code: record.head.code,
+            generation: record.head.generation.0,
+            unix_nanos: record.head.unix_nanos,
+            memory_bytes: record.head.memory_bytes,
+            base: base.and_then(|base| base.base),
+            records: count + 1,
+            record_bytes: total + bytes.len() as u64,
+        });
+    }
+    Ok(loaded)
+}
+
+/// A record must be the next of its daemon's chain.
+pub(super) fn follows(
+    last: Option<&Loaded>,
+    daemon: DaemonKey,
+    sequence: Sequence,
+    record: &Record<'_>,
+) -> Result<(), &'static str> {
+    let head = &record.head;
+    if head.daemon != daemon.0 {
+        return Err("record of another daemon");
+    }
+    if head.sequence != sequence {
+        return Err("record of another commit");
+    }
+    if head.memory_bytes > BUDGET_MAX_BYTES as u64 {
+        return Err("record of a memory that can't be");
+    }
+    let (next, previous) = match last {
+        Some(last) => (last.sequence.next(), last.hash),
+        None => (Sequence(0), blake3::Hash::from_bytes([0; HASH_BYTES])),
+    };
+    if sequence != next {
+        return Err("records before it are missing");
+    }
+    if head.previous != previous {
+        return Err("record that does not follow the one before");
+    }
+    if last.is_none() && !head.whole { Err("first record without a whole state") } else { Ok(()) }
+}
+
+fn apply(record: &Record<'_>, sink: &mut dyn ImageSink) -> Result<(), SinkError> {
+    if record.head.whole {
+        sink.clear()?;
+    }
+    sink.resize(record.head.memory_bytes)?;
+    for (offset, bytes) in record.ranges() {
+        sink.write(offset, bytes)?;
+    }
+    for (module, state) in record.controls().enumerate() {
+        sink.control(module, state)?;
+    }
+    Ok(())
+}
+
+pub(super) fn sink_fault(error: SinkError) -> JournalFault {
+    JournalFault::new(FaultKind::Sink, error.0)
+}

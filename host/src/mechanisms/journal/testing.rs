@@ -1,0 +1,376 @@
+//! A disk that remembers, fails and loses power; and daemons that check what comes back.
+
+mod directories;
+mod faults;
+mod power;
+mod rot;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use redb::StorageBackend;
+
+use super::{
+    DaemonKey, DirectoryId, Entry, ImageSink, Journal, JournalFault, Loaded, SinkError, Store,
+    StoreOptions,
+};
+use crate::base::ids::{Generation, RequestId, Sequence};
+use crate::pure::delta::Delta;
+use crate::pure::keys::KeptAnswer;
+use crate::pure::record::{Draft, Encoder, Head, Keyed, Kind};
+
+pub(super) const ID: DirectoryId = DirectoryId(7);
+
+/// A small generator of test cases; the same on every machine.
+pub(super) struct Dice(pub(super) u64);
+
+impl Dice {
+    pub(super) fn roll(&mut self, below: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        usize::try_from(self.0 >> 33).unwrap() % below
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Op {
+    Write(usize, u64, Vec<u8>),
+    SetLen(usize, u64),
+    Sync(usize),
+}
+
+/// What goes wrong: from which operation on, how often, with which error.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failure {
+    pub(super) at: usize,
+    pub(super) forever: bool,
+    pub(super) kind: io::ErrorKind,
+    /// A failing write leaves its first half behind.
+    pub(super) short: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Platter {
+    pub(super) files: [Vec<u8>; 2],
+    pub(super) log: Vec<Op>,
+    pub(super) ops: usize,
+    pub(super) failure: Option<Failure>,
+    pub(super) ignored_sync: Option<usize>,
+    syncs: usize,
+}
+
+/// Two files, 0 the store and 1 the acknowledgements.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Disk(pub(super) Arc<Mutex<Platter>>);
+
+#[derive(Debug)]
+struct DiskFile(Disk, usize);
+
+impl Platter {
+    fn fails(&mut self) -> Option<Failure> {
+        self.ops += 1;
+        let failure = self.failure?;
+        let now = self.ops - 1;
+        let hit = now == failure.at || (failure.forever && now > failure.at);
+        hit.then_some(failure)
+    }
+}
+
+impl StorageBackend for DiskFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.0.lock().unwrap().files[self.1].len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let platter = self.0.0.lock().unwrap();
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let end = start.saturating_add(out.len());
+        let bytes = platter.files[self.1].get(start..end);
+        out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut platter = self.0.0.lock().unwrap();
+        if let Some(failure) = platter.fails() {
+            return Err(failure.kind.into());
+        }
+        if len > 1 << 30 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        platter.files[self.1].resize(usize::try_from(len).unwrap(), 0);
+        platter.log.push(Op::SetLen(self.1, len));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut platter = self.0.0.lock().unwrap();
+        if let Some(failure) = platter.fails() {
+            return Err(failure.kind.into());
+        }
+        platter.syncs += 1;
+        if platter.ignored_sync != Some(platter.syncs - 1) {
+            platter.log.push(Op::Sync(self.1));
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut platter = self.0.0.lock().unwrap();
+        let failure = platter.fails();
+        let data = match failure {
+            Some(failure) if failure.short => &data[..data.len() / 2],
+            Some(failure) => return Err(failure.kind.into()),
+            None => data,
+        };
+        let start = usize::try_from(offset).unwrap();
+        let file = &mut platter.files[self.1];
+        let Some(place) = file.get_mut(start..start + data.len()) else {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        };
+        place.copy_from_slice(data);
+        platter.log.push(Op::Write(self.1, offset, data.to_vec()));
+        failure.map_or(Ok(()), |failure| Err(failure.kind.into()))
+    }
+}
+
+impl Disk {
+    pub(super) fn of(files: [Vec<u8>; 2]) -> Self {
+        Self(Arc::new(Mutex::new(Platter { files, ..Platter::default() })))
+    }
+
+    pub(super) fn open(
+        &self,
+        options: StoreOptions,
+        expected: bool,
+    ) -> Result<Store, JournalFault> {
+        Store::from_backends(
+            Box::new(DiskFile(self.clone(), 0)),
+            Box::new(DiskFile(self.clone(), 1)),
+            options,
+            expected.then_some(ID),
+            ID,
+            Arc::default(),
+        )
+    }
+
+    pub(super) fn ops(&self) -> usize {
+        self.0.lock().unwrap().ops
+    }
+
+    pub(super) fn logged(&self) -> usize {
+        self.0.lock().unwrap().log.len()
+    }
+
+    pub(super) fn files(&self) -> [Vec<u8>; 2] {
+        self.0.lock().unwrap().files.clone()
+    }
+}
+
+/// Retention that makes folding happen in small tests.
+pub(super) fn small() -> StoreOptions {
+    StoreOptions { cache_bytes: 1 << 20, retain_commits: 8, ..StoreOptions::default() }
+}
+
+/// A loaded state.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct State {
+    pub(super) memory: Vec<u8>,
+    pub(super) controls: Vec<Vec<u8>>,
+    pub(super) answers: BTreeMap<String, KeptAnswer>,
+}
+
+impl ImageSink for State {
+    fn clear(&mut self) -> Result<(), SinkError> {
+        self.memory.clear();
+        self.controls.clear();
+        Ok(())
+    }
+
+    fn resize(&mut self, memory_bytes: u64) -> Result<(), SinkError> {
+        self.memory.resize(usize::try_from(memory_bytes).unwrap(), 0);
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), SinkError> {
+        let start = usize::try_from(offset).unwrap();
+        let place = self.memory.get_mut(start..start + bytes.len());
+        place.ok_or_else(|| SinkError("outside".to_owned()))?.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn control(&mut self, module: usize, state: &[u8]) -> Result<(), SinkError> {
+        self.controls.resize(self.controls.len().max(module + 1), Vec::new());
+        self.controls[module] = state.to_vec();
+        Ok(())
+    }
+
+    fn answer(&mut self, key: &str, answer: KeptAnswer) {
+        self.answers.insert(key.to_owned(), answer);
+    }
+}
+
+/// A daemon that changes its state at random and remembers every commit.
+pub(super) struct Player {
+    pub(super) key: DaemonKey,
+    pub(super) state: State,
+    pub(super) past: Vec<(blake3::Hash, State)>,
+    previous: blake3::Hash,
+    encoder: Encoder,
+}
+
+impl Player {
+    pub(super) fn new(key: DaemonKey) -> Self {
+        let previous = blake3::Hash::from_bytes([0; 32]);
+        Self { key, state: State::default(), past: Vec::new(), previous, encoder: Encoder::new() }
+    }
+
+    /// The next commit's record.
+    pub(super) fn step(&mut self, dice: &mut Dice) -> (Sequence, Vec<u8>) {
+        let sequence = Sequence(self.past.len() as u64);
+        let old = self.state.memory.clone();
+        let new = &mut self.state.memory;
+        let whole = sequence.0 == 0 || dice.roll(40) == 0;
+        if whole || dice.roll(10) == 0 {
+            new.resize(65_536 * (1 + dice.roll(3)), 0);
+        }
+        for _ in 0..=dice.roll(4) {
+            let at = dice.roll(new.len() - 600);
+            let length = 1 + dice.roll(500);
+            let byte = u8::try_from(dice.roll(256)).unwrap();
+            new[at..at + length].iter_mut().for_each(|old| *old = old.wrapping_add(byte));
+        }
+        let mut delta = Delta::default();
+        if whole {
+            delta.diff_from_zero(new);
+        } else {
+            let mut padded = old;
+            padded.resize(new.len(), 0);
+            delta.diff(0, &padded, new);
+        }
+        self.state.controls = vec![sequence.0.to_le_bytes().to_vec()];
+        let controls: Vec<&[u8]> = self.state.controls.iter().map(Vec::as_slice).collect();
+        let (name, reply) = (format!("key-{sequence}"), sequence.0.to_le_bytes());
+        let request = blake3::hash(name.as_bytes());
+        let keyed = (dice.roll(3) == 0).then_some(Keyed { key: &name, request, reply: &reply });
+        let head = Head {
+            kind: if sequence.0 == 0 { Kind::Init } else { Kind::Commit },
+            whole,
+            daemon: self.key.0,
+            fence: 0,
+            sequence,
+            previous: self.previous,
+            code: [1; 32],
+            request: RequestId(sequence.0),
+            unix_nanos: sequence.0,
+            generation: Generation::FIRST,
+            memory_bytes: new.len() as u64,
+            attempts: 1,
+        };
+        let mut record = Vec::new();
+        let draft = Draft { head, keyed, controls: &controls, delta: &delta };
+        self.previous = self.encoder.encode(&draft, &mut record).unwrap();
+        if keyed.is_some() {
+            let value = reply.to_vec();
+            let kept = KeptAnswer { request, value, sequence, attempts: 1 };
+            self.state.answers.insert(name, kept);
+        }
+        self.past.push((self.previous, self.state.clone()));
+        (sequence, record)
+    }
+
+    /// Loads, and compares with the commit of that sequence.
+    pub(super) fn load(&self, store: &Store) -> Result<Option<Loaded>, JournalFault> {
+        let mut state = State::default();
+        let loaded = store.load(self.key, None, &mut state)?;
+        if let Some(loaded) = loaded {
+            let (hash, expected) = &self.past[usize::try_from(loaded.sequence.0).unwrap()];
+            assert_eq!(loaded.hash, *hash, "commit {}: another chain", loaded.sequence);
+            assert!(state == *expected, "commit {}: another state", loaded.sequence);
+        }
+        Ok(loaded)
+    }
+}
+
+/// Appends one commit of each player in one group.
+pub(super) fn group(
+    store: &Store,
+    players: &mut [Player],
+    dice: &mut Dice,
+) -> Result<(), JournalFault> {
+    let made: Vec<_> = players.iter_mut().map(|player| (player.key, player.step(dice))).collect();
+    let entries: Vec<Entry<'_>> = made
+        .iter()
+        .map(|(daemon, (sequence, record))| Entry { daemon: *daemon, sequence: *sequence, record })
+        .collect();
+    store.append(&entries).map(|_| ())
+}
+
+/// Folds until nothing is left.
+pub(super) fn fold_all(store: &Store) {
+    while store.fold_step().unwrap() {}
+}
+
+/// Players of a new store on `disk`.
+pub(super) fn players(store: &Store, count: usize) -> Vec<Player> {
+    (0..count).map(|n| Player::new(store.daemon(&format!("daemon-{n}")).unwrap())).collect()
+}
+
+#[test]
+fn what_was_appended_is_loaded_before_and_after_folding() {
+    let disk = Disk::default();
+    let store = disk.open(small(), false).unwrap();
+    let mut players = players(&store, 2);
+    let mut dice = Dice(3);
+    for round in 0..100 {
+        group(&store, &mut players, &mut dice).unwrap();
+        if round % 7 == 0 {
+            store.fold_step().unwrap();
+        }
+    }
+    fold_all(&store);
+    assert_eq!(store.fold_debt().records, 0);
+    drop(store);
+    let store = disk.open(small(), true).unwrap();
+    assert!(store.verify().is_good(), "{:?}", store.verify());
+    for player in &players {
+        let loaded = player.load(&store).unwrap().unwrap();
+        assert_eq!(loaded.sequence, Sequence(99));
+        assert!(loaded.base.is_some() && loaded.records <= 11, "{loaded:?}");
+        let mut earlier = State::default();
+        store.load(player.key, Some(Sequence(95)), &mut earlier).unwrap();
+        assert!(earlier == player.past[95].1);
+        assert!(store.load(player.key, Some(Sequence(3)), &mut earlier).is_err());
+        assert!(store.load(player.key, Some(Sequence(100)), &mut earlier).is_err());
+    }
+    assert_eq!(store.daemon("daemon-1").unwrap(), players[1].key);
+    group(&store, &mut players, &mut dice).unwrap();
+}
+
+#[test]
+fn a_record_that_does_not_continue_the_chain_is_refused() {
+    let store = Disk::default().open(small(), false).unwrap();
+    let mut players = players(&store, 1);
+    let mut dice = Dice(5);
+    group(&store, &mut players, &mut dice).unwrap();
+    let skipped = players[0].step(&mut dice);
+    let (sequence, record) = players[0].step(&mut dice);
+    let daemon = players[0].key;
+    let fault = store.append(&[Entry { daemon, sequence, record: &record }]).unwrap_err();
+    assert_eq!(fault.kind, super::FaultKind::Misuse);
+    let (sequence, record) = skipped;
+    store.append(&[Entry { daemon, sequence, record: &record }]).unwrap();
+    let again = store.append(&[Entry { daemon, sequence, record: &record }]);
+    assert_eq!(again.unwrap_err().kind, super::FaultKind::Misuse);
+}
+
+#[test]
+fn crash_reports_are_kept() {
+    let store = Disk::default().open(small(), false).unwrap();
+    let first = store.put_crash(b"{}").unwrap();
+    let second = store.put_crash(b"[]").unwrap();
+    assert!(first < second);
+    assert_eq!(store.crash(first).unwrap().unwrap(), b"{}");
+    assert_eq!(store.crash_ids().unwrap(), [first, second]);
+    assert_eq!(store.crash(99).unwrap(), None);
+}

@@ -1,0 +1,83 @@
+//! Reads everything and recomputes every hash.
+
+use super::store::{Store, edge};
+use super::{DaemonKey, ImageSink, JournalFault, Loaded, SinkError};
+
+/// What reading everything found.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Per daemon, by name.
+    pub daemons: Vec<DaemonReport>,
+    /// Damage that is no daemon's.
+    pub faults: Vec<JournalFault>,
+    /// Crash reports that are good.
+    pub crashes: u64,
+}
+
+impl Report {
+    /// Nothing is wrong.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.faults.is_empty() && self.daemons.iter().all(|daemon| daemon.found.is_ok())
+    }
+}
+
+/// What is there of one daemon.
+#[derive(Clone, Debug)]
+pub struct DaemonReport {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub daemon: DaemonKey,
+    /// Its last commit, or what is wrong first. `None`: it never committed.
+    pub found: Result<Option<Loaded>, JournalFault>,
+}
+
+/// Takes everything and keeps nothing.
+#[derive(Debug)]
+struct Nowhere;
+
+impl ImageSink for Nowhere {
+    fn clear(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn resize(&mut self, _memory_bytes: u64) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn write(&mut self, _offset: u64, _bytes: &[u8]) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn control(&mut self, _module: usize, _state: &[u8]) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Reads everything, recomputes all hashes, and says what is good, what isn't, and where.
+    /// Never fails: failures are what it reports.
+    #[must_use]
+    pub fn verify(&self) -> Report {
+        let mut report = Report { daemons: Vec::new(), faults: Vec::new(), crashes: 0 };
+        report.faults.extend(self.lock().names_bad.clone());
+        for (name, daemon) in self.daemons() {
+            let found = edge(|| self.load_state(daemon, None, &mut Nowhere));
+            let found = found.map_err(|fault| fault.of_daemon(daemon));
+            report.daemons.push(DaemonReport { name, daemon, found });
+        }
+        match self.crash_ids() {
+            Err(fault) => report.faults.push(fault),
+            Ok(ids) => {
+                for id in ids {
+                    match self.crash(id) {
+                        Ok(_) => report.crashes += 1,
+                        Err(fault) => report.faults.push(fault),
+                    }
+                }
+            }
+        }
+        report
+    }
+}
