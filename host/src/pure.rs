@@ -3,10 +3,12 @@
 pub mod admission;
 pub mod barrier;
 pub mod contract;
+pub mod delta;
 pub mod frames;
 pub mod json;
 pub mod keys;
 pub mod pace;
 pub mod policy;
+pub mod record;
 pub mod request;
 pub mod size;

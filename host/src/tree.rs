@@ -1,11 +1,12 @@
 //! Who owns state, each on one thread: the root, and the daemons under it.
 
 mod daemon;
+mod durable;
 mod gauges;
 mod guest_log;
 mod root;
 mod worker;
 
-pub use daemon::{Bound, Daemon, DaemonOptions, Transacted, World};
+pub use daemon::{Bound, Daemon, DaemonOptions, JournalSeat, Transacted, World};
 pub use gauges::{DaemonState, Gauges, Report, Restarts};
 pub use root::{DaemonPlan, DaemonView, MakeLog, Reply, Root, RootError, RootOptions};

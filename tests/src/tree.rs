@@ -134,6 +134,7 @@ fn start(
             clock: Arc::new(SystemClock::new()),
             entropy: Arc::new(SeededEntropy::new(7)),
             logs: Some(Box::new(move |_name| log.clone())),
+            journal: None,
         },
     )
 }

@@ -108,7 +108,7 @@ impl Bare {
             &self.guest,
             &mut self.images,
             environment,
-            0,
+            Some(0),
             self.generation,
             &self.context,
         );

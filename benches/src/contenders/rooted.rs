@@ -46,6 +46,7 @@ impl Rooted {
             clock: Arc::new(SystemClock::new()),
             entropy: Arc::new(SystemEntropy),
             logs: Some(Box::new(|_| Arc::new(NoLog))),
+            journal: None,
         };
         let root = Root::start(plans, options).expect("the daemons start");
         for owner in 0..owners {

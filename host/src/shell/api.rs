@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 use crate::base::error::Fault;
 use crate::base::ids::RequestId;
+use crate::mechanisms::journal::{Durability, Metrics};
 use crate::pure::request::fault_json;
 use crate::tree::{DaemonView, Root};
 
@@ -54,10 +55,27 @@ fn ps_json(root: &Root, daemons: &[DaemonView], hashes: &[Option<String>]) -> Va
             "pid": std::process::id(),
             "reserved_bytes": root.bill().total_bytes(),
             "limit_bytes": root.bill().limit_bytes,
+            "durability": root.durability().map_or("memory", Durability::as_str),
+            "journal": root.journal_metrics().map(|metrics| journal_json(&metrics)),
         },
         "daemons": shown.map(|(daemon, hash)| daemon_json(daemon, hash.as_deref()))
             .collect::<Vec<_>>(),
         "transactions": transactions.collect::<Vec<_>>(),
+    })
+}
+
+/// What the journal has done.
+fn journal_json(metrics: &Metrics) -> Value {
+    let sync = &metrics.sync_micros;
+    json!({
+        "groups": metrics.groups,
+        "records": metrics.records,
+        "bytes": metrics.bytes,
+        "sync_p50_us": sync.value_at_quantile(0.5),
+        "sync_p99_us": sync.value_at_quantile(0.99),
+        "fold_debt_records": metrics.fold.records,
+        "fold_debt_bytes": metrics.fold.bytes,
+        "failed": metrics.failed.as_ref().map(ToString::to_string),
     })
 }
 

@@ -14,6 +14,7 @@ mod requests;
 mod run;
 mod settings;
 mod table;
+mod verify;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -36,7 +37,7 @@ use crate::mechanisms::sandbox::compile_in_this_process;
     after_help = "\
 Exit codes: 0 done or committed, 1 rejected or failed, 2 wrong usage, 3 crashed, 4 unknown,
 5 no host answers.
-Environment: BULKHEAD_SOCKET, BULKHEAD_MEMORY, BULKHEAD_CACHE_DIR, BULKHEAD_LOG (like
+Environment: BULKHEAD_SOCKET, BULKHEAD_DATA, BULKHEAD_MEMORY, BULKHEAD_CACHE_DIR, BULKHEAD_LOG (like
 `info,guest=debug`), NO_COLOR."
 )]
 struct Cli {
@@ -60,6 +61,8 @@ enum Command {
     Ps(ps::PsArgs),
     /// Start a parked daemon again, on its last commit
     Resume(call::ResumeArgs),
+    /// Read a data directory whole and say what is good, what is not, and where
+    Verify(verify::VerifyArgs),
     /// Say what an error code means and what to do
     Explain(explain::ExplainArgs),
     /// Compile standard input; how `host run` keeps the compiler in a process of its own
@@ -104,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Call(args) => call::call(&args),
         Command::Ps(args) => ps::ps(&args),
         Command::Resume(args) => call::resume(&args),
+        Command::Verify(args) => verify::verify(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::CompileGuest { no_signals } => match compile_in_this_process(!no_signals) {
             Ok(()) => exit::DONE,

@@ -20,7 +20,12 @@
 //! * The sequence grows by one per commit; the generation by one per instance.
 //! * Nothing of a transaction that did not commit is ever seen by another one.
 
+mod now;
+mod recorder;
 mod recovery;
+mod start;
+
+pub use recorder::JournalSeat;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +33,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use self::now::Now;
+use self::recorder::{Answered, Moment, Recorder};
 use super::gauges::{DaemonState, Gauges};
 use crate::base::clock::Clock;
 use crate::base::entropy::Entropy;
@@ -38,10 +45,10 @@ use crate::mechanisms::memory::Images;
 use crate::mechanisms::sandbox::{
     CallContext, Called, Caught, Environment, Guest, GuestLog, Instance, Limits,
 };
-use crate::pure::contract::write_json;
 use crate::pure::keys::{KeptAnswer, Keys, Lookup, request_hash};
 use crate::pure::pace::CpuShare;
 use crate::pure::policy::{CrashedTry, OnCrash, Verdict, after_crash};
+use crate::pure::record::Kind;
 use crate::pure::request::{Crash, Outcome, Rejection};
 
 /// What a daemon needs of the world around it.
@@ -148,6 +155,8 @@ pub struct Daemon {
     panic_in_host_call: Arc<AtomicBool>,
     parameters: Vec<u8>,
     keys: Keys,
+    /// What makes commits durable; none when the state lives in memory only.
+    recorder: Option<Recorder>,
     generation: Generation,
     sequence: Sequence,
     /// Host resources that the guest holds between calls.
@@ -159,88 +168,7 @@ pub struct Daemon {
     now: Now,
 }
 
-/// The two times of the running transaction, from one reading of the clock.
-///
-/// Reading a clock costs some per cent of a short transaction, so the wall clock is followed
-/// through the monotonic one and read itself once a second.
-#[derive(Debug, Default)]
-struct Now {
-    unix_nanos: u64,
-    monotonic_nanos: u64,
-    read_at: Option<u64>,
-}
-
-impl Now {
-    const READ_EVERY_NANOS: u64 = 1_000_000_000;
-
-    /// Looks at the clock; answers the monotonic time.
-    fn look(&mut self, clock: &dyn Clock) -> u64 {
-        let monotonic = clock.monotonic_nanos();
-        let since_read = self.read_at.map(|read_at| monotonic.saturating_sub(read_at));
-        if since_read.is_some_and(|since| since < Self::READ_EVERY_NANOS) {
-            self.unix_nanos += monotonic.saturating_sub(self.monotonic_nanos);
-        } else {
-            self.unix_nanos = clock.unix_nanos();
-            self.read_at = Some(monotonic);
-        }
-        self.monotonic_nanos = monotonic;
-        monotonic
-    }
-}
-
 impl Daemon {
-    /// Makes the guest's first state and commits it as sequence 0.
-    ///
-    /// # Errors
-    ///
-    /// `E_INIT` when the guest can't make it.
-    pub fn start(
-        guest: Arc<Guest>,
-        mut images: Images,
-        options: DaemonOptions,
-        world: World,
-    ) -> Result<Self, Fault> {
-        let environment = Environment::new(
-            world.log.clone(),
-            world.entropy.seed(),
-            options.share,
-            options.budget_bytes,
-        );
-        let cancel = environment.cancel_flag();
-        let panic_in_host_call = environment.panic_flag();
-        let mut parameters = Vec::new();
-        write_json(&mut parameters, &options.parameters);
-        let context = own_context(&world);
-        let generation = Generation::FIRST;
-        let instance =
-            Instance::first(&guest, &mut images, environment, &parameters, generation, &context)
-                .map_err(|error| recovery::init_fault(&options.name, &error.cause))?;
-        images.commit_whole();
-        let handles = instance.handles();
-        let daemon = Self {
-            guest,
-            images,
-            phase: Phase::Live(instance),
-            options,
-            world,
-            gauges: Arc::default(),
-            cancel,
-            panic_in_host_call,
-            parameters,
-            keys: Keys::default(),
-            generation,
-            sequence: Sequence::default(),
-            handles,
-            recover_failures: 0,
-            host_bugs: 0,
-            hash: None,
-            now: Now::default(),
-            rested: Duration::ZERO,
-        };
-        daemon.show_state();
-        Ok(daemon)
-    }
-
     /// Runs one request to its end. Never panics, whatever the guest does.
     pub fn transact(&mut self, bound: &Bound) -> Transacted {
         self.rested = Duration::ZERO;
@@ -333,7 +261,7 @@ impl Daemon {
         Gauges::add(&self.gauges.fuel, usage.fuel);
         Gauges::add(&self.gauges.lines_dropped, u64::from(usage.lines_dropped));
         let settled = match called {
-            Called::Returned(value) => self.settle(bound.contract, value),
+            Called::Returned(value) => self.settle(bound, attempt, value),
             Called::Rejected(rejection) => self.reject(rejection),
             Called::BadArguments(message) => self.reject(Fault::new(Code::Args, message).into()),
             Called::Caught(caught) => Err(caught),
@@ -342,8 +270,8 @@ impl Daemon {
     }
 
     /// Commits the changes of a call that returned, or puts them back when it was a read.
-    fn settle(&mut self, contract: u32, value: Vec<u8>) -> Result<Outcome, Caught> {
-        let index = usize::try_from(contract).unwrap_or(usize::MAX);
+    fn settle(&mut self, bound: &Bound, attempt: u32, value: Vec<u8>) -> Result<Outcome, Caught> {
+        let index = usize::try_from(bound.contract).unwrap_or(usize::MAX);
         let Some(contract) = self.guest.contracts().get(index) else {
             return Err(self.caught(Code::HostBug, "a contract out of range was bound"));
         };
@@ -355,7 +283,7 @@ impl Daemon {
             self.put_back()?;
             Gauges::add(&self.gauges.read, 1);
         } else {
-            self.commit()?;
+            self.commit(Some(Answered { bound, attempt, value: &value }))?;
             Gauges::add(&self.gauges.committed, 1);
         }
         Ok(Outcome::Committed(value))
@@ -368,19 +296,23 @@ impl Daemon {
     }
 
     /// Applies the running instance's changes: from here on they are the state.
-    fn commit(&mut self) -> Result<(), Caught> {
+    fn commit(&mut self, answered: Option<Answered<'_>>) -> Result<(), Caught> {
         if self.options.verify {
             self.images
                 .verify_marks()
                 .map_err(|mismatch| self.caught(Code::Barrier, mismatch.to_string()))?;
         }
-        let changed = self.images.commit();
+        let changed = match &mut self.recorder {
+            None => self.images.commit(),
+            Some(recorder) => recorder.commit(&mut self.images)?,
+        };
         if self.options.verify {
             self.images
                 .verify()
                 .map_err(|mismatch| self.caught(Code::Barrier, mismatch.to_string()))?;
         }
         self.sequence = self.sequence.next();
+        self.record(Kind::Commit, answered)?;
         self.recover_failures = 0;
         self.host_bugs = 0;
         Gauges::set(&self.gauges.sequence, self.sequence.0);
@@ -388,6 +320,23 @@ impl Daemon {
         Gauges::add(&self.gauges.bytes_changed, changed.bytes);
         self.show_memory();
         Ok(())
+    }
+
+    /// Writes the record of the commit that was just applied.
+    fn record(&mut self, kind: Kind, answered: Option<Answered<'_>>) -> Result<(), Caught> {
+        let Some(recorder) = &mut self.recorder else { return Ok(()) };
+        let moment = Moment {
+            sequence: self.sequence,
+            generation: self.generation,
+            unix_nanos: self.now.unix_nanos,
+        };
+        recorder.record(kind, &self.images, moment, answered)
+    }
+
+    /// The records of the commits since the last call, oldest first: what must be durable before
+    /// their answers leave the host.
+    pub fn take_records(&mut self) -> Vec<(Sequence, Vec<u8>)> {
+        self.recorder.as_mut().map(Recorder::take).unwrap_or_default()
     }
 
     /// Undoes the running instance's changes without replacing it.
@@ -516,22 +465,5 @@ fn own_context(world: &World) -> CallContext {
         correlation: None,
         attempt: 1,
         unix_nanos: world.clock.unix_nanos(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::clock::ManualClock;
-
-    #[test]
-    fn the_wall_clock_follows_the_monotonic_one() {
-        let clock = ManualClock::at(5);
-        let mut now = Now::default();
-        for step in [0, 7, 999_999_000, 3_000_000_000, 1] {
-            clock.advance(step);
-            let monotonic = now.look(&clock);
-            assert_eq!((monotonic, now.unix_nanos), (clock.monotonic_nanos(), clock.unix_nanos()));
-        }
     }
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
-use super::daemon::{Bound, DaemonOptions, World};
+use super::daemon::{Bound, DaemonOptions, JournalSeat, World};
+use super::durable::{Gate, as_fault};
 use super::gauges::Report;
 use super::guest_log::TracedLog;
 use super::worker::{Message, Starting, Worker};
@@ -17,6 +18,7 @@ use crate::base::entropy::Entropy;
 use crate::base::error::{Code, Fault};
 use crate::base::ids::{NodeId, RequestId, RequestIds, Sequence};
 use crate::base::limits::{DAEMONS_MAX, STOP_GRACE};
+use crate::mechanisms::journal::{Committer, Durability, JournalFault, Metrics, Store};
 use crate::mechanisms::memory::{Arena, Bill, BillError, BillLine, ImagesError};
 use crate::mechanisms::sandbox::{Guest, GuestLog};
 use crate::pure::request::{Answer, Request};
@@ -43,6 +45,14 @@ pub struct RootOptions {
     pub entropy: Arc<dyn Entropy>,
     /// Makes the log of each daemon, by its name; `None` writes to `tracing`.
     pub logs: Option<MakeLog>,
+    /// What makes commits durable; `None` keeps them in memory only.
+    pub journal: Option<Arc<Store>>,
+}
+
+/// The journal of a root, with the thread that writes it.
+struct RootJournal {
+    store: Arc<Store>,
+    committer: Committer,
 }
 
 impl RootOptions {
@@ -53,7 +63,7 @@ impl RootOptions {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Self {
-        Self { memory_limit_bytes, clock, entropy, logs: None }
+        Self { memory_limit_bytes, clock, entropy, logs: None, journal: None }
     }
 }
 
@@ -105,9 +115,12 @@ pub enum RootError {
         /// The system's reason.
         error: std::io::Error,
     },
-    /// A daemon's guest could not make its first state.
+    /// A daemon's guest could not make its first state, or its state could not be loaded.
     #[error("{0}")]
     Daemon(Fault),
+    /// The journal can't be used.
+    #[error(transparent)]
+    Journal(#[from] JournalFault),
 }
 
 impl From<&RootError> for Fault {
@@ -119,6 +132,7 @@ impl From<&RootError> for Fault {
             RootError::Memory { .. } => Code::MemoryLimit,
             RootError::Images(_) | RootError::Thread { .. } => Code::NoMemory,
             RootError::Daemon(fault) => return fault.clone(),
+            RootError::Journal(fault) => return as_fault(fault),
         };
         Self::new(code, error.to_string())
     }
@@ -143,6 +157,7 @@ pub struct DaemonView {
 /// All daemons of this process.
 pub struct Root {
     daemons: BTreeMap<String, (NodeId, Worker)>,
+    journal: Option<RootJournal>,
     bill: Bill,
     clock: Arc<dyn Clock>,
     request_ids: RequestIds,
@@ -175,6 +190,13 @@ impl Root {
         let shapes: Vec<_> = plans.iter().map(|plan| plan.guest.shape()).collect();
         let mut arena = Arena::reserve(bill.clone(), &shapes)?;
         tracing::debug!(bytes = bill.total_bytes(), "all memory is reserved");
+        let journal = match options.journal {
+            None => None,
+            Some(store) => {
+                let committer = Committer::start(store.clone(), options.clock.clone())?;
+                Some(RootJournal { store, committer })
+            }
+        };
         let mut starting = Vec::with_capacity(plans.len());
         for (index, plan) in plans.into_iter().enumerate() {
             let name = plan.options.name.clone();
@@ -185,13 +207,15 @@ impl Root {
             let world =
                 World { clock: options.clock.clone(), entropy: options.entropy.clone(), log };
             let Some(images) = arena.take(index) else { return Err(RootError::Count(index)) };
-            let spawned = Starting::spawn(plan.guest, images, plan.options, world)
+            let gate = journal.as_ref().map(|journal| journal.gate(&name)).transpose()?;
+            let spawned = Starting::spawn(plan.guest, images, plan.options, world, gate)
                 .map_err(|error| RootError::Thread { name: name.clone(), error })?;
             tracing::debug!(daemon = name, "starting");
             starting.push((name, spawned));
         }
         let mut root = Self {
             daemons: BTreeMap::new(),
+            journal,
             bill,
             request_ids: RequestIds::starting_at(options.clock.unix_nanos()),
             clock: options.clock,
@@ -348,6 +372,30 @@ impl Root {
         for (_, worker) in self.daemons.values_mut() {
             worker.end_stop(STOP_GRACE);
         }
+        // After the last daemon: what they handed over is still made durable and answered.
+        if let Some(journal) = self.journal.take() {
+            journal.committer.stop();
+        }
+    }
+
+    /// What an acknowledgement means; none when commits live in memory only.
+    #[must_use]
+    pub fn durability(&self) -> Option<Durability> {
+        self.journal.as_ref().map(|journal| journal.store.durability())
+    }
+
+    /// What the journal has done so far; none when commits live in memory only.
+    #[must_use]
+    pub fn journal_metrics(&self) -> Option<Metrics> {
+        self.journal.as_ref().map(|journal| journal.committer.metrics())
+    }
+}
+
+impl RootJournal {
+    fn gate(&self, name: &str) -> Result<Gate, JournalFault> {
+        let key = self.store.daemon(name)?;
+        let seat = JournalSeat { journal: self.store.clone(), key };
+        Ok(Gate { seat, submitter: self.committer.submitter() })
     }
 }
 

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::daemon::{Bound, Daemon, DaemonOptions, Transacted, World};
+use super::durable::Gate;
 use super::gauges::{DaemonState, Gauges};
 use crate::base::error::{Code, Fault};
 use crate::base::limits::{DAEMON_STACK_BYTES, MAILBOX_REQUESTS_MAX};
@@ -16,7 +17,7 @@ use crate::mechanisms::sandbox::Guest;
 use crate::pure::pace::Pace;
 use crate::pure::request::Outcome;
 
-/// Takes the end of a request. Runs on the daemon's thread: it must not block.
+/// Takes the end of a request. Runs on the daemon's or the journal's thread: it must not block.
 pub(super) type TransactedReply = Box<dyn FnOnce(Transacted) + Send>;
 
 /// What a daemon can be asked.
@@ -60,6 +61,7 @@ impl Starting {
         images: Images,
         options: DaemonOptions,
         world: World,
+        gate: Option<Gate>,
     ) -> io::Result<Self> {
         let (mailbox, messages) = sync_channel(MAILBOX_REQUESTS_MAX);
         let (report, started) = sync_channel(1);
@@ -69,12 +71,15 @@ impl Starting {
         let thread = std::thread::Builder::new()
             .name(format!("daemon-{}", options.name))
             .stack_size(DAEMON_STACK_BYTES)
-            .spawn(move || match Daemon::start(its_guest, images, its_options, world.clone()) {
-                Err(fault) => drop(report.send(Err(fault))),
-                Ok(daemon) => {
-                    drop(report.send(Ok((daemon.gauges().clone(), daemon.cancel_flag()))));
-                    drop(report);
-                    serve(daemon, &world, &messages, &its_stopping);
+            .spawn(move || {
+                let gate = gate.as_ref();
+                match start(its_guest, images, its_options, world.clone(), gate) {
+                    Err(fault) => drop(report.send(Err(fault))),
+                    Ok(daemon) => {
+                        drop(report.send(Ok((daemon.gauges().clone(), daemon.cancel_flag()))));
+                        drop(report);
+                        serve(daemon, &world, gate, &messages, &its_stopping);
+                    }
                 }
             })?;
         Ok(Self { started, mailbox, thread, stopping, guest, options })
@@ -102,8 +107,28 @@ impl Starting {
     }
 }
 
+/// The first state, or the one of the journal, durable before anybody sees it.
+fn start(
+    guest: Arc<Guest>,
+    images: Images,
+    options: DaemonOptions,
+    world: World,
+    gate: Option<&Gate>,
+) -> Result<Daemon, Fault> {
+    let Some(gate) = gate else { return Daemon::start(guest, images, options, world) };
+    let mut daemon = Daemon::open(guest, images, options, world, &gate.seat)?;
+    gate.settle(&mut daemon)?;
+    Ok(daemon)
+}
+
 /// The daemon's thread, until its mailbox is closed.
-fn serve(mut daemon: Daemon, world: &World, messages: &Receiver<Message>, stopping: &AtomicBool) {
+fn serve(
+    mut daemon: Daemon,
+    world: &World,
+    gate: Option<&Gate>,
+    messages: &Receiver<Message>,
+    stopping: &AtomicBool,
+) {
     let mut pace = Pace::new(daemon.options().share);
     while let Ok(message) = messages.recv() {
         match message {
@@ -118,7 +143,10 @@ fn serve(mut daemon: Daemon, world: &World, messages: &Receiver<Message>, stoppi
                 let started = world.clock.monotonic_nanos();
                 let transacted = daemon.transact(&bound);
                 let rested = u64::try_from(daemon.rested().as_nanos()).unwrap_or(u64::MAX);
-                reply(transacted);
+                match gate {
+                    Some(gate) => gate.pass(&mut daemon, transacted, reply),
+                    None => reply(transacted),
+                }
                 let now = world.clock.monotonic_nanos();
                 let wait = pace.after(started, now, rested);
                 if wait > 0 && !stopping.load(Ordering::Relaxed) {
@@ -127,7 +155,11 @@ fn serve(mut daemon: Daemon, world: &World, messages: &Receiver<Message>, stoppi
             }
             // Whoever asked may have stopped waiting.
             Message::Hash(reply) => drop(reply.try_send(daemon.committed_hash())),
-            Message::Resume(reply) => drop(reply.try_send(daemon.resume())),
+            Message::Resume(reply) => {
+                let resumed = daemon.resume();
+                let settled = gate.map_or(Ok(()), |gate| gate.settle(&mut daemon));
+                drop(reply.try_send(resumed.and(settled)));
+            }
         }
     }
     daemon.gauges().set_state(DaemonState::Stopped);

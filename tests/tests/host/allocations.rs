@@ -91,7 +91,8 @@ impl Bare {
         let (handles, environment) = (instance.handles(), instance.into_environment());
         let (guest, images) = (&self.guest, &mut self.images);
         let generation = Generation(2);
-        let again = Instance::again(guest, images, environment, handles, generation, &context());
+        let again =
+            Instance::again(guest, images, environment, Some(handles), generation, &context());
         self.instance = Some(again.unwrap());
     }
 }

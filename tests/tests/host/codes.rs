@@ -61,6 +61,15 @@ const PROVOKED: &[(Code, &str)] = &[
 /// Codes that no test of this package provokes, and why.
 const UNPROVOKED: &[(&str, &str)] = &[
     ("E_OPTION", "the command line has tests of its own"),
+    ("E_COMMIT_TOO_LARGE", "the record's own tests; a quarter of a gigabyte per call"),
+    ("E_CODE_CHANGED", "the durable command line has tests of its own"),
+    ("E_DATA_DIR", "the durable command line has tests of its own"),
+    ("E_DATA_DIR_LOCKED", "the durable command line has tests of its own"),
+    ("E_FORMAT", "the journal has tests of its own"),
+    ("E_STORE_FULL", "the journal has tests of its own"),
+    ("E_STORE_IO", "the journal has tests of its own"),
+    ("E_STORE_CORRUPT", "the journal has tests of its own"),
+    ("E_STORE_POISONED", "the journal has tests of its own"),
     ("E_FILE", "the command line has tests of its own"),
     ("E_SOCKET", "the command line has tests of its own"),
     ("E_HOST_RUNNING", "the command line has tests of its own"),

@@ -26,6 +26,7 @@ use super::OVERRUN_BYTES;
 use super::cards::{BLOCK, Changed, Control, card_mark, drain, live_state, state_address};
 use super::mapping::{MapError, Mapping};
 use super::slot::Slot;
+use crate::pure::delta::Delta;
 
 /// What a guest's memories look like; comes from the rewriting of its code.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -87,10 +88,10 @@ pub enum ImagesError {
 #[derive(Debug)]
 pub struct Images {
     live: Arc<Slot>,
-    controls: Vec<Control>,
-    committed: Mapping,
-    committed_size: usize,
-    budget: usize,
+    pub(super) controls: Vec<Control>,
+    pub(super) committed: Mapping,
+    pub(super) committed_size: usize,
+    pub(super) budget: usize,
     card_shift: u32,
     state_offset: usize,
 }
@@ -172,19 +173,30 @@ impl Images {
 
     /// Applies all changes since the last commit to the committed image.
     pub fn commit(&mut self) -> Changed {
+        self.commit_and(|_, _, _| {})
+    }
+
+    /// As [`Images::commit`], and puts the bytes that differ into `delta`, which is emptied first.
+    pub fn commit_into(&mut self, delta: &mut Delta) -> Changed {
+        delta.clear();
+        self.commit_and(|offset, old, new| delta.diff(offset, old, new))
+    }
+
+    fn commit_and(&mut self, mut look: impl FnMut(u64, &[u8], &[u8])) -> Changed {
         let live_size = self.live.size();
         let from = self.live.base().as_ptr();
         let to = self.committed.address(0).as_ptr();
         let changed = drain(&self.controls, self.card_shift, live_size, |range| {
             // SAFETY: `drain` gives ranges inside live_size <= budget, which both images map; they
-            // are different mappings.
-            unsafe {
-                std::ptr::copy_nonoverlapping(
-                    from.add(range.start),
-                    to.add(range.start),
-                    range.len(),
-                );
-            }
+            // are different mappings, and no guest code runs.
+            let (new, old) = unsafe {
+                (
+                    std::slice::from_raw_parts(from.add(range.start), range.len()),
+                    std::slice::from_raw_parts_mut(to.add(range.start), range.len()),
+                )
+            };
+            look(range.start as u64, old, new);
+            old.copy_from_slice(new);
         });
         self.committed_size = live_size;
         for control in &mut self.controls {
@@ -211,6 +223,20 @@ impl Images {
             }
         }
         self.commit();
+    }
+
+    /// Bytes of the marked cards: the most that a commit now would change.
+    #[must_use]
+    pub fn marked_bytes(&self) -> usize {
+        let cards = self.live.size().div_ceil(1 << self.card_shift);
+        let marked =
+            |card: &usize| self.controls.iter().any(|control| card_mark(&control.slot, *card) != 0);
+        (0..cards).filter(marked).count() << self.card_shift
+    }
+
+    /// The committed globals of each core module.
+    pub fn committed_states(&self) -> impl Iterator<Item = &[u8]> {
+        self.controls.iter().map(|control| control.committed_state.as_ref())
     }
 
     /// Undoes all changes since the last commit, the size included.

@@ -161,7 +161,8 @@ impl Instance {
     /// Starts the guest again on its committed state. The images must be rolled back.
     ///
     /// A guest that holds host resources must acquire them again first, over a cleared image, and
-    /// pays for it with a copy of the whole image; `handles` is what it held after `prime`.
+    /// pays for it with a copy of the whole image; `handles` is what it held after `prime`, or
+    /// `None` when that is not known because the state was loaded.
     ///
     /// # Errors
     ///
@@ -170,11 +171,11 @@ impl Instance {
         guest: &Arc<Guest>,
         images: &mut Images,
         environment: Environment,
-        handles: usize,
+        handles: Option<usize>,
         generation: Generation,
         context: &CallContext,
     ) -> Result<Self, Box<StartError>> {
-        if handles == 0 {
+        if handles == Some(0) {
             return Self::instantiate(guest, images, environment, generation, context);
         }
         images.clear_live();
@@ -183,7 +184,9 @@ impl Instance {
         if let Err(cause) = instance.prime(context) {
             return Err(StartError::new(instance.into_environment(), cause));
         }
-        if instance.handles != handles {
+        if let Some(handles) = handles
+            && instance.handles != handles
+        {
             let message = format!("`prime` acquired {} handles, not {handles}", instance.handles);
             let cause = StartCause::Crashed(Caught::new(Code::HandleLeak, message));
             return Err(StartError::new(instance.into_environment(), cause));

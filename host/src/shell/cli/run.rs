@@ -1,18 +1,19 @@
 //! `host run`: daemons up; then a request file, or a socket until Ctrl-C.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::deploy::{CompileArgs, daemon_name, deploy, sandbox};
 use super::settings::{Setting, parse_deadline, parse_fuel, parse_retries, read_parameters};
 use super::{Output, SocketArgs, print, print_fault, requests, start_log};
 use crate::base::clock::SystemClock;
-use crate::base::entropy::SystemEntropy;
+use crate::base::entropy::{Entropy, SystemEntropy};
 use crate::base::error::{Code, Fault};
 use crate::base::limits::{BUDGET_DEFAULT_BYTES, MEMORY_SHARE_PERCENT};
+use crate::mechanisms::journal::{DirectoryId, Durability, Store, StoreOptions};
 use crate::mechanisms::memory::machine_memory_bytes;
 use crate::pure::size::{parse_bytes, show_bytes};
 use crate::shell::api::{Listening, serve};
@@ -58,6 +59,14 @@ pub(super) struct RunArgs {
     /// Compare whole memory images at each commit: slow, finds bugs of the write barrier
     #[arg(long)]
     verify_commits: bool,
+    /// Keep the state in this directory: a commit is answered when it is durable there, and the
+    /// next start goes on with it. Without it the state lives in memory only
+    #[arg(long, env = "BULKHEAD_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// What an acknowledgement means, with --data: fsync survives a power cut, os only the end of
+    /// this process
+    #[arg(long, value_enum, default_value_t = DurabilityArg::Fsync, requires = "data")]
+    durability: DurabilityArg,
     /// Run the requests of a file (- for standard input), print the outcome, and end
     #[arg(long, value_name = "FILE")]
     requests: Option<PathBuf>,
@@ -68,6 +77,15 @@ pub(super) struct RunArgs {
     socket: SocketArgs,
     #[command(flatten)]
     compile: CompileArgs,
+}
+
+/// What an acknowledgement means.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum DurabilityArg {
+    /// Synced to the disk
+    Fsync,
+    /// Handed to the operating system
+    Os,
 }
 
 pub(super) fn run(args: &RunArgs) -> u8 {
@@ -93,14 +111,34 @@ fn start(args: &RunArgs) -> Result<Root, Fault> {
     };
     let names = args.guests.iter().map(|p| daemon_name(p)).collect::<Result<Vec<_>, _>>()?;
     let all_options = daemon_options(args, &names)?;
+    let journal = args.data.as_deref().map(|dir| open_store(dir, args.durability)).transpose()?;
     let sandbox = sandbox(&args.compile)?;
     let mut plans = Vec::new();
     for (path, options) in args.guests.iter().zip(all_options) {
         plans.push(DaemonPlan { guest: deploy(&sandbox, path)?, options });
     }
     let clock = Arc::new(SystemClock::new());
-    let options = RootOptions::new(memory_limit_bytes, clock, Arc::new(SystemEntropy));
+    let mut options = RootOptions::new(memory_limit_bytes, clock, Arc::new(SystemEntropy));
+    options.journal = journal;
     Root::start(plans, options).map_err(|error| Fault::from(&error))
+}
+
+fn open_store(dir: &Path, durability: DurabilityArg) -> Result<Arc<Store>, Fault> {
+    let durability = match durability {
+        DurabilityArg::Fsync => Durability::Fsync,
+        DurabilityArg::Os => Durability::Os,
+    };
+    let options = StoreOptions { durability, ..StoreOptions::default() };
+    let mut id = [0; 16];
+    id.copy_from_slice(SystemEntropy.seed().first_chunk::<16>().unwrap_or(&[0; 16]));
+    let id = DirectoryId(u128::from_le_bytes(id));
+    match Store::open(dir, options, id) {
+        Ok(store) => Ok(Arc::new(store)),
+        Err(fault) => {
+            let code = fault.kind.code().parse().unwrap_or(Code::StoreIo);
+            Err(Fault::new(code, format!("--data {}: {fault}", dir.display())))
+        }
+    }
 }
 
 fn daemon_options(args: &RunArgs, names: &[String]) -> Result<Vec<DaemonOptions>, Fault> {
@@ -193,6 +231,10 @@ fn greeting(output: Output, root: &Root, listening: &Listening) -> String {
             show_bytes(daemon.budget_bytes)
         ));
     }
+    lines.push(match root.durability() {
+        Some(durability) => format!("commits are durable: {}", durability.as_str()),
+        None => "the state lives in memory only; --data DIR keeps it".to_owned(),
+    });
     lines.push(format!("listening on {}; Ctrl-C stops", path.display()));
     lines.join("\n")
 }

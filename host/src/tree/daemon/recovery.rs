@@ -7,6 +7,7 @@ use crate::mechanisms::sandbox::{Caught, Instance, Limits, StartCause, StartErro
 use crate::pure::policy::{
     AfterRecover, HOST_BUGS_MAX, OnCrash, RECOVER_FAILURES_MAX, Recovered, after_recover,
 };
+use crate::pure::record::Kind;
 use crate::pure::request::Crash;
 use crate::tree::gauges::Gauges;
 
@@ -96,6 +97,11 @@ impl Daemon {
             self.images.load_committed();
             return Err(Fault::new(Code::Barrier, mismatch.message));
         }
+        self.tell_restored()
+    }
+
+    /// Runs the guest's `on-restore`, if it has one, and commits what that changed.
+    pub(super) fn tell_restored(&mut self) -> Result<(), Fault> {
         if !self.guest.hooks().on_restore {
             return Ok(());
         }
@@ -158,7 +164,7 @@ impl Daemon {
     /// Commits what `recover` or `on-restore` changed.
     fn commit_own(&mut self) -> Result<(), Fault> {
         let failures = self.recover_failures;
-        self.commit().map_err(|caught| {
+        self.commit(None).map_err(|caught| {
             self.images.load_committed();
             Fault::new(caught.code, caught.message)
         })?;
@@ -180,7 +186,7 @@ impl Daemon {
     fn again(&mut self) -> Result<(), Fault> {
         self.generation = self.generation.next();
         let (generation, context) = (self.generation, own_context(&self.world));
-        let (guest, handles) = (&self.guest, self.handles);
+        let (guest, handles) = (&self.guest, Some(self.handles));
         let environment = match std::mem::replace(&mut self.phase, Phase::Between) {
             Phase::Live(instance) => instance.into_environment(),
             Phase::Parked(parked) => parked.0,
@@ -213,7 +219,8 @@ impl Daemon {
                 self.images.commit_whole();
                 self.sequence = self.sequence.next();
                 self.keys.clear();
-                Ok(())
+                self.record(Kind::Zero, None)
+                    .map_err(|caught| Fault::new(caught.code, caught.message))
             }
             Err(error) => {
                 let fault = init_fault(&self.options.name, &error.cause);

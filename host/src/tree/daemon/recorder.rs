@@ -1,0 +1,134 @@
+//! Turns commits into records of the journal.
+//!
+//! The daemon applies a commit in memory and goes on; the record waits here until whoever drives
+//! the daemon takes it to the journal, and the answer leaves the host only when that is durable.
+
+use std::sync::Arc;
+
+use super::Bound;
+use crate::base::error::Code;
+use crate::base::ids::{Generation, RequestId, Sequence};
+use crate::mechanisms::journal::{DaemonKey, Journal};
+use crate::mechanisms::memory::{Changed, Images};
+use crate::mechanisms::sandbox::Caught;
+use crate::pure::delta::Delta;
+use crate::pure::keys::request_hash;
+use crate::pure::record::{Draft, EncodeError, Encoder, Head, Keyed, Kind, PAYLOAD_BYTES_MAX};
+
+/// Bytes of a record's payload that are kept free for headers of ranges.
+const RANGES_BYTES_MAX: usize = PAYLOAD_BYTES_MAX / 4;
+
+/// A daemon's place in the journal.
+#[derive(Clone, Debug)]
+pub struct JournalSeat {
+    /// The journal.
+    pub journal: Arc<dyn Journal>,
+    /// The daemon's id in it.
+    pub key: DaemonKey,
+}
+
+/// The request that a commit answers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answered<'a> {
+    pub(super) bound: &'a Bound,
+    pub(super) attempt: u32,
+    pub(super) value: &'a [u8],
+}
+
+/// When a commit was made, and by whom.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) sequence: Sequence,
+    pub(super) generation: Generation,
+    pub(super) unix_nanos: u64,
+}
+
+/// Makes records and chains them.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    key: DaemonKey,
+    code: [u8; 32],
+    previous: blake3::Hash,
+    delta: Delta,
+    encoder: Encoder,
+    records: Vec<(Sequence, Vec<u8>)>,
+}
+
+impl Recorder {
+    /// Continues a chain; `previous` is the hash of its last record, zero when there is none.
+    pub(super) fn new(key: DaemonKey, code: [u8; 32], previous: blake3::Hash) -> Self {
+        let (delta, encoder) = (Delta::default(), Encoder::new());
+        Self { key, code, previous, delta, encoder, records: Vec::new() }
+    }
+
+    /// Applies the changes to the committed image and remembers the bytes that differ.
+    ///
+    /// # Errors
+    ///
+    /// `E_COMMIT_TOO_LARGE`, before anything is applied.
+    pub(super) fn commit(&mut self, images: &mut Images) -> Result<Changed, Caught> {
+        let room = PAYLOAD_BYTES_MAX - RANGES_BYTES_MAX;
+        if images.live_size() > room && images.marked_bytes() > room {
+            return Err(too_large(format!("it changed more than {room} bytes")));
+        }
+        Ok(images.commit_into(&mut self.delta))
+    }
+
+    /// Writes the record of the commit that was applied last.
+    ///
+    /// # Errors
+    ///
+    /// `E_COMMIT_TOO_LARGE` for a whole state that no record holds.
+    pub(super) fn record(
+        &mut self,
+        kind: Kind,
+        images: &Images,
+        moment: Moment,
+        answered: Option<Answered<'_>>,
+    ) -> Result<(), Caught> {
+        let whole = matches!(kind, Kind::Init | Kind::Zero);
+        if whole {
+            self.delta.clear();
+            self.delta.diff_from_zero(images.committed());
+        }
+        let controls: Vec<&[u8]> = images.committed_states().collect();
+        let head = Head {
+            kind,
+            whole,
+            daemon: self.key.0,
+            fence: 0,
+            sequence: moment.sequence,
+            previous: self.previous,
+            code: self.code,
+            request: answered.map_or(RequestId(0), |answered| answered.bound.request),
+            unix_nanos: moment.unix_nanos,
+            generation: moment.generation,
+            memory_bytes: images.committed_size() as u64,
+            attempts: answered.map_or(0, |answered| answered.attempt),
+        };
+        let keyed = answered.and_then(|answered| {
+            let key = answered.bound.key.as_deref()?;
+            let request = request_hash(answered.bound.contract, &answered.bound.arguments);
+            Some(Keyed { key, request, reply: answered.value })
+        });
+        let draft = Draft { head, keyed, controls: &controls, delta: &self.delta };
+        let mut record = Vec::new();
+        self.previous = self.encoder.encode(&draft, &mut record).map_err(|error| match error {
+            EncodeError::TooLarge { .. } => too_large(error.to_string()),
+            EncodeError::Controls { .. } => {
+                Caught { code: Code::HostBug, message: error.to_string(), backtrace: Vec::new() }
+            }
+        })?;
+        self.records.push((moment.sequence, record));
+        Ok(())
+    }
+
+    /// The records since the last call.
+    pub(super) fn take(&mut self) -> Vec<(Sequence, Vec<u8>)> {
+        std::mem::take(&mut self.records)
+    }
+}
+
+fn too_large(message: String) -> Caught {
+    Caught { code: Code::CommitTooLarge, message, backtrace: Vec::new() }
+}

@@ -1,0 +1,202 @@
+//! A daemon's start: the first state of its guest, or the one that the journal holds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::now::Now;
+use super::recorder::{JournalSeat, Recorder};
+use super::recovery::init_fault;
+use super::{Daemon, DaemonOptions, Phase, World, own_context};
+use crate::base::error::{Code, Fault};
+use crate::base::ids::{Generation, Sequence};
+use crate::mechanisms::journal::{ImageSink, JournalFault, Loaded, SinkError};
+use crate::mechanisms::memory::Images;
+use crate::mechanisms::sandbox::{Environment, Guest, Instance, StartCause};
+use crate::pure::contract::write_json;
+use crate::pure::keys::{KeptAnswer, Keys};
+use crate::pure::record::Kind;
+
+/// A daemon is parked or started with what is at hand; nothing is made durable here.
+impl Daemon {
+    /// Makes the guest's first state and commits it as sequence 0. It lives in memory only.
+    ///
+    /// # Errors
+    ///
+    /// `E_INIT` when the guest can't make it.
+    pub fn start(
+        guest: Arc<Guest>,
+        mut images: Images,
+        options: DaemonOptions,
+        world: World,
+    ) -> Result<Self, Fault> {
+        let environment = environment(&options, &world);
+        let flags = (environment.cancel_flag(), environment.panic_flag());
+        let parameters = parameters(&options);
+        let context = own_context(&world);
+        let generation = Generation::FIRST;
+        let instance =
+            Instance::first(&guest, &mut images, environment, &parameters, generation, &context)
+                .map_err(|error| init_fault(&options.name, &error.cause))?;
+        images.commit_whole();
+        let daemon = Self::new(guest, images, instance, flags, options, world, generation);
+        daemon.show_state();
+        Ok(daemon)
+    }
+
+    /// Goes on with the state that the journal holds, or makes the first one. Either way commits
+    /// become records from here on; [`Daemon::take_records`] may have some at once.
+    ///
+    /// # Errors
+    ///
+    /// `E_INIT`; `E_CODE_CHANGED` when other code made the state; the journal's own when the state
+    /// can't be loaded.
+    pub fn open(
+        guest: Arc<Guest>,
+        mut images: Images,
+        options: DaemonOptions,
+        world: World,
+        seat: &JournalSeat,
+    ) -> Result<Self, Fault> {
+        let code = *guest.facts().digest.as_bytes();
+        let mut keys = Keys::default();
+        images.clear_committed();
+        let mut sink = Sink { images: &mut images, keys: &mut keys };
+        let loaded = seat
+            .journal
+            .load(seat.key, None, &mut sink)
+            .map_err(|fault| load_fault(&options.name, &fault))?;
+        let Some(loaded) = loaded else {
+            let mut daemon = Self::start(guest, images, options, world)?;
+            let none = blake3::Hash::from_bytes([0; 32]);
+            daemon.recorder = Some(Recorder::new(seat.key, code, none));
+            daemon.now.look(daemon.world.clock.as_ref());
+            daemon.record(Kind::Init, None).map_err(|c| Fault::new(c.code, c.message))?;
+            return Ok(daemon);
+        };
+        if loaded.code != code {
+            let made = blake3::Hash::from_bytes(loaded.code).to_hex();
+            let name = &options.name;
+            let message = format!("the state of daemon `{name}` was made by the code {made}");
+            return Err(Fault::new(Code::CodeChanged, message));
+        }
+        Self::resume_loaded(guest, images, options, world, seat, &loaded, keys)
+    }
+
+    fn resume_loaded(
+        guest: Arc<Guest>,
+        mut images: Images,
+        options: DaemonOptions,
+        world: World,
+        seat: &JournalSeat,
+        loaded: &Loaded,
+        keys: Keys,
+    ) -> Result<Self, Fault> {
+        let environment = environment(&options, &world);
+        let flags = (environment.cancel_flag(), environment.panic_flag());
+        let context = own_context(&world);
+        let generation = Generation(loaded.generation).next();
+        let instance =
+            Instance::again(&guest, &mut images, environment, None, generation, &context).map_err(
+                |error| match error.cause {
+                    StartCause::Crashed(caught) => Fault::new(caught.code, caught.message),
+                    StartCause::Rejected(rejection) => Fault::new(Code::Init, rejection.message),
+                },
+            )?;
+        let mut daemon = Self::new(guest, images, instance, flags, options, world, generation);
+        daemon.recorder = Some(Recorder::new(seat.key, loaded.code, loaded.hash));
+        daemon.sequence = loaded.sequence;
+        daemon.keys = keys;
+        daemon.now.look(daemon.world.clock.as_ref());
+        daemon.tell_restored()?;
+        daemon.show_state();
+        Ok(daemon)
+    }
+
+    fn new(
+        guest: Arc<Guest>,
+        images: Images,
+        instance: Instance,
+        (cancel, panic_in_host_call): Flags,
+        options: DaemonOptions,
+        world: World,
+        generation: Generation,
+    ) -> Self {
+        Self {
+            guest,
+            images,
+            handles: instance.handles(),
+            phase: Phase::Live(instance),
+            parameters: parameters(&options),
+            options,
+            world,
+            gauges: Arc::default(),
+            cancel,
+            panic_in_host_call,
+            keys: Keys::default(),
+            recorder: None,
+            generation,
+            sequence: Sequence::default(),
+            recover_failures: 0,
+            host_bugs: 0,
+            hash: None,
+            now: Now::default(),
+            rested: Duration::ZERO,
+        }
+    }
+}
+
+/// The flags that cancel the running call, and that make a host call panic.
+type Flags = (Arc<std::sync::atomic::AtomicBool>, Arc<std::sync::atomic::AtomicBool>);
+
+fn environment(options: &DaemonOptions, world: &World) -> Environment {
+    let (log, secret) = (world.log.clone(), world.entropy.seed());
+    Environment::new(log, secret, options.share, options.budget_bytes)
+}
+
+fn parameters(options: &DaemonOptions) -> Vec<u8> {
+    let mut parameters = Vec::new();
+    write_json(&mut parameters, &options.parameters);
+    parameters
+}
+
+/// A fault of the journal, as a fault of this daemon.
+fn load_fault(name: &str, fault: &JournalFault) -> Fault {
+    let code = fault.kind.code().parse().unwrap_or(Code::StoreIo);
+    Fault::new(code, format!("daemon `{name}`: {fault}"))
+}
+
+/// Loads into the committed image.
+struct Sink<'a> {
+    images: &'a mut Images,
+    keys: &'a mut Keys,
+}
+
+fn at_most(fits: bool, what: &str) -> Result<(), SinkError> {
+    if fits { Ok(()) } else { Err(SinkError(what.to_owned())) }
+}
+
+impl ImageSink for Sink<'_> {
+    fn clear(&mut self) -> Result<(), SinkError> {
+        self.images.clear_committed();
+        self.keys.clear();
+        Ok(())
+    }
+
+    fn resize(&mut self, memory_bytes: u64) -> Result<(), SinkError> {
+        let bytes = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
+        at_most(self.images.resize_committed(bytes), "the state is larger than the daemon's budget")
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), SinkError> {
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        at_most(self.images.write_committed(offset, bytes), "a range outside the memory")
+    }
+
+    fn control(&mut self, module: usize, state: &[u8]) -> Result<(), SinkError> {
+        at_most(self.images.write_committed_state(module, state), "globals of another shape")
+    }
+
+    fn answer(&mut self, key: &str, answer: KeptAnswer) {
+        self.keys.keep(key, answer);
+    }
+}
