@@ -46,23 +46,26 @@ fn count_source(source: &str, counts: &mut BTreeMap<Id, usize>) {
     for line in source.lines() {
         let line = line.trim_start();
         let line = line.strip_prefix("async ").unwrap_or(line);
-        let Some(mut name) = line.strip_prefix("fn ") else { continue };
-        while let Some((id, rest)) = leading_id(name) {
-            *counts.entry(id).or_default() += 1;
-            name = rest;
+        let Some(name) = line.strip_prefix("fn ") else { continue };
+        let name = name.split('(').next().unwrap_or(name);
+        let parts: Vec<&str> = name.split('_').collect();
+        for pair in parts.windows(2) {
+            if let Some(id) = id_of(pair) {
+                *counts.entry(id).or_default() += 1;
+            }
         }
     }
 }
 
-/// Splits `s4_01_` off a name; a name may begin with several.
-fn leading_id(name: &str) -> Option<(Id, &str)> {
-    let (chapter, rest) = name.strip_prefix('s')?.split_once('_')?;
-    let (number, rest) = rest.split_once('_')?;
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+/// `s4` and `01`, anywhere in a name: it may carry several ids, and those of faults too.
+fn id_of(pair: &[&str]) -> Option<Id> {
+    let &[chapter, number] = pair else { return None };
+    let chapter = chapter.strip_prefix('s')?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(chapter) || !digits(number) || number.len() != 2 {
         return None;
     }
-    Some(((chapter.parse().ok()?, number.parse().ok()?), rest))
+    Some((chapter.parse().ok()?, number.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -74,12 +77,13 @@ mod tests {
         let source = "
             fn s4_01_commits() {}
             async fn s4_01_s0_13_both() {}
+            fn c4_s2_30_after_a_fault() {}
             fn s4_1_is_no_id() {}
             fn same_03_is_none() {}
             // fn s9_99_in_a_comment() {}
         ";
         let mut counts = BTreeMap::new();
         count_source(source, &mut counts);
-        assert_eq!(counts, BTreeMap::from([((0, 13), 1), ((4, 1), 2)]));
+        assert_eq!(counts, BTreeMap::from([((0, 13), 1), ((2, 30), 1), ((4, 1), 2)]));
     }
 }
