@@ -3,7 +3,7 @@
 use crate::guests;
 use crate::step::{self, Failure, cargo, first_build_hint, say};
 
-const TODO: &str =
+const REMEDY: &str =
     "see the failing test above; `cargo test --release -p PACKAGE NAME` runs it alone";
 
 /// What `soak` sets where the environment says nothing.
@@ -13,7 +13,7 @@ const SOAK_DEFAULTS: [(&str, &str); 2] = [("BULKHEAD_SEEDS", "10000"), ("PROPTES
 pub(crate) fn run() -> Result<(), Failure> {
     guests::build()?;
     say(&format!("running all tests{}", first_build_hint()));
-    step::run(&mut cargo(&["test", "--release", "--workspace"]), TODO)
+    step::run(&mut cargo(&["test", "--release", "--workspace"]), REMEDY)
 }
 
 /// More seeds for the tests that take some, then the tests that take long.
@@ -34,7 +34,7 @@ pub(crate) fn soak() -> Result<(), Failure> {
             command.env(name, value);
         }
         say(&format!("{what} ({}){}", shown.join(", "), first_build_hint()));
-        step::run(&mut command, TODO)?;
+        step::run(&mut command, REMEDY)?;
     }
     Ok(())
 }

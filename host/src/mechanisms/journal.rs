@@ -28,6 +28,7 @@ mod verify;
 
 use std::path::PathBuf;
 
+use crate::base::error::{Code, Fault};
 use crate::base::ids::Sequence;
 use crate::pure::keys::KeptAnswer;
 use crate::pure::record::Record;
@@ -94,17 +95,17 @@ pub enum FaultKind {
 impl FaultKind {
     /// The stable code.
     #[must_use]
-    pub const fn code(self) -> &'static str {
+    pub const fn code(self) -> Code {
         match self {
-            Self::Full => "E_STORE_FULL",
-            Self::Io => "E_STORE_IO",
-            Self::Corrupt => "E_STORE_CORRUPT",
-            Self::Poisoned => "E_STORE_POISONED",
-            Self::Format => "E_FORMAT",
-            Self::Locked => "E_DATA_DIR_LOCKED",
-            Self::Directory => "E_DATA_DIR",
-            Self::Misuse => "E_HOST_BUG",
-            Self::Sink => "E_BUDGET",
+            Self::Full => Code::StoreFull,
+            Self::Io => Code::StoreIo,
+            Self::Corrupt => Code::StoreCorrupt,
+            Self::Poisoned => Code::StorePoisoned,
+            Self::Format => Code::Format,
+            Self::Locked => Code::DataDirLocked,
+            Self::Directory => Code::DataDir,
+            Self::Misuse => Code::HostBug,
+            Self::Sink => Code::Budget,
         }
     }
 }
@@ -135,6 +136,12 @@ impl<T: std::fmt::Display> std::fmt::Display for Place<T> {
             Some(value) => write!(f, "{}{value}: ", self.0),
             None => Ok(()),
         }
+    }
+}
+
+impl From<&JournalFault> for Fault {
+    fn from(fault: &JournalFault) -> Self {
+        Self::new(fault.kind.code(), fault.to_string())
     }
 }
 

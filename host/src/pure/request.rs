@@ -43,7 +43,16 @@ impl Request {
             let bytes = line.len();
             return Err(wrong(format!("{bytes} bytes; {REQUEST_BYTES_MAX} is the most")));
         }
-        let value = json::parse(line).map_err(|error| wrong(error.to_string()))?;
+        Self::from_json(json::parse(line).map_err(|error| wrong(error.to_string()))?)
+    }
+
+    /// Reads a request that was part of something larger.
+    ///
+    /// # Errors
+    ///
+    /// `E_REQUEST` with what is wrong.
+    pub fn from_json(value: Value) -> Result<Self, Fault> {
+        let wrong = |message: String| Fault::new(Code::Request, message);
         let Value::Object(mut fields) = value else {
             return Err(wrong("a request is a JSON object".to_owned()));
         };

@@ -273,11 +273,11 @@ impl Daemon {
     fn settle(&mut self, bound: &Bound, attempt: u32, value: Vec<u8>) -> Result<Outcome, Caught> {
         let index = usize::try_from(bound.contract).unwrap_or(usize::MAX);
         let Some(contract) = self.guest.contracts().get(index) else {
-            return Err(self.caught(Code::HostBug, "a contract out of range was bound"));
+            return Err(Caught::new(Code::HostBug, "a contract out of range was bound"));
         };
         if let Err(error) = contract.result.check(&value) {
             let message = format!("the result of `{}`: {error}", contract.name);
-            return Err(self.caught(Code::ResultShape, message));
+            return Err(Caught::new(Code::ResultShape, message));
         }
         if contract.read_only {
             self.put_back()?;
@@ -300,7 +300,7 @@ impl Daemon {
         if self.options.verify {
             self.images
                 .verify_marks()
-                .map_err(|mismatch| self.caught(Code::Barrier, mismatch.to_string()))?;
+                .map_err(|mismatch| Caught::new(Code::Barrier, mismatch.to_string()))?;
         }
         let changed = match &mut self.recorder {
             None => self.images.commit(),
@@ -309,7 +309,7 @@ impl Daemon {
         if self.options.verify {
             self.images
                 .verify()
-                .map_err(|mismatch| self.caught(Code::Barrier, mismatch.to_string()))?;
+                .map_err(|mismatch| Caught::new(Code::Barrier, mismatch.to_string()))?;
         }
         self.sequence = self.sequence.next();
         self.record(Kind::Commit, answered)?;
@@ -353,12 +353,7 @@ impl Daemon {
         if !self.options.verify {
             return Ok(());
         }
-        self.images.verify().map_err(|mismatch| self.caught(Code::Barrier, mismatch.to_string()))
-    }
-
-    #[expect(clippy::unused_self, reason = "reads like what it is: caught by this daemon")]
-    fn caught(&self, code: Code, message: impl Into<String>) -> Caught {
-        Caught { code, message: message.into(), backtrace: Vec::new() }
+        self.images.verify().map_err(|mismatch| Caught::new(Code::Barrier, mismatch.to_string()))
     }
 
     /// A flag that ends the running transaction at the next tick.

@@ -57,7 +57,7 @@ impl Gate {
             self.submit(sequence, Some(record), Box::new(on_synced));
             match synced.recv() {
                 Ok(Ok(())) => {}
-                Ok(Err(fault)) => return Err(as_fault(&fault)),
+                Ok(Err(fault)) => return Err(Fault::from(&fault)),
                 Err(_) => return Err(closed()),
             }
         }
@@ -78,18 +78,13 @@ impl Gate {
 
 /// What the caller gets when the journal failed: the truth about what is known.
 fn failed(transacted: Transacted, fault: &JournalFault, is_commit: bool) -> Transacted {
-    let shown = as_fault(fault);
+    let shown = Fault::from(fault);
     let outcome = if is_commit && fault.unknown() {
         Outcome::Unknown(shown)
     } else {
         Outcome::Rejected(shown.into())
     };
     Transacted { outcome, ..transacted }
-}
-
-/// A fault of the journal, with its stable code.
-pub(super) fn as_fault(fault: &JournalFault) -> Fault {
-    Fault::new(fault.kind.code().parse().unwrap_or(Code::StoreIo), fault.to_string())
 }
 
 fn closed() -> Fault {

@@ -9,7 +9,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use super::daemon::{Bound, DaemonOptions, JournalSeat, World};
-use super::durable::{Gate, as_fault};
+use super::durable::Gate;
 use super::gauges::Report;
 use super::guest_log::TracedLog;
 use super::worker::{Message, Starting, Worker};
@@ -132,7 +132,7 @@ impl From<&RootError> for Fault {
             RootError::Memory { .. } => Code::MemoryLimit,
             RootError::Images(_) | RootError::Thread { .. } => Code::NoMemory,
             RootError::Daemon(fault) => return fault.clone(),
-            RootError::Journal(fault) => return as_fault(fault),
+            RootError::Journal(fault) => return Self::from(fault),
         };
         Self::new(code, error.to_string())
     }

@@ -162,15 +162,6 @@ impl Images {
         }
     }
 
-    /// Reads a word of a state area, as the guest left it.
-    #[must_use]
-    pub fn live_state_word(&self, module: usize, offset: usize) -> Option<u32> {
-        let control = self.controls.get(module)?;
-        let state = live_state(control, self.state_offset);
-        let bytes = state.get(offset..offset.checked_add(4)?)?;
-        Some(u32::from_le_bytes(bytes.try_into().ok()?))
-    }
-
     /// Applies all changes since the last commit to the committed image.
     pub fn commit(&mut self) -> Changed {
         self.commit_and(|_, _, _| {})
@@ -376,31 +367,28 @@ impl Images {
     /// BLAKE3 over size, committed bytes and globals: equal hashes, equal states.
     #[must_use]
     pub fn committed_hash(&self) -> blake3::Hash {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&(self.committed_size as u64).to_le_bytes());
-        hasher.update(self.committed());
-        for control in &self.controls {
-            hasher.update(&(control.state_bytes as u64).to_le_bytes());
-            hasher.update(&control.committed_state);
-        }
-        hasher.finalize()
+        hash_of(self.committed(), self.committed_states())
     }
 
     /// BLAKE3 over the live image, in the same form as [`Images::committed_hash`].
     #[must_use]
     pub fn live_hash(&self) -> blake3::Hash {
-        let size = self.live.size();
         // SAFETY: mapped for `budget` bytes, no guest code runs.
-        let live = unsafe { std::slice::from_raw_parts(self.live.base().as_ptr(), size) };
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&(size as u64).to_le_bytes());
-        hasher.update(live);
-        for control in &self.controls {
-            hasher.update(&(control.state_bytes as u64).to_le_bytes());
-            hasher.update(live_state(control, self.state_offset));
-        }
-        hasher.finalize()
+        let live =
+            unsafe { std::slice::from_raw_parts(self.live.base().as_ptr(), self.live.size()) };
+        hash_of(live, self.controls.iter().map(|control| live_state(control, self.state_offset)))
     }
+}
+
+fn hash_of<'a>(memory: &[u8], states: impl Iterator<Item = &'a [u8]>) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(memory.len() as u64).to_le_bytes());
+    hasher.update(memory);
+    for state in states {
+        hasher.update(&(state.len() as u64).to_le_bytes());
+        hasher.update(state);
+    }
+    hasher.finalize()
 }
 
 #[cfg(test)]
@@ -565,12 +553,12 @@ mod tests {
         assert_eq!(hash, images.live_hash());
         images.clear_live();
         assert_eq!(read(&images, 77), 0);
-        assert_eq!(images.live_state_word(0, 0), Some(0));
+        let state = |images: &Images| live_state(&images.controls[0], images.state_offset)[0];
+        assert_eq!(state(&images), 0);
         images.set_live_size_to_committed();
         images.load_committed();
         images.verify().unwrap();
-        assert_eq!(images.live_state_word(0, 0), Some(42));
+        assert_eq!(state(&images), 42);
         assert_eq!(images.committed_hash(), hash);
-        assert_eq!(images.live_state_word(0, 13), None, "out of the state area");
     }
 }

@@ -31,7 +31,8 @@ pub struct Caught {
 }
 
 impl Caught {
-    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
+    /// Without a backtrace: found by the host after the call.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), backtrace: Vec::new() }
     }
 

@@ -1,7 +1,6 @@
 //! Answers commands on the socket.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -11,9 +10,10 @@ use tokio::sync::{Semaphore, oneshot};
 use super::socket::Listening;
 use super::{error_line, ps_json};
 use crate::base::error::{Code, Fault, printable};
+use crate::base::ids::{RequestId, Sequence};
 use crate::base::limits::{CLIENTS_MAX, HASH_WAIT, REQUEST_BYTES_MAX};
 use crate::pure::json;
-use crate::pure::request::{Answer, Request};
+use crate::pure::request::{Answer, Outcome, Request};
 use crate::tree::Root;
 
 /// Accepts clients until the future is dropped.
@@ -28,7 +28,6 @@ use crate::tree::Root;
 pub async fn serve(listening: &Listening, root: Arc<Root>) -> std::io::Result<()> {
     let listener = UnixListener::from_std(listening.listener.try_clone()?)?;
     let places = Arc::new(Semaphore::new(CLIENTS_MAX));
-    let clients = Arc::new(AtomicUsize::new(0));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
         let stream = match listener.accept().await {
@@ -40,13 +39,11 @@ pub async fn serve(listening: &Listening, root: Arc<Root>) -> std::io::Result<()
                 continue;
             }
         };
-        let (root, clients) = (root.clone(), clients.clone());
-        clients.fetch_add(1, Ordering::Relaxed);
+        let root = root.clone();
         tokio::spawn(async move {
             if let Err(error) = attend(stream, &root).await {
                 tracing::debug!(%error, "a client went away");
             }
-            clients.fetch_sub(1, Ordering::Relaxed);
             drop(place);
         });
     }
@@ -122,7 +119,7 @@ async fn command(line: &str, root: &Arc<Root>) -> Result<Value, Fault> {
         return Err(wrong("a command is a JSON object".to_owned()));
     };
     if let Some(request) = fields.remove("call") {
-        let request = Request::parse(&request.to_string())?;
+        let request = Request::from_json(request)?;
         return Ok(call(request, fields.remove("text"), root).await.to_json());
     }
     if let Some(options) = fields.remove("ps") {
@@ -153,10 +150,13 @@ async fn call(mut request: Request, text: Option<Value>, root: &Arc<Root>) -> An
     root.submit(request, Box::new(move |answer| drop(reply.send(answer))));
     answer.await.unwrap_or_else(|_| {
         let fault = Fault::new(Code::HostBug, "the daemon ended without an answer");
-        let (request, sequence) = Default::default();
         Answer {
-            outcome: crate::pure::request::Outcome::Unknown(fault.clone()),
-            ..Answer::refused(crate::base::ids::RequestId(request), &asked, sequence, fault)
+            request: RequestId(0),
+            daemon: asked.daemon,
+            contract: asked.contract,
+            outcome: Outcome::Unknown(fault),
+            sequence: Sequence::default(),
+            attempts: 0,
         }
     })
 }

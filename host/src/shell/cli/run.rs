@@ -132,13 +132,9 @@ fn open_store(dir: &Path, durability: DurabilityArg) -> Result<Arc<Store>, Fault
     let mut id = [0; 16];
     id.copy_from_slice(SystemEntropy.seed().first_chunk::<16>().unwrap_or(&[0; 16]));
     let id = DirectoryId(u128::from_le_bytes(id));
-    match Store::open(dir, options, id) {
-        Ok(store) => Ok(Arc::new(store)),
-        Err(fault) => {
-            let code = fault.kind.code().parse().unwrap_or(Code::StoreIo);
-            Err(Fault::new(code, format!("--data {}: {fault}", dir.display())))
-        }
-    }
+    Store::open(dir, options, id).map(Arc::new).map_err(|fault| {
+        Fault::new(fault.kind.code(), format!("--data {}: {fault}", dir.display()))
+    })
 }
 
 fn daemon_options(args: &RunArgs, names: &[String]) -> Result<Vec<DaemonOptions>, Fault> {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Output, print, print_fault, start_log};
 use crate::base::error::{Code, Fault};
-use crate::mechanisms::journal::{DaemonReport, DirectoryId, JournalFault, Store, StoreOptions};
+use crate::mechanisms::journal::{DaemonReport, DirectoryId, Store, StoreOptions};
 use crate::shell::exit;
 
 #[derive(Args, Debug)]
@@ -32,7 +32,7 @@ pub(super) fn verify(args: &VerifyArgs) -> u8 {
     let store = match Store::open(&args.data, StoreOptions::default(), DirectoryId(0)) {
         Ok(store) => store,
         Err(fault) => {
-            print_fault(&as_fault(&fault));
+            print_fault(&Fault::from(&fault));
             return exit::FAILED;
         }
     };
@@ -58,10 +58,6 @@ pub(super) fn verify(args: &VerifyArgs) -> u8 {
         }
     }
     if report.is_good() { exit::DONE } else { exit::FAILED }
-}
-
-fn as_fault(fault: &JournalFault) -> Fault {
-    Fault::new(fault.kind.code().parse().unwrap_or(Code::StoreIo), fault.to_string())
 }
 
 fn daemon_line(daemon: &DaemonReport) -> String {

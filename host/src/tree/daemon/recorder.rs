@@ -115,9 +115,7 @@ impl Recorder {
         let mut record = Vec::new();
         self.previous = self.encoder.encode(&draft, &mut record).map_err(|error| match error {
             EncodeError::TooLarge { .. } => too_large(error.to_string()),
-            EncodeError::Controls { .. } => {
-                Caught { code: Code::HostBug, message: error.to_string(), backtrace: Vec::new() }
-            }
+            EncodeError::Controls { .. } => Caught::new(Code::HostBug, error.to_string()),
         })?;
         self.records.push((moment.sequence, record));
         Ok(())
@@ -130,5 +128,5 @@ impl Recorder {
 }
 
 fn too_large(message: String) -> Caught {
-    Caught { code: Code::CommitTooLarge, message, backtrace: Vec::new() }
+    Caught::new(Code::CommitTooLarge, message)
 }

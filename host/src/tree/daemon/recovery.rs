@@ -87,7 +87,7 @@ impl Daemon {
     /// Replaces the instance, on the last commit, without a crash to report.
     pub(super) fn replace_instance(&mut self) -> Result<(), Caught> {
         self.images.roll_back();
-        self.again().map_err(|fault| self.caught(fault.code, fault.message))?;
+        self.again().map_err(|fault| Caught::new(fault.code, fault.message))?;
         self.verify_put_back()
     }
 
@@ -127,7 +127,6 @@ impl Daemon {
         let context = own_context(&self.world);
         let Phase::Live(instance) = &mut self.phase else { return Ok(()) };
         let answer = instance.recover(crash, &name, &context, &RECOVER_LIMITS);
-        let died = answer.is_err();
         let recovered = answer.unwrap_or(Recovered::Failed);
         if recovered == Recovered::Failed {
             self.recover_failures += 1;
@@ -141,7 +140,8 @@ impl Daemon {
                     "recover failed; back to the last commit"
                 );
                 self.images.roll_back();
-                if died { self.again() } else { self.settle_size() }
+                // Also when it is alive: its memory may have grown, which it must not remember.
+                self.again()
             }
             AfterRecover::Park => {
                 self.images.roll_back();
@@ -153,12 +153,6 @@ impl Daemon {
                 Err(Fault::new(Code::Parked, format!("{message}; the last crash: {code}: {last}")))
             }
         }
-    }
-
-    /// After a roll back in place: an instance whose memory had grown must be replaced.
-    fn settle_size(&mut self) -> Result<(), Fault> {
-        // A replaced instance costs some microseconds; after a crash nobody counts them.
-        self.again()
     }
 
     /// Commits what `recover` or `on-restore` changed.

@@ -16,7 +16,6 @@ use crate::pure::contract::write_json;
 use crate::pure::keys::{KeptAnswer, Keys};
 use crate::pure::record::Kind;
 
-/// A daemon is parked or started with what is at hand; nothing is made durable here.
 impl Daemon {
     /// Makes the guest's first state and commits it as sequence 0. It lives in memory only.
     ///
@@ -161,8 +160,7 @@ fn parameters(options: &DaemonOptions) -> Vec<u8> {
 
 /// A fault of the journal, as a fault of this daemon.
 fn load_fault(name: &str, fault: &JournalFault) -> Fault {
-    let code = fault.kind.code().parse().unwrap_or(Code::StoreIo);
-    Fault::new(code, format!("daemon `{name}`: {fault}"))
+    Fault::new(fault.kind.code(), format!("daemon `{name}`: {fault}"))
 }
 
 /// Loads into the committed image.
