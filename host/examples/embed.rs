@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1).unwrap_or_else(|| "guests/counter.wasm".to_owned());
     let sandbox = Sandbox::new(SandboxOptions::default())?;
     let guest = sandbox.deploy(&std::fs::read(path)?)?;
-    let plan = DaemonPlan { guest, options: DaemonOptions::new("counter", 16 << 20) };
+    let plan = DaemonPlan::new(guest, DaemonOptions::new("counter", 16 << 20));
     let clock = Arc::new(SystemClock::new());
     let options = RootOptions::new(1 << 30, clock, Arc::new(SystemEntropy));
     let root = Root::start(vec![plan], options)?;

@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod barrier;
+pub mod checkpoint;
 pub mod contract;
 pub mod delta;
 pub mod frames;
@@ -9,6 +10,7 @@ pub mod json;
 pub mod keys;
 pub mod pace;
 pub mod policy;
+pub mod reader;
 pub mod record;
 pub mod request;
 pub mod size;

@@ -9,4 +9,7 @@ mod worker;
 
 pub use daemon::{Bound, Daemon, DaemonOptions, JournalSeat, Transacted, World};
 pub use gauges::{DaemonState, Gauges, Report, Restarts};
-pub use root::{DaemonPlan, DaemonView, MakeLog, Reply, Root, RootError, RootOptions};
+pub use root::{
+    DaemonPlan, DaemonView, Deploy, KeptCommits, MakeLog, Reply, RevertTo, Root, RootError,
+    RootOptions,
+};

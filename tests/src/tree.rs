@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use host::base::clock::SystemClock;
 use host::base::entropy::SeededEntropy;
+use host::mechanisms::journal::Store;
 use host::mechanisms::sandbox::{Guest, GuestLog, NoLog};
 use host::pure::request::{Answer, Outcome, Request};
 use host::tree::{DaemonOptions, DaemonPlan, DaemonView, Root, RootError, RootOptions};
@@ -28,7 +29,7 @@ pub fn plan(name: &str, guest: &Arc<Guest>, change: impl FnOnce(&mut DaemonOptio
     options.verify = true;
     options.limits.deadline = Duration::from_secs(60);
     change(&mut options);
-    DaemonPlan { guest: guest.clone(), options }
+    DaemonPlan::new(guest.clone(), options)
 }
 
 /// A request without key or correlation id.
@@ -46,7 +47,7 @@ impl Tree {
     /// The root's.
     pub fn try_start(plans: Vec<DaemonPlan>, memory_limit_bytes: usize) -> Result<Self, RootError> {
         let lines = Arc::new(Lines::default());
-        let root = start(plans, memory_limit_bytes, lines.clone())?;
+        let root = start(plans, memory_limit_bytes, lines.clone(), None)?;
         Ok(Self { root, lines })
     }
 
@@ -67,7 +68,19 @@ impl Tree {
     /// When they don't start.
     #[must_use]
     pub fn start_quietly(plans: Vec<DaemonPlan>) -> Self {
-        let root = start(plans, usize::MAX, Arc::new(NoLog));
+        let root = start(plans, usize::MAX, Arc::new(NoLog), None);
+        let root = root.unwrap_or_else(|error| panic!("{error}"));
+        Self { root, lines: Arc::default() }
+    }
+
+    /// Starts the daemons over a journal; what they log is forgotten.
+    ///
+    /// # Panics
+    ///
+    /// When they don't start.
+    #[must_use]
+    pub fn durable(plans: Vec<DaemonPlan>, journal: Arc<Store>) -> Self {
+        let root = start(plans, usize::MAX, Arc::new(NoLog), Some(journal));
         let root = root.unwrap_or_else(|error| panic!("{error}"));
         Self { root, lines: Arc::default() }
     }
@@ -126,6 +139,7 @@ fn start(
     plans: Vec<DaemonPlan>,
     memory_limit_bytes: usize,
     log: Arc<dyn GuestLog>,
+    journal: Option<Arc<Store>>,
 ) -> Result<Root, RootError> {
     Root::start(
         plans,
@@ -134,7 +148,7 @@ fn start(
             clock: Arc::new(SystemClock::new()),
             entropy: Arc::new(SeededEntropy::new(7)),
             logs: Some(Box::new(move |_name| log.clone())),
-            journal: None,
+            journal,
         },
     )
 }

@@ -15,6 +15,7 @@ mod host {
     mod daemons;
     mod deploying;
     mod fuel;
+    mod lineage;
     mod model;
     mod printing;
     mod tree;

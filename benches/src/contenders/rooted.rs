@@ -36,9 +36,9 @@ impl Rooted {
         first: Option<&Request>,
     ) -> Self {
         let plans = (0..owners)
-            .map(|owner| DaemonPlan {
-                guest: guest.clone(),
-                options: DaemonOptions::new(name_of(owner), budget_bytes),
+            .map(|owner| {
+                let options = DaemonOptions::new(name_of(owner), budget_bytes);
+                DaemonPlan::new(guest.clone(), options)
             })
             .collect();
         let options = RootOptions {

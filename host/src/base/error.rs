@@ -237,6 +237,21 @@ codes! {
     StorePoisoned "E_STORE_POISONED" Environment
         "An earlier write to the journal failed, so nothing more is acknowledged."
         "Start the host again when the cause, which was reported first, is gone.";
+    NoCommit "E_NO_COMMIT" Operator
+        "There is no such commit, or it is not kept any more."
+        "`host checkpoints` lists the commits that can be had.";
+    MemoryOnly "E_MEMORY_ONLY" Operator
+        "The host keeps its state in memory only, so there is no history."
+        "Start it with a data directory.";
+    Snapshot "E_SNAPSHOT" Operator
+        "The file is not a whole snapshot of this format."
+        "Use a file that `host snapshot` wrote, and that was copied whole.";
+    DaemonExists "E_DAEMON_EXISTS" Operator
+        "A daemon of that name is running, or has state in the data directory."
+        "Choose another name; `host ps` lists the running ones.";
+    DaemonFile "E_DAEMON_FILE" Operator
+        "The daemon has a guest's file: it would be there again, empty, at the next start."
+        "Start the host without the file; only daemons that were forked or restored are removed.";
     HostBug "E_HOST_BUG" Host
         "Something went wrong in the host itself; the transaction was rolled back."
         "Please report it with the message.";

@@ -15,8 +15,11 @@
 
 mod backend;
 mod base;
+mod checkpoint;
+mod codes;
 mod committer;
 mod crashes;
+mod daemons;
 mod directory;
 mod fold;
 mod hints;
@@ -33,7 +36,9 @@ use crate::base::ids::Sequence;
 use crate::pure::keys::KeptAnswer;
 use crate::pure::record::Record;
 
+pub use checkpoint::CommitLine;
 pub use committer::{Committer, Metrics, OnSynced, Submission, SubmitError, Submitter};
+pub use daemons::{DaemonRow, Origin};
 pub use directory::DirectoryId;
 pub use store::{Store, StoreOptions};
 pub use verify::{DaemonReport, Report};
@@ -88,6 +93,8 @@ pub enum FaultKind {
     Directory,
     /// Whoever called sent something that doesn't continue the chain. `E_HOST_BUG`
     Misuse,
+    /// No such commit, or not any more. `E_NO_COMMIT`
+    NoCommit,
     /// The images refused what was loaded: a budget that is too small. `E_BUDGET`
     Sink,
 }
@@ -105,6 +112,7 @@ impl FaultKind {
             Self::Locked => Code::DataDirLocked,
             Self::Directory => Code::DataDir,
             Self::Misuse => Code::HostBug,
+            Self::NoCommit => Code::NoCommit,
             Self::Sink => Code::Budget,
         }
     }
@@ -160,6 +168,10 @@ impl JournalFault {
 
     pub(in crate::mechanisms) fn new(kind: FaultKind, what: impl Into<String>) -> Self {
         Self { kind, what: what.into(), file: None, daemon: None, sequence: None }
+    }
+
+    pub(in crate::mechanisms) fn no_commit(what: impl Into<String>) -> Self {
+        Self::new(FaultKind::NoCommit, what)
     }
 
     pub(in crate::mechanisms) fn corrupt(what: impl Into<String>) -> Self {
@@ -235,7 +247,8 @@ pub struct SinkError(pub String);
 
 /// Where a loaded state goes.
 ///
-/// The state begins empty: no memory, no controls. Bytes that were never written are zero.
+/// The state begins empty: no memory, no controls. Bytes that were never written are zero. What a
+/// later commit replaces whole is not told: its controls may have another shape, of other code.
 pub trait ImageSink {
     /// Makes everything zero: what follows is a whole state.
     ///
@@ -268,6 +281,11 @@ pub trait ImageSink {
     /// An answer kept for an idempotency key, oldest first.
     fn answer(&mut self, key: &str, answer: KeptAnswer) {
         drop((key, answer));
+    }
+
+    /// The answers of `first` and later commits, among those told so far, are void.
+    fn void_answers(&mut self, first: Sequence) {
+        let _ = first;
     }
 
     /// A record that was applied, oldest first: history.

@@ -65,9 +65,18 @@ impl Keys {
         }
     }
 
-    /// Forgets everything: the state that the answers belong to is gone.
-    pub fn clear(&mut self) {
-        *self = Self::default();
+    /// Forgets the answers of `first` and later commits: their effects are not in the state any
+    /// more.
+    pub fn forget_from(&mut self, first: Sequence) {
+        let Self { answers, oldest_first, bytes } = self;
+        answers.retain(|_, answer| {
+            let kept = answer.sequence < first;
+            if !kept {
+                *bytes -= answer.value.len();
+            }
+            kept
+        });
+        oldest_first.retain(|key| answers.contains_key(key));
     }
 }
 
@@ -98,8 +107,25 @@ mod tests {
         assert_eq!(keys.look_up("k", &kept.request), Lookup::Answered(&kept));
         assert_eq!(keys.look_up("k", &blake3::hash(b"b")), Lookup::Conflict);
         assert_ne!(request_hash(1, b"x"), request_hash(2, b"x"));
-        keys.clear();
-        assert_eq!(keys.look_up("k", &kept.request), Lookup::New);
+    }
+
+    #[test]
+    fn answers_of_undone_commits_are_forgotten() {
+        let mut keys = Keys::default();
+        let at = |sequence| KeptAnswer { sequence: Sequence(sequence), ..answer("a", 10) };
+        for sequence in 1..=9 {
+            keys.keep(&sequence.to_string(), at(sequence));
+        }
+        keys.forget_from(Sequence(4));
+        let request = blake3::hash(b"a");
+        for sequence in 1..=9 {
+            let known = keys.look_up(&sequence.to_string(), &request) != Lookup::New;
+            assert_eq!(known, sequence < 4, "{sequence}");
+        }
+        assert_eq!((keys.bytes, keys.oldest_first.len()), (30, 3));
+        keys.keep("4", at(12));
+        keys.forget_from(Sequence(0));
+        assert_eq!((keys.bytes, keys.oldest_first.len()), (0, 0));
     }
 
     #[test]

@@ -15,7 +15,7 @@
 //!      32      8  sequence, gapless per daemon; 0 is the state that `init` made
 //!      40     32  checksum of the record before this one, zero for the first
 //!      72     32  digest of the guest's code
-//!     104      8  request
+//!     104      8  request; of a revert the commit that it went back to
 //!     112      8  nanoseconds since the Unix epoch
 //!     120      8  generation of the instance
 //!     128      8  bytes of the guest's memory after the commit
@@ -24,7 +24,7 @@
 //!     144      4  changed ranges
 //!     148      4  bytes of the idempotency key
 //!     152      4  bytes of the reply
-//!     156      4  zero
+//!     156      4  contract, its index plus one; 0 without a request
 //!     160     32  hash of the request that the key stands for, zero without a key
 //!     192      8  bytes of the payload
 //!     200      8  bytes of the payload as stored: fewer when it is LZ4
@@ -72,7 +72,8 @@ const CONTROLS_AT: usize = ATTEMPTS_AT + 4;
 const RANGES_AT: usize = CONTROLS_AT + 4;
 const KEY_BYTES_AT: usize = RANGES_AT + 4;
 const REPLY_BYTES_AT: usize = KEY_BYTES_AT + 4;
-const REQUEST_HASH_AT: usize = REPLY_BYTES_AT + 8;
+const CONTRACT_AT: usize = REPLY_BYTES_AT + 4;
+const REQUEST_HASH_AT: usize = CONTRACT_AT + 4;
 const PAYLOAD_BYTES_AT: usize = REQUEST_HASH_AT + HASH_BYTES;
 const STORED_BYTES_AT: usize = PAYLOAD_BYTES_AT + 8;
 
@@ -174,6 +175,8 @@ pub struct Head {
     pub code: [u8; HASH_BYTES],
     /// The request that it answers.
     pub request: RequestId,
+    /// Index of the contract that it ran.
+    pub contract: Option<u32>,
     /// When.
     pub unix_nanos: u64,
     /// Generation of the instance.
@@ -182,6 +185,25 @@ pub struct Head {
     pub memory_bytes: u64,
     /// Tries that it took.
     pub attempts: u32,
+}
+
+impl Head {
+    /// The commit whose state a revert brought back.
+    #[must_use]
+    pub fn reverted_to(&self) -> Option<Sequence> {
+        (self.kind == Kind::Revert).then_some(Sequence(self.request.0))
+    }
+
+    /// Kept answers of this commit and later ones are void with this record: what they told of is
+    /// not in the state any more. `None` voids nothing.
+    #[must_use]
+    pub fn voids_from(&self) -> Option<Sequence> {
+        match self.kind {
+            Kind::Commit | Kind::Upgrade => None,
+            Kind::Init | Kind::Restore | Kind::Zero => Some(Sequence(0)),
+            Kind::Revert => self.reverted_to().map(Sequence::next),
+        }
+    }
 }
 
 /// An idempotency key and what it stands for.
@@ -320,7 +342,7 @@ impl Frame {
         }
         let kind = fields.array::<1>(KIND_AT).first().copied().and_then(Kind::of);
         let Some(kind) = kind else { return Err(fail("unknown kind", KIND_AT)) };
-        if fields.array::<3>(KIND_AT + 1) != [0; 3] || fields.u32(REPLY_BYTES_AT + 4) != 0 {
+        if fields.array::<3>(KIND_AT + 1) != [0; 3] {
             return Err(fail("reserved bytes that are not zero", KIND_AT + 1));
         }
         let payload_bytes = fields.length(PAYLOAD_BYTES_AT, PAYLOAD_BYTES_MAX)?;
@@ -346,6 +368,7 @@ impl Frame {
             previous: fields.hash(PREVIOUS_AT),
             code: fields.array(CODE_AT),
             request: RequestId(fields.u64(REQUEST_AT)),
+            contract: fields.u32(CONTRACT_AT).checked_sub(1),
             unix_nanos: fields.u64(TIME_AT),
             generation: Generation(fields.u64(GENERATION_AT)),
             memory_bytes: fields.u64(MEMORY_AT),

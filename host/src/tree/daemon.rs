@@ -20,6 +20,7 @@
 //! * The sequence grows by one per commit; the generation by one per instance.
 //! * Nothing of a transaction that did not commit is ever seen by another one.
 
+mod lineage;
 mod now;
 mod recorder;
 mod recovery;
@@ -331,6 +332,17 @@ impl Daemon {
             unix_nanos: self.now.unix_nanos,
         };
         recorder.record(kind, &self.images, moment, answered)
+    }
+
+    /// Writes the record of a revert, whose change the recorder was given before.
+    fn record_revert(&mut self, to: Sequence) -> Result<(), Caught> {
+        let Some(recorder) = &mut self.recorder else { return Ok(()) };
+        let moment = Moment {
+            sequence: self.sequence,
+            generation: self.generation,
+            unix_nanos: self.now.unix_nanos,
+        };
+        recorder.record_revert(to, &self.images, moment)
     }
 
     /// The records of the commits since the last call, oldest first: what must be durable before

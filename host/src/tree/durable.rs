@@ -43,18 +43,21 @@ impl Gate {
         self.submit(sequence, record, Box::new(on_synced));
     }
 
-    /// Waits until all records of the daemon are durable: before it takes its first request.
+    /// Waits until all commits of the daemon are durable: before it takes its first request, and
+    /// before anybody hears of its state by other ways than an answer.
     ///
     /// # Errors
     ///
     /// The journal's.
     pub(super) fn settle(&self, daemon: &mut Daemon) -> Result<(), Fault> {
-        for (sequence, record) in daemon.take_records() {
+        let records = daemon.take_records().into_iter();
+        let records = records.map(|(sequence, record)| (sequence, Some(record)));
+        for (sequence, record) in records.chain([(daemon.sequence(), None)]) {
             let (done, synced) = sync_channel(1);
             let on_synced = move |receipt: Result<CommitReceipt, JournalFault>| {
                 drop(done.send(receipt.map(drop)));
             };
-            self.submit(sequence, Some(record), Box::new(on_synced));
+            self.submit(sequence, record, Box::new(on_synced));
             match synced.recv() {
                 Ok(Ok(())) => {}
                 Ok(Err(fault)) => return Err(Fault::from(&fault)),

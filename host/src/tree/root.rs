@@ -3,51 +3,33 @@
 //! It runs no guest code and reads no guest's data: arguments are bound on the caller's thread,
 //! guests run on their daemons'.
 
+mod lineage;
+mod plan;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use super::daemon::{Bound, DaemonOptions, JournalSeat, World};
+use self::plan::{check_budgets, check_names};
+use super::daemon::{Bound, Daemon, JournalSeat, Transacted, World};
 use super::durable::Gate;
 use super::gauges::Report;
 use super::guest_log::TracedLog;
-use super::worker::{Message, Starting, Worker};
+use super::worker::{First, Message, Starting, Worker};
 use crate::base::clock::Clock;
 use crate::base::entropy::Entropy;
-use crate::base::error::{Code, Fault};
+use crate::base::error::{Code, Fault, printable};
 use crate::base::ids::{NodeId, RequestId, RequestIds, Sequence};
-use crate::base::limits::{DAEMONS_MAX, STOP_GRACE};
-use crate::mechanisms::journal::{Committer, Durability, JournalFault, Metrics, Store};
-use crate::mechanisms::memory::{Arena, Bill, BillError, BillLine, ImagesError};
-use crate::mechanisms::sandbox::{Guest, GuestLog};
-use crate::pure::request::{Answer, Request};
+use crate::base::limits::STOP_GRACE;
+use crate::mechanisms::journal::{Committer, Durability, JournalFault, Metrics, Origin, Store};
+use crate::mechanisms::memory::{Arena, Bill, BillLine, Images};
+use crate::mechanisms::sandbox::Guest;
+use crate::pure::request::{Answer, Outcome, Request};
 
-/// A daemon to start.
-#[derive(Clone, Debug)]
-pub struct DaemonPlan {
-    /// Its guest's code.
-    pub guest: Arc<Guest>,
-    /// How it treats it.
-    pub options: DaemonOptions,
-}
-
-/// Makes the log of a daemon, by its name.
-pub type MakeLog = Box<dyn Fn(&str) -> Arc<dyn GuestLog>>;
-
-/// What the root needs of the world around it.
-pub struct RootOptions {
-    /// Bytes that all daemons together may take.
-    pub memory_limit_bytes: usize,
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-    /// Seeds.
-    pub entropy: Arc<dyn Entropy>,
-    /// Makes the log of each daemon, by its name; `None` writes to `tracing`.
-    pub logs: Option<MakeLog>,
-    /// What makes commits durable; `None` keeps them in memory only.
-    pub journal: Option<Arc<Store>>,
-}
+pub use lineage::{Deploy, KeptCommits, RevertTo};
+pub use plan::{DaemonPlan, MakeLog, RootError, RootOptions};
 
 /// The journal of a root, with the thread that writes it.
 struct RootJournal {
@@ -55,87 +37,12 @@ struct RootJournal {
     committer: Committer,
 }
 
-impl RootOptions {
-    /// Options with logs to `tracing`.
-    #[must_use]
-    pub fn new(
-        memory_limit_bytes: usize,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
-    ) -> Self {
-        Self { memory_limit_bytes, clock, entropy, logs: None, journal: None }
-    }
-}
-
-impl std::fmt::Debug for RootOptions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RootOptions")
-            .field("memory_limit_bytes", &self.memory_limit_bytes)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The root could not start its daemons.
-#[derive(Debug, thiserror::Error)]
-pub enum RootError {
-    /// None, or too many.
-    #[error("{0} daemons; 1 to {DAEMONS_MAX} are possible")]
-    Count(usize),
-    /// A name that can't be used.
-    #[error("`{0}` is not a daemon's name: 1 to 64 of a-z, 0-9, - and _")]
-    Name(String),
-    /// A name twice.
-    #[error("two daemons are called `{0}`")]
-    Twice(String),
-    /// The budgets don't fit.
-    #[error(transparent)]
-    Bill(#[from] BillError),
-    /// A guest's initial memory doesn't fit its budget.
-    #[error(
-        "daemon `{name}`: its guest starts with {needs} of memory, its budget is {budget}",
-        needs = crate::pure::size::show_bytes(*.needs),
-        budget = crate::pure::size::show_bytes(*.budget)
-    )]
-    Memory {
-        /// The daemon.
-        name: String,
-        /// What the guest starts with, in bytes.
-        needs: usize,
-        /// Its budget, in bytes.
-        budget: usize,
-    },
-    /// The machine has no memory.
-    #[error(transparent)]
-    Images(#[from] ImagesError),
-    /// The machine has no threads.
-    #[error("no thread for daemon `{name}`: {error}")]
-    Thread {
-        /// The daemon.
-        name: String,
-        /// The system's reason.
-        error: std::io::Error,
-    },
-    /// A daemon's guest could not make its first state, or its state could not be loaded.
-    #[error("{0}")]
-    Daemon(Fault),
-    /// The journal can't be used.
-    #[error(transparent)]
-    Journal(#[from] JournalFault),
-}
-
-impl From<&RootError> for Fault {
-    fn from(error: &RootError) -> Self {
-        let code = match error {
-            RootError::Count(_) | RootError::Name(_) | RootError::Twice(_) => Code::Name,
-            RootError::Bill(BillError::Over(_)) => Code::Budget,
-            RootError::Bill(BillError::OutOfRange { .. }) => Code::BudgetSize,
-            RootError::Memory { .. } => Code::MemoryLimit,
-            RootError::Images(_) | RootError::Thread { .. } => Code::NoMemory,
-            RootError::Daemon(fault) => return fault.clone(),
-            RootError::Journal(fault) => return Self::from(fault),
-        };
-        Self::new(code, error.to_string())
-    }
+/// What every daemon of a root is started with.
+struct Ground {
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    logs: Option<MakeLog>,
+    journal: Option<RootJournal>,
 }
 
 /// Takes the answer to a request. Runs on a daemon's thread: it must not block.
@@ -156,16 +63,21 @@ pub struct DaemonView {
 
 /// All daemons of this process.
 pub struct Root {
-    daemons: BTreeMap<String, (NodeId, Worker)>,
-    journal: Option<RootJournal>,
-    bill: Bill,
-    clock: Arc<dyn Clock>,
+    daemons: RwLock<Daemons>,
+    bill: RwLock<Bill>,
+    /// Held while a daemon is added or removed.
+    changing: Mutex<()>,
+    next_id: AtomicU64,
+    ground: Ground,
     request_ids: RequestIds,
 }
 
+type Daemons = BTreeMap<String, (NodeId, Arc<Worker>)>;
+
 impl std::fmt::Debug for Root {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Root").field("daemons", &self.daemons.keys()).finish_non_exhaustive()
+        let names: Vec<String> = read(&self.daemons).keys().cloned().collect();
+        f.debug_struct("Root").field("daemons", &names).finish_non_exhaustive()
     }
 }
 
@@ -197,48 +109,81 @@ impl Root {
                 Some(RootJournal { store, committer })
             }
         };
+        let request_ids = RequestIds::starting_at(options.clock.unix_nanos());
+        let RootOptions { clock, entropy, logs, .. } = options;
+        let ground = Ground { clock, entropy, logs, journal };
         let mut starting = Vec::with_capacity(plans.len());
         for (index, plan) in plans.into_iter().enumerate() {
-            let name = plan.options.name.clone();
-            let log = match &options.logs {
-                Some(make) => make(&name),
-                None => Arc::new(TracedLog::new(&name)),
-            };
-            let world =
-                World { clock: options.clock.clone(), entropy: options.entropy.clone(), log };
             let Some(images) = arena.take(index) else { return Err(RootError::Count(index)) };
-            let gate = journal.as_ref().map(|journal| journal.gate(&name)).transpose()?;
-            let spawned = Starting::spawn(plan.guest, images, plan.options, world, gate)
-                .map_err(|error| RootError::Thread { name: name.clone(), error })?;
-            tracing::debug!(daemon = name, "starting");
-            starting.push((name, spawned));
+            starting.push(ground.spawn(plan, images, First::Open)?);
         }
-        let mut root = Self {
-            daemons: BTreeMap::new(),
-            journal,
-            bill,
-            request_ids: RequestIds::starting_at(options.clock.unix_nanos()),
-            clock: options.clock,
+        let root = Self {
+            daemons: RwLock::default(),
+            bill: RwLock::new(bill),
+            changing: Mutex::default(),
+            next_id: AtomicU64::new(NodeId::ROOT.0 + 1),
+            ground,
+            request_ids,
         };
-        for (id, (name, starting)) in (NodeId::ROOT.0 + 1..).zip(starting) {
-            let worker = starting.wait().map_err(RootError::Daemon)?;
-            root.daemons.insert(name, (NodeId(id), worker));
+        for starting in starting {
+            root.insert(starting.wait().map_err(RootError::Daemon)?);
+        }
+        if let Some(journal) = &root.ground.journal {
+            journal.store.drop_unused_codes()?;
         }
         Ok(root)
+    }
+
+    fn insert(&self, worker: Worker) {
+        let id = NodeId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        let name = worker.options.name.clone();
+        let mut daemons = self.daemons.write().unwrap_or_else(PoisonError::into_inner);
+        daemons.insert(name, (id, Arc::new(worker)));
+    }
+
+    /// Starts one more daemon while the others run: its memory is reserved now, inside the limit.
+    fn add(&self, plan: DaemonPlan, first: First) -> Result<(), RootError> {
+        check_names(std::slice::from_ref(&plan))?;
+        check_budgets(std::slice::from_ref(&plan))?;
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = plan.options.name.clone();
+        let journal = self.ground.journal.as_ref();
+        if read(&self.daemons).contains_key(&name)
+            || journal.is_some_and(|journal| journal.store.find_daemon(&name).is_some())
+        {
+            return Err(RootError::Exists(name));
+        }
+        let budget_bytes = plan.options.budget_bytes;
+        let mut bill = self.bill();
+        bill.lines.push(BillLine { name, budget_bytes });
+        let bill = bill.check()?;
+        let images = Images::new(budget_bytes, &plan.guest.shape())?;
+        let worker = self.ground.spawn(plan, images, first)?.wait().map_err(RootError::Daemon)?;
+        *self.bill.write().unwrap_or_else(PoisonError::into_inner) = bill;
+        self.insert(worker);
+        Ok(())
+    }
+
+    /// Takes a daemon out and stops it; its memory is free again.
+    fn take_out(&self, name: &str, worker: &Worker) {
+        self.daemons.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        worker.begin_stop();
+        worker.end_stop(STOP_GRACE);
+        let mut bill = self.bill.write().unwrap_or_else(PoisonError::into_inner);
+        bill.lines.retain(|line| line.name != name);
     }
 
     /// Binds a request and hands it to its daemon. `reply` gets exactly one answer: at once, on
     /// this thread, when the request is refused; later, on the daemon's thread, otherwise.
     pub fn submit(&self, request: Request, reply: Reply) {
         let id = self.request_ids.next();
-        let worker = match self.daemons.get(&request.daemon) {
-            Some((_, worker)) => worker,
-            None => {
-                let fault = self.unknown_daemon(&request.daemon);
+        let worker = match self.worker(&request.daemon) {
+            Ok(worker) => worker,
+            Err(fault) => {
                 return reply(Answer::refused(id, &request, Sequence::default(), fault));
             }
         };
-        let bound = match bind(worker, id, &request) {
+        let bound = match bind(&worker, id, &request) {
             Ok(bound) => bound,
             Err(fault) => {
                 let sequence = Sequence(worker.gauges.report().sequence);
@@ -248,16 +193,16 @@ impl Root {
         let (daemon, contract) = (request.daemon, request.contract);
         // Both ends of a failed hand-over need the reply: the message carries it, and brings it
         // back.
-        let answer = Box::new(move |transacted: super::daemon::Transacted| {
-            let super::daemon::Transacted { outcome, sequence, attempts } = transacted;
+        let answer = Box::new(move |transacted: Transacted| {
+            let Transacted { outcome, sequence, attempts } = transacted;
             reply(Answer { request: id, daemon, contract, outcome, sequence, attempts });
         });
         if let Err((fault, Message::Transact(_, reply))) =
             worker.send(Message::Transact(bound, answer))
         {
-            let outcome = crate::pure::request::Outcome::Rejected(fault.into());
+            let outcome = Outcome::Rejected(fault.into());
             let sequence = Sequence(worker.gauges.report().sequence);
-            reply(super::daemon::Transacted { outcome, sequence, attempts: 0 });
+            reply(Transacted { outcome, sequence, attempts: 0 });
         }
     }
 
@@ -272,21 +217,20 @@ impl Root {
         answer.recv().map_err(|_| Fault::new(Code::HostBug, "the daemon ended without an answer"))
     }
 
-    fn unknown_daemon(&self, name: &str) -> Fault {
-        let name = crate::base::error::printable(name, 64);
-        let names: Vec<&str> = self.daemons.keys().map(String::as_str).collect();
-        let known = crate::base::error::printable(&names.join(", "), 300);
-        Fault::new(Code::DaemonUnknown, format!("no daemon `{name}`; there are {known}"))
-    }
-
-    fn worker(&self, name: &str) -> Result<&Worker, Fault> {
-        self.daemons.get(name).map(|(_, worker)| worker).ok_or_else(|| self.unknown_daemon(name))
+    fn worker(&self, name: &str) -> Result<Arc<Worker>, Fault> {
+        let daemons = read(&self.daemons);
+        daemons.get(name).map(|(_, worker)| worker.clone()).ok_or_else(|| {
+            let name = printable(name, 64);
+            let names: Vec<&str> = daemons.keys().map(String::as_str).collect();
+            let known = printable(&names.join(", "), 300);
+            Fault::new(Code::DaemonUnknown, format!("no daemon `{name}`; there are {known}"))
+        })
     }
 
     /// All daemons, by name.
     #[must_use]
     pub fn daemons(&self) -> Vec<DaemonView> {
-        self.daemons
+        read(&self.daemons)
             .iter()
             .map(|(name, (id, worker))| DaemonView {
                 id: *id,
@@ -302,8 +246,8 @@ impl Root {
     /// # Errors
     ///
     /// `E_DAEMON_UNKNOWN`.
-    pub fn guest(&self, name: &str) -> Result<&Arc<Guest>, Fault> {
-        Ok(&self.worker(name)?.guest)
+    pub fn guest(&self, name: &str) -> Result<Arc<Guest>, Fault> {
+        Ok(self.worker(name)?.guest())
     }
 
     /// Hash of a daemon's committed state; none when it doesn't answer within `wait`, because a
@@ -317,8 +261,8 @@ impl Root {
         name: &str,
         wait: Duration,
     ) -> Result<Option<blake3::Hash>, Fault> {
-        let hash = self.ask(name, Message::Hash)?;
-        Ok(hash.recv_timeout(wait).ok())
+        let hash = self.ask(name, |daemon| Ok(daemon.committed_hash()))?;
+        Ok(hash.recv_timeout(wait).ok().and_then(Result::ok))
     }
 
     /// Starts a parked guest again on its last commit.
@@ -327,17 +271,45 @@ impl Root {
     ///
     /// Why it stays parked.
     pub fn resume(&self, name: &str) -> Result<(), Fault> {
-        let resumed = self.ask(name, Message::Resume)?;
-        resumed.recv().unwrap_or_else(|_| Err(Fault::new(Code::HostBug, "the daemon is gone")))
+        self.control(name, Daemon::resume)
     }
 
-    fn ask<T>(
+    /// Makes a daemon's next host call panic: how tests provoke a host bug.
+    ///
+    /// # Errors
+    ///
+    /// `E_DAEMON_UNKNOWN`.
+    pub fn panic_in_next_host_call(&self, name: &str) -> Result<(), Fault> {
+        self.control(name, |daemon| {
+            daemon.panic_in_next_host_call();
+            Ok(())
+        })
+    }
+
+    /// Runs `work` on a daemon's thread, between two transactions, and waits for its end. What it
+    /// committed is durable then.
+    fn control<T: Send + 'static>(
         &self,
         name: &str,
-        message: impl FnOnce(SyncSender<T>) -> Message,
-    ) -> Result<std::sync::mpsc::Receiver<T>, Fault> {
+        work: impl FnOnce(&mut Daemon) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let gone = |_| Err(Fault::new(Code::HostBug, "the daemon ended without an answer"));
+        self.ask(name, work)?.recv().unwrap_or_else(gone)
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce(&mut Daemon) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<Receiver<Result<T, Fault>>, Fault> {
         let (reply, answer) = sync_channel(1);
-        self.worker(name)?.send(message(reply)).map_err(|(fault, _)| fault)?;
+        let control = Message::Control(Box::new(move |daemon, gate| {
+            let done = work(daemon);
+            let settled = gate.map_or(Ok(()), |gate| gate.settle(daemon));
+            // Whoever asked may have stopped waiting.
+            drop(reply.try_send(done.and_then(|done| settled.map(|()| done))));
+        }));
+        self.worker(name)?.send(control).map_err(|(fault, _)| fault)?;
         Ok(answer)
     }
 
@@ -353,27 +325,29 @@ impl Root {
 
     /// What was reserved, for whom.
     #[must_use]
-    pub fn bill(&self) -> &Bill {
-        &self.bill
+    pub fn bill(&self) -> Bill {
+        read(&self.bill).clone()
     }
 
     /// The clock that requests are timed by.
     #[must_use]
     pub fn clock(&self) -> &Arc<dyn Clock> {
-        &self.clock
+        &self.ground.clock
     }
 
     /// Stops all daemons: waiting requests are refused, running ones get [`STOP_GRACE`] and are
     /// then cancelled. Dropping the root does the same.
     pub fn stop(&mut self) {
-        for (_, worker) in self.daemons.values_mut() {
+        let daemons = read(&self.daemons);
+        for (_, worker) in daemons.values() {
             worker.begin_stop();
         }
-        for (_, worker) in self.daemons.values_mut() {
+        for (_, worker) in daemons.values() {
             worker.end_stop(STOP_GRACE);
         }
+        drop(daemons);
         // After the last daemon: what they handed over is still made durable and answered.
-        if let Some(journal) = self.journal.take() {
+        if let Some(journal) = self.ground.journal.take() {
             journal.committer.stop();
         }
     }
@@ -381,22 +355,49 @@ impl Root {
     /// What an acknowledgement means; none when commits live in memory only.
     #[must_use]
     pub fn durability(&self) -> Option<Durability> {
-        self.journal.as_ref().map(|journal| journal.store.durability())
+        self.ground.journal.as_ref().map(|journal| journal.store.durability())
     }
 
     /// What the journal has done so far; none when commits live in memory only.
     #[must_use]
     pub fn journal_metrics(&self) -> Option<Metrics> {
-        self.journal.as_ref().map(|journal| journal.committer.metrics())
+        self.ground.journal.as_ref().map(|journal| journal.committer.metrics())
+    }
+}
+
+impl Ground {
+    /// Starts a daemon's thread, which makes or loads its first state.
+    fn spawn(&self, plan: DaemonPlan, images: Images, first: First) -> Result<Starting, RootError> {
+        let name = plan.options.name.clone();
+        let log = match &self.logs {
+            Some(make) => make(&name),
+            None => Arc::new(TracedLog::new(&name)),
+        };
+        let world = World { clock: self.clock.clone(), entropy: self.entropy.clone(), log };
+        let gate = match &self.journal {
+            Some(journal) => Some(journal.gate(&plan)?),
+            None => None,
+        };
+        tracing::debug!(daemon = name, "starting");
+        Starting::spawn(plan, images, world, gate, first)
+            .map_err(|error| RootError::Thread { name, error })
     }
 }
 
 impl RootJournal {
-    fn gate(&self, name: &str) -> Result<Gate, JournalFault> {
-        let key = self.store.daemon(name)?;
+    /// The daemon's place in the journal, with its code there before any state that it makes.
+    fn gate(&self, plan: &DaemonPlan) -> Result<Gate, JournalFault> {
+        let origin = if plan.copied { Origin::Copy } else { Origin::Init };
+        let budget = plan.options.budget_bytes as u64;
+        let key = self.store.daemon(&plan.options.name, origin, budget)?;
+        self.store.put_code(*plan.guest.facts().digest.as_bytes(), plan.guest.code())?;
         let seat = JournalSeat { journal: self.store.clone(), key };
         Ok(Gate { seat, submitter: self.committer.submitter() })
     }
+}
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Root {
@@ -405,44 +406,15 @@ impl Drop for Root {
     }
 }
 
-fn check_names(plans: &[DaemonPlan]) -> Result<(), RootError> {
-    if plans.is_empty() || plans.len() > DAEMONS_MAX {
-        return Err(RootError::Count(plans.len()));
-    }
-    let mut seen = std::collections::BTreeSet::new();
-    for plan in plans {
-        let name = &plan.options.name;
-        let usable = (1..=64).contains(&name.len())
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        if !usable {
-            return Err(RootError::Name(crate::base::error::printable(name, 64)));
-        }
-        if !seen.insert(name) {
-            return Err(RootError::Twice(name.clone()));
-        }
-    }
-    Ok(())
-}
-
-fn check_budgets(plans: &[DaemonPlan]) -> Result<(), RootError> {
-    for plan in plans {
-        let needs = usize::try_from(plan.guest.facts().memory_minimum_bytes).unwrap_or(usize::MAX);
-        let budget = plan.options.budget_bytes;
-        if needs > budget {
-            return Err(RootError::Memory { name: plan.options.name.clone(), needs, budget });
-        }
-    }
-    Ok(())
-}
-
 /// Finds the contract and binds the arguments, on the caller's thread.
 fn bind(worker: &Worker, id: RequestId, request: &Request) -> Result<Bound, Fault> {
-    let contract = worker.guest.contract(&request.contract).ok_or_else(|| {
+    let guest = worker.guest();
+    let contract = guest.contract(&request.contract).ok_or_else(|| {
         let names: Vec<&str> =
-            worker.guest.contracts().iter().map(|contract| contract.name.as_str()).collect();
+            guest.contracts().iter().map(|contract| contract.name.as_str()).collect();
         let (name, asked) = (&worker.options.name, &request.contract);
-        let asked = crate::base::error::printable(asked, 64);
-        let known = crate::base::error::printable(&names.join(", "), 300);
+        let asked = printable(asked, 64);
+        let known = printable(&names.join(", "), 300);
         let message = format!("daemon `{name}` has no contract `{asked}`; it has {known}");
         Fault::new(Code::ContractUnknown, message)
     })?;

@@ -1,19 +1,22 @@
 //! A daemon's thread: takes messages from a bounded mailbox and drives the daemon.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::daemon::{Bound, Daemon, DaemonOptions, Transacted, World};
 use super::durable::Gate;
 use super::gauges::{DaemonState, Gauges};
+use super::root::DaemonPlan;
 use crate::base::error::{Code, Fault};
 use crate::base::limits::{DAEMON_STACK_BYTES, MAILBOX_REQUESTS_MAX};
+use crate::mechanisms::journal::DaemonKey;
 use crate::mechanisms::memory::Images;
 use crate::mechanisms::sandbox::Guest;
+use crate::pure::checkpoint::Checkpoint;
 use crate::pure::pace::Pace;
 use crate::pure::request::Outcome;
 
@@ -24,21 +27,34 @@ pub(super) type TransactedReply = Box<dyn FnOnce(Transacted) + Send>;
 pub(super) enum Message {
     /// Run a request.
     Transact(Bound, TransactedReply),
-    /// Hash the committed state.
-    Hash(SyncSender<blake3::Hash>),
-    /// Start a parked guest again.
-    Resume(SyncSender<Result<(), Fault>>),
+    /// Do something else between two transactions.
+    Control(Control),
 }
+
+/// Work on the daemon itself, on its thread. It must make durable what it commits, by the gate.
+pub(super) type Control = Box<dyn FnOnce(&mut Daemon, Option<&Gate>) + Send>;
 
 /// The root's end of a daemon's thread.
 pub(super) struct Worker {
-    mailbox: Option<SyncSender<Message>>,
-    thread: Option<JoinHandle<()>>,
+    mailbox: RwLock<Option<SyncSender<Message>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
     stopping: Arc<AtomicBool>,
     cancel: Arc<AtomicBool>,
     pub(super) gauges: Arc<Gauges>,
-    pub(super) guest: Arc<Guest>,
+    guest: RwLock<Arc<Guest>>,
     pub(super) options: DaemonOptions,
+    /// Its id in the journal, when it has one.
+    pub(super) key: Option<DaemonKey>,
+    /// Its first state came from elsewhere: it has no file.
+    pub(super) copied: bool,
+}
+
+/// Where a daemon's first state comes from.
+pub(super) enum First {
+    /// The journal; the guest's `init` when there is none, or none of this daemon.
+    Open,
+    /// A checkpoint of another daemon, or of a snapshot.
+    Adopt(Checkpoint),
 }
 
 /// What a started daemon shares with the root: its numbers, and the flag that cancels.
@@ -52,28 +68,32 @@ pub(super) struct Starting {
     stopping: Arc<AtomicBool>,
     guest: Arc<Guest>,
     options: DaemonOptions,
+    key: Option<DaemonKey>,
+    copied: bool,
 }
 
 impl Starting {
     /// Spawns the thread. Guest code runs there, never on the root's.
     pub(super) fn spawn(
-        guest: Arc<Guest>,
+        plan: DaemonPlan,
         images: Images,
-        options: DaemonOptions,
         world: World,
         gate: Option<Gate>,
+        first: First,
     ) -> io::Result<Self> {
+        let DaemonPlan { guest, options, copied } = plan;
         let (mailbox, messages) = sync_channel(MAILBOX_REQUESTS_MAX);
         let (report, started) = sync_channel(1);
         let stopping = Arc::new(AtomicBool::new(false));
         let (its_guest, its_options, its_stopping) =
             (guest.clone(), options.clone(), stopping.clone());
+        let key = gate.as_ref().map(|gate| gate.seat.key);
         let thread = std::thread::Builder::new()
             .name(format!("daemon-{}", options.name))
             .stack_size(DAEMON_STACK_BYTES)
             .spawn(move || {
                 let gate = gate.as_ref();
-                match start(its_guest, images, its_options, world.clone(), gate) {
+                match start(its_guest, images, its_options, world.clone(), gate, first) {
                     Err(fault) => drop(report.send(Err(fault))),
                     Ok(daemon) => {
                         drop(report.send(Ok((daemon.gauges().clone(), daemon.cancel_flag()))));
@@ -82,7 +102,7 @@ impl Starting {
                     }
                 }
             })?;
-        Ok(Self { started, mailbox, thread, stopping, guest, options })
+        Ok(Self { started, mailbox, thread, stopping, guest, options, key, copied })
     }
 
     /// Waits for the first state.
@@ -96,13 +116,15 @@ impl Starting {
             Err(Fault::new(Code::HostBug, message))
         })?;
         Ok(Worker {
-            mailbox: Some(self.mailbox),
-            thread: Some(self.thread),
+            mailbox: RwLock::new(Some(self.mailbox)),
+            thread: Mutex::new(Some(self.thread)),
             stopping: self.stopping,
             cancel,
             gauges,
-            guest: self.guest,
+            guest: RwLock::new(self.guest),
             options: self.options,
+            key: self.key,
+            copied: self.copied,
         })
     }
 }
@@ -114,10 +136,17 @@ fn start(
     options: DaemonOptions,
     world: World,
     gate: Option<&Gate>,
+    first: First,
 ) -> Result<Daemon, Fault> {
-    let Some(gate) = gate else { return Daemon::start(guest, images, options, world) };
-    let mut daemon = Daemon::open(guest, images, options, world, &gate.seat)?;
-    gate.settle(&mut daemon)?;
+    let seat = gate.map(|gate| &gate.seat);
+    let mut daemon = match (first, seat) {
+        (First::Adopt(checkpoint), seat) => {
+            Daemon::adopt(guest, images, options, world, &checkpoint, seat)?
+        }
+        (First::Open, Some(seat)) => Daemon::open(guest, images, options, world, seat)?,
+        (First::Open, None) => Daemon::start(guest, images, options, world)?,
+    };
+    gate.map_or(Ok(()), |gate| gate.settle(&mut daemon))?;
     Ok(daemon)
 }
 
@@ -153,13 +182,7 @@ fn serve(
                     std::thread::sleep(Duration::from_nanos(wait));
                 }
             }
-            // Whoever asked may have stopped waiting.
-            Message::Hash(reply) => drop(reply.try_send(daemon.committed_hash())),
-            Message::Resume(reply) => {
-                let resumed = daemon.resume();
-                let settled = gate.map_or(Ok(()), |gate| gate.settle(&mut daemon));
-                drop(reply.try_send(resumed.and(settled)));
-            }
+            Message::Control(work) => work(&mut daemon, gate),
         }
     }
     daemon.gauges().set_state(DaemonState::Stopped);
@@ -175,7 +198,8 @@ impl Worker {
         let name = &self.options.name;
         let stopping =
             |message| (Fault::new(Code::Stopping, format!("daemon `{name}` is gone")), message);
-        let Some(mailbox) = &self.mailbox else { return Err(stopping(message)) };
+        let mailbox = self.mailbox.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(mailbox) = mailbox.as_ref() else { return Err(stopping(message)) };
         mailbox.try_send(message).map_err(|error| match error {
             TrySendError::Full(message) => {
                 let text =
@@ -187,14 +211,20 @@ impl Worker {
     }
 
     /// Closes the mailbox: what waits in it is refused, what runs may end.
-    pub(super) fn begin_stop(&mut self) {
+    pub(super) fn begin_stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
-        self.mailbox = None;
+        *self.mailbox.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The code that runs now.
+    pub(super) fn guest(&self) -> Arc<Guest> {
+        self.guest.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for the thread; after `grace` the running transaction is cancelled.
-    pub(super) fn end_stop(&mut self, grace: Duration) {
-        let Some(thread) = self.thread.take() else { return };
+    pub(super) fn end_stop(&self, grace: Duration) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { return };
         let start = Instant::now();
         while !thread.is_finished() {
             if start.elapsed() >= grace {

@@ -55,6 +55,11 @@ const PROVOKED: &[(Code, &str)] = &[
     (Code::HostcallUnsupported, "waiting_and_leaving_are_not_possible_in_a_transaction"),
     (Code::ResultShape, "s0_13_a_result_of_another_shape_fails_the_transaction"),
     (Code::HostBug, "c14_a_panic_of_the_host_crashes_the_transaction_and_the_second_parks"),
+    (Code::NoCommit, "a_fork_goes_its_own_way_and_is_durable"),
+    (Code::DaemonExists, "a_fork_goes_its_own_way_and_is_durable"),
+    (Code::DaemonFile, "a_fork_goes_its_own_way_and_is_durable"),
+    (Code::MemoryOnly, "a_snapshot_is_restored_on_another_host"),
+    (Code::Snapshot, "a_snapshot_is_restored_on_another_host"),
     (Code::Barrier, "s4_05_a_hole_in_the_barrier_is_found_and_parks_the_daemon"),
 ];
 

@@ -16,6 +16,7 @@ use super::JournalFault;
 use crate::base::ids::Sequence;
 use crate::base::limits::{BUDGET_MAX_BYTES, KEY_BYTES_MAX};
 use crate::pure::keys::KeptAnswer;
+use crate::pure::reader::Reader;
 use crate::pure::record::{CONTROLS_MAX, HASH_BYTES};
 
 /// Bytes of a chunk before compression.
@@ -186,34 +187,4 @@ fn bad(what: &str) -> JournalFault {
 
 fn length(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
-}
-
-/// Reads fields from the front.
-pub(super) struct Reader<'a>(pub(super) &'a [u8]);
-
-impl<'a> Reader<'a> {
-    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (array, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*array)
-    }
-
-    pub(super) fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    pub(super) fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    pub(super) fn hash(&mut self) -> Option<blake3::Hash> {
-        self.array().map(blake3::Hash::from_bytes)
-    }
-
-    fn counted(&mut self) -> Option<&'a [u8]> {
-        let length = usize::try_from(self.u32()?).ok()?;
-        let (bytes, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(bytes)
-    }
 }

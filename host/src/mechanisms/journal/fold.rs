@@ -54,6 +54,12 @@ pub(super) struct FoldJob {
     left: BTreeSet<u64>,
 }
 
+impl FoldJob {
+    pub(super) fn daemon(&self) -> DaemonKey {
+        self.daemon
+    }
+}
+
 /// Records of a daemon that should go now, by the retention of `store`.
 fn surplus(store: &Store, tail: &Tail) -> u64 {
     let Some(last) = tail.last.filter(|_| tail.bad.is_none()) else { return 0 };
@@ -208,7 +214,7 @@ fn chunk_indices(read: &ReadTransaction, daemon: DaemonKey) -> Result<BTreeSet<u
 }
 
 /// Decodes the records of a range; `visit` gets sequence, stored bytes and record.
-fn visit_records(
+pub(super) fn visit_records(
     read: &ReadTransaction,
     daemon: DaemonKey,
     first: u64,

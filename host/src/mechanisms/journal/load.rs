@@ -5,11 +5,12 @@ use redb::{ReadTransaction, ReadableTable};
 use super::base::{BaseHead, CHUNK_BYTES, ChunksHash, unpack_answer, unpack_chunk};
 use super::hints::Hint;
 use super::store::{ANSWERS, BASES, CHUNKS, RECORDS, Store, fault};
+use super::verify::Nowhere;
 use super::{DaemonKey, FaultKind, ImageSink, JournalFault, Loaded, SinkError};
 use crate::base::ids::Sequence;
 use crate::base::limits::BUDGET_MAX_BYTES;
 use crate::pure::keys::KeptAnswer;
-use crate::pure::record::{HASH_BYTES, Record};
+use crate::pure::record::{Frame, HASH_BYTES, Record};
 
 impl Store {
     pub(super) fn load_state(
@@ -27,23 +28,28 @@ impl Store {
             && at < base.sequence
         {
             let what = format!("the oldest state that is kept is commit {}", base.sequence);
-            return Err(JournalFault::new(FaultKind::Misuse, what).at(at));
+            return Err(JournalFault::no_commit(what).at(at));
         }
         let mut loaded = None;
         sink.clear().map_err(sink_fault)?;
+        let whole = last_whole(&read, daemon, at)?;
         if let Some(base) = &base {
-            load_base(&read, daemon, base, sink)?;
+            if whole.is_some() {
+                load_base(&read, daemon, base, &mut Nowhere)?;
+            } else {
+                load_base(&read, daemon, base, sink)?;
+            }
             load_answers(&read, daemon, base, sink)?;
             loaded = Some(loaded_base(base));
         }
-        let loaded = load_records(&read, daemon, at, loaded, sink)?;
+        let loaded = load_records(&read, daemon, at, whole, loaded, sink)?;
         match at {
             None => {
                 let last = loaded.map(|last| Hint { sequence: last.sequence, hash: last.hash });
                 self.compare_with_hint(daemon, last)?;
             }
             Some(at) if loaded.is_none_or(|last| last.sequence < at) => {
-                return Err(JournalFault::new(FaultKind::Misuse, "no such commit yet").at(at));
+                return Err(JournalFault::no_commit("no such commit yet").at(at));
             }
             Some(_) => {}
         }
@@ -166,10 +172,30 @@ fn load_answers(
     Err(JournalFault::corrupt(format!("{count} kept answers instead of {}", base.answers)))
 }
 
+/// The last record up to `at` that holds a whole state: nothing before it needs to be applied.
+fn last_whole(
+    read: &ReadTransaction,
+    daemon: DaemonKey,
+    at: Option<Sequence>,
+) -> Result<Option<Sequence>, JournalFault> {
+    let records = read.open_table(RECORDS).map_err(|error| fault(&error.into()))?;
+    let range = (daemon.0, 0)..=(daemon.0, at.map_or(u64::MAX, |at| at.0));
+    for entry in records.range(range).map_err(|error| fault(&error.into()))?.rev() {
+        let (key, value) = entry.map_err(|error| fault(&error.into()))?;
+        // A rotten one is found when it is decoded.
+        if Frame::of(value.value()).is_ok_and(|frame| frame.head.whole) {
+            return Ok(Some(Sequence(key.value().1)));
+        }
+    }
+    Ok(None)
+}
+
+/// Loads the records up to `at`, all checked, those from `whole` on applied.
 fn load_records(
     read: &ReadTransaction,
     daemon: DaemonKey,
     at: Option<Sequence>,
+    whole: Option<Sequence>,
     base: Option<Loaded>,
     sink: &mut dyn ImageSink,
 ) -> Result<Option<Loaded>, JournalFault> {
@@ -185,7 +211,12 @@ fn load_records(
         let record =
             Record::decode(bytes, &mut scratch).map_err(|error| corrupt(&error.to_string()))?;
         follows(loaded.as_ref(), daemon, sequence, &record).map_err(corrupt)?;
-        apply(&record, sink).map_err(|error| sink_fault(error).at(sequence))?;
+        if whole.is_none_or(|whole| whole <= sequence) {
+            apply(&record, sink).map_err(|error| sink_fault(error).at(sequence))?;
+        }
+        if let Some(first) = record.head.voids_from() {
+            sink.void_answers(first);
+        }
         if let Some(keyed) = &record.keyed {
             let attempts = record.head.attempts;
             let (request, value) = (keyed.request, keyed.reply.to_vec());

@@ -5,16 +5,17 @@
 //! the latency of a commit for protection against forged XXH3 collisions; records carry BLAKE3 and
 //! are chained, so a forgery would not load.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition};
 
 use super::backend::{StoreFile, Traffic};
-use super::base::{BaseHead, Reader, seal, unseal};
+use super::base::{BaseHead, seal, unseal};
+use super::daemons::DaemonRow;
 use super::directory::{Directory, FORMAT, STATE};
 use super::fold::FoldJob;
 use super::hints::{Hint, Hints};
@@ -23,7 +24,7 @@ use super::{
     JournalFault, Loaded, Synced,
 };
 use crate::base::ids::Sequence;
-use crate::base::limits::DAEMONS_MAX;
+use crate::pure::reader::Reader;
 use crate::pure::record::{Frame, HASH_BYTES};
 
 /// Bytes of redb's cache by default: the upper levels of the tree and the pages of a group.
@@ -42,6 +43,9 @@ pub(super) const CHUNKS: TableDefinition<'_, (u64, u64, u64), &[u8]> =
 pub(super) const ANSWERS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("answers");
 /// crash id -> report.
 pub(super) const CRASHES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("crashes");
+/// digest -> code of a guest.
+pub(super) const CODES: TableDefinition<'_, [u8; HASH_BYTES], &[u8]> =
+    TableDefinition::new("codes");
 
 const META_KEY: &str = "directory";
 
@@ -74,7 +78,7 @@ impl Default for StoreOptions {
 }
 
 /// The end of a daemon's chain.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tail {
     /// `None` before the first commit.
     pub(super) last: Option<Hint>,
@@ -82,13 +86,17 @@ pub(super) struct Tail {
     pub(super) first: u64,
     /// Bytes of records.
     pub(super) bytes: u64,
+    /// Digests of the codes that made what is kept, and perhaps some that are not needed any more.
+    pub(super) codes: BTreeSet<[u8; HASH_BYTES]>,
     /// Why nothing may be appended or folded.
     pub(super) bad: Option<JournalFault>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Inner {
-    pub(super) names: BTreeMap<String, DaemonKey>,
+    pub(super) names: BTreeMap<String, DaemonRow>,
+    /// The highest id that was ever given out.
+    pub(super) highest: u64,
     pub(super) tails: BTreeMap<DaemonKey, Tail>,
     /// Why a name that isn't there can't be trusted to be new.
     pub(super) names_bad: Option<JournalFault>,
@@ -219,6 +227,7 @@ impl Store {
                 write.open_table(CHUNKS).map_err(open)?;
                 write.open_table(ANSWERS).map_err(open)?;
                 write.open_table(CRASHES).map_err(open)?;
+                write.open_table(CODES).map_err(open)?;
             }
             write.commit().map_err(|error| fault(&error.into()))
         })
@@ -244,25 +253,12 @@ impl Store {
             return Err(JournalFault::new(FaultKind::Directory, what));
         }
         self.id = id;
-        let daemons = read.open_table(DAEMONS).map_err(|error| fault(&error.into()))?;
         let mut inner = Inner::default();
-        let mut highest = 0;
-        for entry in daemons.iter().map_err(|error| fault(&error.into()))? {
-            let (name, value) = entry.map_err(|error| fault(&error.into()))?;
-            let Some(key) = read_daemon(name.value(), value.value()) else {
-                inner.names_bad = Some(JournalFault::corrupt("the list of daemons is rotten"));
-                continue;
-            };
-            highest = highest.max(key.0);
-            inner.names.insert(name.value().to_owned(), key);
-        }
-        if self.hints.beyond(highest)? {
-            inner.names_bad = Some(JournalFault::corrupt("the list of daemons lacks one"));
-        }
-        for &daemon in inner.names.values() {
+        self.read_daemons(&read, &mut inner)?;
+        for daemon in inner.names.values().map(|row| row.key) {
             let tail = edge(|| self.read_tail(&read, daemon)).unwrap_or_else(|bad| {
                 let bad = Some(bad.of_daemon(daemon));
-                Tail { last: None, first: 0, bytes: 0, bad }
+                Tail { bad, ..Tail::default() }
             });
             inner.tails.insert(daemon, tail);
         }
@@ -282,16 +278,18 @@ impl Store {
         let range = (daemon.0, 0)..=(daemon.0, u64::MAX);
         let (mut last, mut bytes) =
             (base.as_ref().map(|base| Hint { sequence: base.sequence, hash: base.hash }), 0);
+        let mut codes: BTreeSet<_> = base.as_ref().map(|base| base.code).into_iter().collect();
         for entry in records.range(range).map_err(|error| fault(&error.into()))? {
             let (key, record) = entry.map_err(|error| fault(&error.into()))?;
             let (sequence, record) = (Sequence(key.value().1), record.value());
             let hash = record.last_chunk::<HASH_BYTES>().copied().unwrap_or_default();
             last = Some(Hint { sequence, hash: blake3::Hash::from_bytes(hash) });
+            codes.extend(Frame::of(record).map(|frame| frame.head.code));
             bytes += record.len() as u64;
         }
         self.compare_with_hint(daemon, last)?;
         let first = base.map_or(0, |base| base.sequence.next().0);
-        Ok(Tail { last, first, bytes, bad: None })
+        Ok(Tail { last, first, bytes, codes, bad: None })
     }
 
     /// A chain that ends before what was acknowledged has lost commits.
@@ -346,48 +344,6 @@ impl Store {
         (load(&self.traffic.written_bytes), load(&self.traffic.syncs))
     }
 
-    /// All daemons that ever committed here.
-    #[must_use]
-    pub fn daemons(&self) -> Vec<(String, DaemonKey)> {
-        self.lock().names.iter().map(|(name, &key)| (name.clone(), key)).collect()
-    }
-
-    /// The id of the daemon called `name`; a new, durable one when there is none.
-    ///
-    /// # Errors
-    ///
-    /// [`JournalFault`], also when the list of names is damaged and the name might be in it.
-    pub fn daemon(&self, name: &str) -> Result<DaemonKey, JournalFault> {
-        let mut inner = self.lock();
-        if let Some(&key) = inner.names.get(name) {
-            return Ok(key);
-        }
-        if let Some(fault) = inner.names_bad.as_ref().or(inner.poisoned.as_ref()) {
-            return Err(fault.clone());
-        }
-        let highest = inner.tails.keys().next_back().map_or(0, |key| key.0);
-        if inner.names.len() >= DAEMONS_MAX {
-            let what = format!("{DAEMONS_MAX} daemons have state here already");
-            return Err(JournalFault::new(FaultKind::Directory, what));
-        }
-        let key = DaemonKey(highest + 1);
-        let written = edge(|| {
-            let write = self.begin_write()?;
-            {
-                let mut table = write.open_table(DAEMONS).map_err(|e| fault(&e.into()))?;
-                let value = daemon_value(name, key);
-                table.insert(name, value.as_slice()).map_err(|error| fault(&error.into()))?;
-            }
-            write.commit().map_err(|error| fault(&error.into()))
-        });
-        if let Err(fault) = written {
-            return Err(self.poison(&mut inner, fault));
-        }
-        inner.names.insert(name.to_owned(), key);
-        inner.tails.insert(key, Tail { last: None, first: 0, bytes: 0, bad: None });
-        Ok(key)
-    }
-
     pub(super) fn poison(&self, inner: &mut Inner, fault: JournalFault) -> JournalFault {
         let fault = fault.in_file(&self.path);
         let what = format!("an earlier write failed ({fault}); the store must be opened again");
@@ -408,7 +364,7 @@ impl Store {
                 return Err(bad.clone());
             }
             let frame = Frame::of(entry.record).map_err(|error| misuse(&error.to_string()))?;
-            let last = tails.get(&entry.daemon).copied().or(tail.last);
+            let last = tails.get(&entry.daemon).map(|(last, _)| *last).or(tail.last);
             let (next, previous) = match last {
                 Some(last) => (last.sequence.next(), last.hash),
                 None => (Sequence(0), blake3::Hash::from_bytes([0; HASH_BYTES])),
@@ -421,7 +377,8 @@ impl Store {
             if !continues {
                 return Err(misuse("the record does not continue the chain"));
             }
-            tails.insert(entry.daemon, Hint { sequence: entry.sequence, hash: frame.hash });
+            let hint = Hint { sequence: entry.sequence, hash: frame.hash };
+            tails.insert(entry.daemon, (hint, frame.head.code));
         }
         Ok(tails)
     }
@@ -443,7 +400,7 @@ impl Store {
     }
 }
 
-type Tails = BTreeMap<DaemonKey, Hint>;
+type Tails = BTreeMap<DaemonKey, (Hint, [u8; HASH_BYTES])>;
 
 impl Journal for Store {
     fn append(&self, entries: &[Entry<'_>]) -> Result<Synced, JournalFault> {
@@ -454,14 +411,15 @@ impl Journal for Store {
         let tails = Self::check_entries(&inner, entries)?;
         let written = edge(|| {
             self.write_records(entries)?;
-            tails.iter().try_for_each(|(&daemon, &hint)| self.hints.write(daemon, hint))
+            tails.iter().try_for_each(|(&daemon, &(hint, _))| self.hints.write(daemon, hint))
         });
         if let Err(fault) = written {
             return Err(self.poison(&mut inner, fault));
         }
-        for (daemon, hint) in tails {
+        for (daemon, (hint, code)) in tails {
             if let Some(tail) = inner.tails.get_mut(&daemon) {
                 tail.last = Some(hint);
+                tail.codes.insert(code);
             }
         }
         for entry in entries {
@@ -527,17 +485,6 @@ impl StorageBackend for Boxed {
 
 fn closed() -> JournalFault {
     JournalFault::new(FaultKind::Poisoned, "the store is closed")
-}
-
-fn daemon_value(name: &str, key: DaemonKey) -> Vec<u8> {
-    let mut body = key.0.to_le_bytes().to_vec();
-    body.extend_from_slice(name.as_bytes());
-    seal(&body)
-}
-
-fn read_daemon(name: &str, value: &[u8]) -> Option<DaemonKey> {
-    let (key, named) = unseal(value)?.split_first_chunk::<8>()?;
-    (named == name.as_bytes()).then(|| DaemonKey(u64::from_le_bytes(*key)))
 }
 
 /// Runs something that calls redb: a panic over rotten bytes becomes an error.

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use redb::StorageBackend;
 
 use super::{
-    DaemonKey, DirectoryId, Entry, ImageSink, Journal, JournalFault, Loaded, SinkError, Store,
-    StoreOptions,
+    DaemonKey, DirectoryId, Entry, ImageSink, Journal, JournalFault, Loaded, Origin, SinkError,
+    Store, StoreOptions,
 };
 use crate::base::ids::{Generation, RequestId, Sequence};
 use crate::pure::delta::Delta;
@@ -173,11 +173,21 @@ pub(super) fn small() -> StoreOptions {
 }
 
 /// A loaded state.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct State {
     pub(super) memory: Vec<u8>,
     pub(super) controls: Vec<Vec<u8>>,
     pub(super) answers: BTreeMap<String, KeptAnswer>,
+    /// Bytes of each control, when only that shape fits.
+    shape: Option<usize>,
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        self.memory == other.memory
+            && self.controls == other.controls
+            && self.answers == other.answers
+    }
 }
 
 impl ImageSink for State {
@@ -200,6 +210,9 @@ impl ImageSink for State {
     }
 
     fn control(&mut self, module: usize, state: &[u8]) -> Result<(), SinkError> {
+        if self.shape.is_some_and(|shape| shape != state.len()) {
+            return Err(SinkError("another shape".to_owned()));
+        }
         self.controls.resize(self.controls.len().max(module + 1), Vec::new());
         self.controls[module] = state.to_vec();
         Ok(())
@@ -207,6 +220,10 @@ impl ImageSink for State {
 
     fn answer(&mut self, key: &str, answer: KeptAnswer) {
         self.answers.insert(key.to_owned(), answer);
+    }
+
+    fn void_answers(&mut self, first: Sequence) {
+        self.answers.retain(|_, answer| answer.sequence < first);
     }
 }
 
@@ -216,21 +233,49 @@ pub(super) struct Player {
     pub(super) state: State,
     pub(super) past: Vec<(blake3::Hash, State)>,
     previous: blake3::Hash,
+    /// Version of the code; its controls have that many bytes more.
+    code: u8,
     encoder: Encoder,
 }
 
 impl Player {
     pub(super) fn new(key: DaemonKey) -> Self {
         let previous = blake3::Hash::from_bytes([0; 32]);
-        Self { key, state: State::default(), past: Vec::new(), previous, encoder: Encoder::new() }
+        let (state, past, encoder) = (State::default(), Vec::new(), Encoder::new());
+        Self { key, state, past, previous, code: 1, encoder }
+    }
+
+    /// What makes the next commit; a revert with the commit that it goes back to.
+    fn kind(&self, dice: &mut Dice) -> (Kind, u64) {
+        let sequence = self.past.len() as u64;
+        if sequence == 0 {
+            return (Kind::Init, 0);
+        }
+        match dice.roll(40) {
+            0 => (Kind::Zero, sequence),
+            1 => (Kind::Upgrade, sequence),
+            2 => {
+                let back = 1 + dice.roll(4).min(self.past.len() - 1);
+                let same = self.past[self.past.len() - back].1.controls[0].len();
+                let fits = same == self.state.controls[0].len();
+                let to = sequence - back as u64;
+                if fits { (Kind::Revert, to) } else { (Kind::Commit, sequence) }
+            }
+            _ => (Kind::Commit, sequence),
+        }
     }
 
     /// The next commit's record.
     pub(super) fn step(&mut self, dice: &mut Dice) -> (Sequence, Vec<u8>) {
         let sequence = Sequence(self.past.len() as u64);
+        let (kind, number) = self.kind(dice);
         let old = self.state.memory.clone();
+        if kind == Kind::Revert {
+            let back = &self.past[usize::try_from(number).unwrap()].1;
+            self.state.memory.clone_from(&back.memory);
+        }
         let new = &mut self.state.memory;
-        let whole = sequence.0 == 0 || dice.roll(40) == 0;
+        let whole = matches!(kind, Kind::Init | Kind::Zero | Kind::Upgrade);
         if whole || dice.roll(10) == 0 {
             new.resize(65_536 * (1 + dice.roll(3)), 0);
         }
@@ -248,20 +293,25 @@ impl Player {
             padded.resize(new.len(), 0);
             delta.diff(0, &padded, new);
         }
-        self.state.controls = vec![sequence.0.to_le_bytes().to_vec()];
+        self.code += u8::from(kind == Kind::Upgrade);
+        let mut control = vec![7; usize::from(self.code)];
+        control.extend(sequence.0.to_le_bytes());
+        self.state.shape = Some(control.len());
+        self.state.controls = vec![control];
         let controls: Vec<&[u8]> = self.state.controls.iter().map(Vec::as_slice).collect();
         let (name, reply) = (format!("key-{sequence}"), sequence.0.to_le_bytes());
         let request = blake3::hash(name.as_bytes());
         let keyed = (dice.roll(3) == 0).then_some(Keyed { key: &name, request, reply: &reply });
         let head = Head {
-            kind: if sequence.0 == 0 { Kind::Init } else { Kind::Commit },
+            kind,
             whole,
             daemon: self.key.0,
             fence: 0,
             sequence,
             previous: self.previous,
-            code: [1; 32],
-            request: RequestId(sequence.0),
+            code: [self.code; 32],
+            request: RequestId(number),
+            contract: Some(3),
             unix_nanos: sequence.0,
             generation: Generation::FIRST,
             memory_bytes: new.len() as u64,
@@ -270,6 +320,9 @@ impl Player {
         let mut record = Vec::new();
         let draft = Draft { head, keyed, controls: &controls, delta: &delta };
         self.previous = self.encoder.encode(&draft, &mut record).unwrap();
+        if let Some(first) = head.voids_from() {
+            self.state.answers.retain(|_, answer| answer.sequence < first);
+        }
         if keyed.is_some() {
             let value = reply.to_vec();
             let kept = KeptAnswer { request, value, sequence, attempts: 1 };
@@ -287,6 +340,10 @@ impl Player {
             let (hash, expected) = &self.past[usize::try_from(loaded.sequence.0).unwrap()];
             assert_eq!(loaded.hash, *hash, "commit {}: another chain", loaded.sequence);
             assert!(state == *expected, "commit {}: another state", loaded.sequence);
+            // Images of that code's shape take it: nothing of an earlier shape is told.
+            let mut shaped = State { shape: expected.shape, ..State::default() };
+            store.load(self.key, None, &mut shaped)?;
+            assert!(shaped == *expected, "commit {}: another state", loaded.sequence);
         }
         Ok(loaded)
     }
@@ -311,9 +368,14 @@ pub(super) fn fold_all(store: &Store) {
     while store.fold_step().unwrap() {}
 }
 
+/// The id of a daemon, given out at its first call.
+pub(super) fn daemon(store: &Store, number: usize) -> DaemonKey {
+    store.daemon(&format!("daemon-{number}"), Origin::Init, 1 << 20).unwrap()
+}
+
 /// Players of a new store on `disk`.
 pub(super) fn players(store: &Store, count: usize) -> Vec<Player> {
-    (0..count).map(|n| Player::new(store.daemon(&format!("daemon-{n}")).unwrap())).collect()
+    (0..count).map(|n| Player::new(daemon(store, n))).collect()
 }
 
 #[test]
@@ -343,7 +405,7 @@ fn what_was_appended_is_loaded_before_and_after_folding() {
         assert!(store.load(player.key, Some(Sequence(3)), &mut earlier).is_err());
         assert!(store.load(player.key, Some(Sequence(100)), &mut earlier).is_err());
     }
-    assert_eq!(store.daemon("daemon-1").unwrap(), players[1].key);
+    assert_eq!(daemon(&store, 1), players[1].key);
     group(&store, &mut players, &mut dice).unwrap();
 }
 

@@ -35,7 +35,7 @@ pub struct DaemonReport {
 
 /// Takes everything and keeps nothing.
 #[derive(Debug)]
-struct Nowhere;
+pub(super) struct Nowhere;
 
 impl ImageSink for Nowhere {
     fn clear(&mut self) -> Result<(), SinkError> {
@@ -62,7 +62,8 @@ impl Store {
     pub fn verify(&self) -> Report {
         let mut report = Report { daemons: Vec::new(), faults: Vec::new(), crashes: 0 };
         report.faults.extend(self.lock().names_bad.clone());
-        for (name, daemon) in self.daemons() {
+        for (name, row) in self.daemons() {
+            let daemon = row.key;
             let found = edge(|| self.load_state(daemon, None, &mut Nowhere));
             let found = found.map_err(|fault| fault.of_daemon(daemon));
             report.daemons.push(DaemonReport { name, daemon, found });

@@ -26,6 +26,7 @@ use super::OVERRUN_BYTES;
 use super::cards::{BLOCK, Changed, Control, card_mark, drain, live_state, state_address};
 use super::mapping::{MapError, Mapping};
 use super::slot::Slot;
+use crate::pure::checkpoint::state_hash;
 use crate::pure::delta::Delta;
 
 /// What a guest's memories look like; comes from the rewriting of its code.
@@ -367,7 +368,7 @@ impl Images {
     /// BLAKE3 over size, committed bytes and globals: equal hashes, equal states.
     #[must_use]
     pub fn committed_hash(&self) -> blake3::Hash {
-        hash_of(self.committed(), self.committed_states())
+        state_hash(self.committed(), self.committed_states())
     }
 
     /// BLAKE3 over the live image, in the same form as [`Images::committed_hash`].
@@ -376,19 +377,8 @@ impl Images {
         // SAFETY: mapped for `budget` bytes, no guest code runs.
         let live =
             unsafe { std::slice::from_raw_parts(self.live.base().as_ptr(), self.live.size()) };
-        hash_of(live, self.controls.iter().map(|control| live_state(control, self.state_offset)))
+        state_hash(live, self.controls.iter().map(|control| live_state(control, self.state_offset)))
     }
-}
-
-fn hash_of<'a>(memory: &[u8], states: impl Iterator<Item = &'a [u8]>) -> blake3::Hash {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&(memory.len() as u64).to_le_bytes());
-    hasher.update(memory);
-    for state in states {
-        hasher.update(&(state.len() as u64).to_le_bytes());
-        hasher.update(state);
-    }
-    hasher.finalize()
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ pub struct Guest {
     contracts: Vec<Contract>,
     hooks: Hooks,
     facts: GuestFacts,
+    code: Arc<[u8]>,
 }
 
 impl fmt::Debug for Guest {
@@ -151,6 +152,12 @@ impl Guest {
         &self.facts
     }
 
+    /// The file that it was made of.
+    #[must_use]
+    pub fn code(&self) -> &Arc<[u8]> {
+        &self.code
+    }
+
     /// Bytes of each control memory.
     pub(super) fn control_bytes(&self) -> usize {
         usize::try_from(self.layout.control_pages).unwrap_or(0).saturating_mul(WASM_PAGE_BYTES)
@@ -205,7 +212,8 @@ impl Sandbox {
         })?;
         let layout = rewritten.layout;
         let (contracts, hooks) = (Vec::new(), Hooks::default());
-        let mut guest = Guest { pre, layout, exports, contracts, hooks, facts };
+        let code = bytes.into();
+        let mut guest = Guest { pre, layout, exports, contracts, hooks, facts, code };
         let undescribed = Arc::new(guest);
         let description = describe(&undescribed)?;
         guest = Arc::into_inner(undescribed).ok_or_else(|| {

@@ -196,7 +196,8 @@ fn write_header(draft: &Draft<'_>, sizes: &Sizes, flags: u32, out: &mut Vec<u8>)
     out.extend_from_slice(&length(draft.delta.runs_count()).to_le_bytes());
     out.extend_from_slice(&length(sizes.key).to_le_bytes());
     out.extend_from_slice(&length(sizes.reply).to_le_bytes());
-    out.extend_from_slice(&[0; 4]);
+    let contract = head.contract.map_or(0, |contract| contract.saturating_add(1));
+    out.extend_from_slice(&contract.to_le_bytes());
     let request = draft.keyed.map_or([0; HASH_BYTES], |keyed| *keyed.request.as_bytes());
     out.extend_from_slice(&request);
     debug_assert_eq!(out.len() - start, PAYLOAD_BYTES_AT);

@@ -11,6 +11,7 @@ fn head(sequence: u64) -> Head {
         previous: blake3::hash(b"before"),
         code: [3; HASH_BYTES],
         request: RequestId(9),
+        contract: Some(3),
         unix_nanos: 1_700_000_000_000_000_000,
         generation: Generation(2),
         memory_bytes: 1 << 20,

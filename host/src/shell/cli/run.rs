@@ -115,7 +115,7 @@ fn start(args: &RunArgs) -> Result<Root, Fault> {
     let sandbox = sandbox(&args.compile)?;
     let mut plans = Vec::new();
     for (path, options) in args.guests.iter().zip(all_options) {
-        plans.push(DaemonPlan { guest: deploy(&sandbox, path)?, options });
+        plans.push(DaemonPlan::new(deploy(&sandbox, path)?, options));
     }
     let clock = Arc::new(SystemClock::new());
     let mut options = RootOptions::new(memory_limit_bytes, clock, Arc::new(SystemEntropy));

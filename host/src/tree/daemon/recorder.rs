@@ -74,6 +74,35 @@ impl Recorder {
         Ok(images.commit_into(&mut self.delta))
     }
 
+    /// Remembers the bytes that differ between two whole states, for the record of a revert.
+    ///
+    /// # Errors
+    ///
+    /// `E_COMMIT_TOO_LARGE`.
+    pub(super) fn diff(&mut self, old: &[u8], new: &[u8]) -> Result<(), Caught> {
+        self.delta.clear();
+        self.delta.diff(0, old, new);
+        let room = PAYLOAD_BYTES_MAX - RANGES_BYTES_MAX;
+        if self.delta.bytes().len() > room {
+            return Err(too_large(format!("it changes more than {room} bytes")));
+        }
+        Ok(())
+    }
+
+    /// Writes the record of a revert; [`Recorder::diff`] came before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Recorder::record`].
+    pub(super) fn record_revert(
+        &mut self,
+        to: Sequence,
+        images: &Images,
+        moment: Moment,
+    ) -> Result<(), Caught> {
+        self.write(Kind::Revert, RequestId(to.0), images, moment, None)
+    }
+
     /// Writes the record of the commit that was applied last.
     ///
     /// # Errors
@@ -86,7 +115,19 @@ impl Recorder {
         moment: Moment,
         answered: Option<Answered<'_>>,
     ) -> Result<(), Caught> {
-        let whole = matches!(kind, Kind::Init | Kind::Zero);
+        let request = answered.map_or(RequestId(0), |answered| answered.bound.request);
+        self.write(kind, request, images, moment, answered)
+    }
+
+    fn write(
+        &mut self,
+        kind: Kind,
+        request: RequestId,
+        images: &Images,
+        moment: Moment,
+        answered: Option<Answered<'_>>,
+    ) -> Result<(), Caught> {
+        let whole = !matches!(kind, Kind::Commit | Kind::Revert);
         if whole {
             self.delta.clear();
             self.delta.diff_from_zero(images.committed());
@@ -100,7 +141,8 @@ impl Recorder {
             sequence: moment.sequence,
             previous: self.previous,
             code: self.code,
-            request: answered.map_or(RequestId(0), |answered| answered.bound.request),
+            request,
+            contract: answered.map(|answered| answered.bound.contract),
             unix_nanos: moment.unix_nanos,
             generation: moment.generation,
             memory_bytes: images.committed_size() as u64,

@@ -2,6 +2,7 @@
 
 use super::{Daemon, Phase, own_context};
 use crate::base::error::{Code, Fault};
+use crate::base::ids::Sequence;
 use crate::base::limits::{DEADLINE_DEFAULT, RECOVER_FUEL};
 use crate::mechanisms::sandbox::{Caught, Instance, Limits, StartCause, StartError};
 use crate::pure::policy::{
@@ -177,7 +178,7 @@ impl Daemon {
     }
 
     /// A new instance on the last commit. The images must be rolled back.
-    fn again(&mut self) -> Result<(), Fault> {
+    pub(super) fn again(&mut self) -> Result<(), Fault> {
         self.generation = self.generation.next();
         let (generation, context) = (self.generation, own_context(&self.world));
         let (guest, handles) = (&self.guest, Some(self.handles));
@@ -212,7 +213,7 @@ impl Daemon {
                 self.phase = Phase::Live(instance);
                 self.images.commit_whole();
                 self.sequence = self.sequence.next();
-                self.keys.clear();
+                self.keys.forget_from(Sequence(0));
                 self.record(Kind::Zero, None)
                     .map_err(|caught| Fault::new(caught.code, caught.message))
             }
@@ -239,7 +240,7 @@ impl Daemon {
         fault
     }
 
-    fn park(&mut self, reason: Fault) {
+    pub(super) fn park(&mut self, reason: Fault) {
         tracing::error!(daemon = self.options.name, %reason, "parked");
         self.gauges.set_parked(Some(reason.clone()));
         let environment = match std::mem::replace(&mut self.phase, Phase::Between) {

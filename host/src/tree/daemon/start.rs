@@ -9,7 +9,7 @@ use super::recovery::init_fault;
 use super::{Daemon, DaemonOptions, Phase, World, own_context};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::{Generation, Sequence};
-use crate::mechanisms::journal::{ImageSink, JournalFault, Loaded, SinkError};
+use crate::mechanisms::journal::{ImageSink, JournalFault, SinkError};
 use crate::mechanisms::memory::Images;
 use crate::mechanisms::sandbox::{Environment, Guest, Instance, StartCause};
 use crate::pure::contract::write_json;
@@ -78,30 +78,8 @@ impl Daemon {
             let message = format!("the state of daemon `{name}` was made by the code {made}");
             return Err(Fault::new(Code::CodeChanged, message));
         }
-        Self::resume_loaded(guest, images, options, world, seat, &loaded, keys)
-    }
-
-    fn resume_loaded(
-        guest: Arc<Guest>,
-        mut images: Images,
-        options: DaemonOptions,
-        world: World,
-        seat: &JournalSeat,
-        loaded: &Loaded,
-        keys: Keys,
-    ) -> Result<Self, Fault> {
-        let environment = environment(&options, &world);
-        let flags = (environment.cancel_flag(), environment.panic_flag());
-        let context = own_context(&world);
         let generation = Generation(loaded.generation).next();
-        let instance =
-            Instance::again(&guest, &mut images, environment, None, generation, &context).map_err(
-                |error| match error.cause {
-                    StartCause::Crashed(caught) => Fault::new(caught.code, caught.message),
-                    StartCause::Rejected(rejection) => Fault::new(Code::Init, rejection.message),
-                },
-            )?;
-        let mut daemon = Self::new(guest, images, instance, flags, options, world, generation);
+        let mut daemon = Self::over_committed(guest, images, options, world, generation)?;
         daemon.recorder = Some(Recorder::new(seat.key, loaded.code, loaded.hash));
         daemon.sequence = loaded.sequence;
         daemon.keys = keys;
@@ -109,6 +87,27 @@ impl Daemon {
         daemon.tell_restored()?;
         daemon.show_state();
         Ok(daemon)
+    }
+
+    /// A daemon with a first instance over images whose committed one is filled.
+    pub(super) fn over_committed(
+        guest: Arc<Guest>,
+        mut images: Images,
+        options: DaemonOptions,
+        world: World,
+        generation: Generation,
+    ) -> Result<Self, Fault> {
+        let environment = environment(&options, &world);
+        let flags = (environment.cancel_flag(), environment.panic_flag());
+        let context = own_context(&world);
+        let instance =
+            Instance::again(&guest, &mut images, environment, None, generation, &context).map_err(
+                |error| match error.cause {
+                    StartCause::Crashed(caught) => Fault::new(caught.code, caught.message),
+                    StartCause::Rejected(rejection) => Fault::new(Code::Init, rejection.message),
+                },
+            )?;
+        Ok(Self::new(guest, images, instance, flags, options, world, generation))
     }
 
     fn new(
@@ -176,7 +175,6 @@ fn at_most(fits: bool, what: &str) -> Result<(), SinkError> {
 impl ImageSink for Sink<'_> {
     fn clear(&mut self) -> Result<(), SinkError> {
         self.images.clear_committed();
-        self.keys.clear();
         Ok(())
     }
 
@@ -196,5 +194,9 @@ impl ImageSink for Sink<'_> {
 
     fn answer(&mut self, key: &str, answer: KeptAnswer) {
         self.keys.keep(key, answer);
+    }
+
+    fn void_answers(&mut self, first: Sequence) {
+        self.keys.forget_from(first);
     }
 }

@@ -145,6 +145,16 @@ impl Store {
             job.base.as_ref().map_or((0, 0), |base| (base.answers, base.answers_bytes));
         let last = job.target.sequence.0;
         visit_records(read, job.daemon, job.first, last, |sequence, _, record| {
+            if let Some(first) = record.head.voids_from() {
+                let void = (daemon, first.0)..=(daemon, u64::MAX);
+                answers
+                    .retain_in(void, |_, stored| {
+                        count = count.saturating_sub(1);
+                        bytes = bytes.saturating_sub(stored.len() as u64);
+                        false
+                    })
+                    .map_err(|error| fault(&error.into()))?;
+            }
             let Some(keyed) = &record.keyed else { return Ok(()) };
             let (request, attempts) = (keyed.request, record.head.attempts);
             let value = keyed.reply.to_vec();

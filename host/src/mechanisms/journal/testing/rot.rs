@@ -20,7 +20,7 @@ fn judge(files: [Vec<u8>; 2], all: &[Player], what: &str) -> bool {
     let Ok(store) = Disk::of(files).open(small(), true) else { return true };
     let mut seen = false;
     for (number, player) in all.iter().enumerate() {
-        match store.daemon(&format!("daemon-{number}")) {
+        match store.daemon(&format!("daemon-{number}"), super::Origin::Init, 1 << 20) {
             Ok(key) => assert_eq!(key, player.key, "{what}: another id"),
             Err(_) => {
                 seen = true;

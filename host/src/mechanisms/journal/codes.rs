@@ -1,0 +1,113 @@
+//! The code of guests, by its digest: a state can be loaded again only with the code that made it.
+
+use redb::ReadableTable;
+
+use super::base::{seal, unseal};
+use super::store::{CODES, Store, edge, fault};
+use super::{FaultKind, JournalFault};
+use crate::base::limits::MODULE_BYTES_MAX;
+
+impl Store {
+    /// Keeps a guest's code under its digest; does nothing when it is there already.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalFault`], as from a failed append.
+    pub fn put_code(&self, digest: [u8; 32], code: &[u8]) -> Result<(), JournalFault> {
+        if code.len() > MODULE_BYTES_MAX {
+            let what = format!("code of {} bytes", code.len());
+            return Err(JournalFault::new(FaultKind::Misuse, what));
+        }
+        let mut inner = self.lock();
+        if let Some(poisoned) = &inner.poisoned {
+            return Err(poisoned.clone());
+        }
+        let written = edge(|| {
+            let write = self.begin_write()?;
+            {
+                let mut codes = write.open_table(CODES).map_err(|error| fault(&error.into()))?;
+                if codes.get(digest).map_err(|error| fault(&error.into()))?.is_some() {
+                    return Ok(());
+                }
+                let sealed = seal(code);
+                codes.insert(digest, sealed.as_slice()).map_err(|error| fault(&error.into()))?;
+            }
+            write.commit().map_err(|error| fault(&error.into()))
+        });
+        written.map_err(|fault| self.poison(&mut inner, fault))
+    }
+
+    /// The code of that digest, if it is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalFault`] when it is rotten.
+    pub fn code(&self, digest: [u8; 32]) -> Result<Option<Vec<u8>>, JournalFault> {
+        edge(|| {
+            let read = self.begin_read()?;
+            let codes = read.open_table(CODES).map_err(|error| fault(&error.into()))?;
+            let Some(sealed) = codes.get(digest).map_err(|error| fault(&error.into()))? else {
+                return Ok(None);
+            };
+            let rotten = || {
+                let digest = blake3::Hash::from_bytes(digest).to_hex();
+                JournalFault::corrupt(format!("the code {digest} of a guest is rotten"))
+            };
+            Ok(Some(unseal(sealed.value()).ok_or_else(rotten)?.to_vec()))
+        })
+    }
+
+    /// Digests of all codes that are kept.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalFault`] when the table can't be read.
+    pub fn codes(&self) -> Result<Vec<[u8; 32]>, JournalFault> {
+        edge(|| {
+            let read = self.begin_read()?;
+            let codes = read.open_table(CODES).map_err(|error| fault(&error.into()))?;
+            let mut digests = Vec::new();
+            for entry in codes.iter().map_err(|error| fault(&error.into()))? {
+                digests.push(entry.map_err(|error| fault(&error.into()))?.0.value());
+            }
+            Ok(digests)
+        })
+    }
+
+    /// Drops the codes that made no state that is still kept.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalFault`], as from a failed append.
+    pub fn drop_unused_codes(&self) -> Result<(), JournalFault> {
+        let mut inner = self.lock();
+        if let Some(poisoned) = &inner.poisoned {
+            return Err(poisoned.clone());
+        }
+        if inner.names_bad.is_some() || inner.tails.values().any(|tail| tail.bad.is_some()) {
+            // Which codes a damaged chain needs is not known.
+            return Ok(());
+        }
+        let used: std::collections::BTreeSet<[u8; 32]> =
+            inner.tails.values().flat_map(|tail| tail.codes.iter().copied()).collect();
+        let written = edge(|| {
+            let write = self.begin_write()?;
+            {
+                let mut codes = write.open_table(CODES).map_err(|error| fault(&error.into()))?;
+                let unused = |digest: &[u8; 32]| !used.contains(digest);
+                let mut some = false;
+                for entry in codes.iter().map_err(|error| fault(&error.into()))? {
+                    some |= unused(&entry.map_err(|error| fault(&error.into()))?.0.value());
+                }
+                if !some {
+                    return Ok(());
+                }
+                codes
+                    .retain(|digest, _| used.contains(&digest))
+                    .map_err(|error| fault(&error.into()))?;
+            }
+            write.commit().map_err(|error| fault(&error.into()))
+        });
+        written.map_err(|fault| self.poison(&mut inner, fault))
+    }
+}

@@ -1,0 +1,189 @@
+//! The list of daemons that have state here.
+
+use redb::ReadableTable;
+
+use super::base::{seal, unseal};
+use super::store::{ANSWERS, BASES, CHUNKS, DAEMONS, Inner, RECORDS, Store, Tail, edge, fault};
+use super::{DaemonKey, FaultKind, JournalFault};
+use crate::base::limits::DAEMONS_MAX;
+use crate::pure::reader::Reader;
+
+/// Where a daemon's first state came from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// Its guest's `init`; the guest is a file that is named at each start.
+    Init,
+    /// Another daemon's state, or a snapshot's. It has no file: it is started from what is stored.
+    Copy,
+}
+
+/// A daemon that has state here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DaemonRow {
+    /// Its id.
+    pub key: DaemonKey,
+    /// Where its first state came from.
+    pub origin: Origin,
+    /// Bytes of its budget when it was made.
+    pub budget_bytes: u64,
+}
+
+impl DaemonRow {
+    fn encode(self, name: &str) -> Vec<u8> {
+        let mut body = self.key.0.to_le_bytes().to_vec();
+        body.extend_from_slice(&self.budget_bytes.to_le_bytes());
+        body.extend_from_slice(&u32::from(self.origin == Origin::Copy).to_le_bytes());
+        body.extend_from_slice(name.as_bytes());
+        seal(&body)
+    }
+
+    pub(super) fn decode(name: &str, value: &[u8]) -> Option<Self> {
+        let mut reader = Reader(unseal(value)?);
+        let (key, budget_bytes) = (DaemonKey(reader.u64()?), reader.u64()?);
+        let origin = match reader.u32()? {
+            0 => Origin::Init,
+            1 => Origin::Copy,
+            _ => return None,
+        };
+        (reader.0 == name.as_bytes()).then_some(Self { key, origin, budget_bytes })
+    }
+}
+
+/// A removed daemon's place in the list: its id is never given out again, its name may be.
+fn removed_name(key: DaemonKey) -> String {
+    // No daemon is called like that: a name has no slash.
+    format!("removed/{key}")
+}
+
+/// True for the places of removed daemons.
+pub(super) fn is_removed(name: &str) -> bool {
+    name.starts_with("removed/")
+}
+
+impl Store {
+    /// All daemons that have state here, by name.
+    #[must_use]
+    pub fn daemons(&self) -> Vec<(String, DaemonRow)> {
+        self.lock().names.iter().map(|(name, row)| (name.clone(), *row)).collect()
+    }
+
+    /// The daemon called `name`, if it has a place here.
+    #[must_use]
+    pub fn find_daemon(&self, name: &str) -> Option<DaemonRow> {
+        self.lock().names.get(name).copied()
+    }
+
+    /// The id of the daemon called `name`; a new, durable one when there is none, with that origin
+    /// and budget.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalFault`], also when the list of names is damaged and the name might be in it.
+    pub fn daemon(
+        &self,
+        name: &str,
+        origin: Origin,
+        budget_bytes: u64,
+    ) -> Result<DaemonKey, JournalFault> {
+        let mut inner = self.lock();
+        if let Some(row) = inner.names.get(name) {
+            return Ok(row.key);
+        }
+        if let Some(fault) = inner.names_bad.as_ref().or(inner.poisoned.as_ref()) {
+            return Err(fault.clone());
+        }
+        if inner.names.len() >= DAEMONS_MAX {
+            let what = format!("{DAEMONS_MAX} daemons have state here already");
+            return Err(JournalFault::new(FaultKind::Directory, what));
+        }
+        let key = DaemonKey(inner.highest + 1);
+        let row = DaemonRow { key, origin, budget_bytes };
+        self.write_row(&mut inner, name, row)?;
+        inner.highest = key.0;
+        inner.names.insert(name.to_owned(), row);
+        inner.tails.insert(key, Tail::default());
+        Ok(key)
+    }
+
+    fn write_row(&self, inner: &mut Inner, name: &str, row: DaemonRow) -> Result<(), JournalFault> {
+        let written = edge(|| {
+            let write = self.begin_write()?;
+            {
+                let mut table = write.open_table(DAEMONS).map_err(|e| fault(&e.into()))?;
+                let value = row.encode(name);
+                table.insert(name, value.as_slice()).map_err(|error| fault(&error.into()))?;
+            }
+            write.commit().map_err(|error| fault(&error.into()))
+        });
+        written.map_err(|fault| self.poison(inner, fault))
+    }
+
+    /// Deletes a daemon's state for good. Whoever runs it must have stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalFault`]; `Directory` when there is no such daemon.
+    pub fn remove_daemon(&self, name: &str) -> Result<(), JournalFault> {
+        let mut inner = self.lock();
+        if let Some(poisoned) = &inner.poisoned {
+            return Err(poisoned.clone());
+        }
+        let Some(row) = inner.names.get(name).copied() else {
+            let what = format!("no daemon `{name}` has state here");
+            return Err(JournalFault::new(FaultKind::Directory, what));
+        };
+        let daemon = row.key.0;
+        let written = edge(|| {
+            let write = self.begin_write()?;
+            {
+                let mut table = write.open_table(DAEMONS).map_err(|e| fault(&e.into()))?;
+                table.remove(name).map_err(|error| fault(&error.into()))?;
+                let removed = removed_name(row.key);
+                let value = row.encode(&removed);
+                table
+                    .insert(removed.as_str(), value.as_slice())
+                    .map_err(|error| fault(&error.into()))?;
+                let pairs = (daemon, 0)..=(daemon, u64::MAX);
+                for table in [RECORDS, ANSWERS] {
+                    let mut table = write.open_table(table).map_err(|e| fault(&e.into()))?;
+                    table.retain_in(pairs.clone(), |_, _| false).map_err(|e| fault(&e.into()))?;
+                }
+                let mut chunks = write.open_table(CHUNKS).map_err(|e| fault(&e.into()))?;
+                let all = (daemon, 0, 0)..=(daemon, u64::MAX, u64::MAX);
+                chunks.retain_in(all, |_, _| false).map_err(|error| fault(&error.into()))?;
+                let mut bases = write.open_table(BASES).map_err(|e| fault(&e.into()))?;
+                bases.remove(daemon).map_err(|error| fault(&error.into()))?;
+            }
+            write.commit().map_err(|error| fault(&error.into()))
+        });
+        written.map_err(|fault| self.poison(&mut inner, fault))?;
+        inner.names.remove(name);
+        inner.tails.remove(&row.key);
+        inner.job = inner.job.take().filter(|job| job.daemon() != row.key);
+        Ok(())
+    }
+
+    /// Reads the list; a damaged entry makes every unknown name suspect.
+    pub(super) fn read_daemons(
+        &self,
+        read: &redb::ReadTransaction,
+        inner: &mut Inner,
+    ) -> Result<(), JournalFault> {
+        let daemons = read.open_table(DAEMONS).map_err(|error| fault(&error.into()))?;
+        for entry in daemons.iter().map_err(|error| fault(&error.into()))? {
+            let (name, value) = entry.map_err(|error| fault(&error.into()))?;
+            let Some(row) = DaemonRow::decode(name.value(), value.value()) else {
+                inner.names_bad = Some(JournalFault::corrupt("the list of daemons is rotten"));
+                continue;
+            };
+            inner.highest = inner.highest.max(row.key.0);
+            if !is_removed(name.value()) {
+                inner.names.insert(name.value().to_owned(), row);
+            }
+        }
+        if self.hints.beyond(inner.highest)? {
+            inner.names_bad = Some(JournalFault::corrupt("the list of daemons lacks one"));
+        }
+        Ok(())
+    }
+}

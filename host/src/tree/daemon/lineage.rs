@@ -1,0 +1,137 @@
+//! States that come from elsewhere: another daemon's, a snapshot's, an earlier commit's.
+
+use std::sync::Arc;
+
+use super::recorder::{JournalSeat, Recorder};
+use super::{Daemon, DaemonOptions, World};
+use crate::base::error::{Code, Fault};
+use crate::base::ids::Sequence;
+use crate::mechanisms::memory::Images;
+use crate::mechanisms::sandbox::Guest;
+use crate::pure::checkpoint::Checkpoint;
+use crate::pure::record::Kind;
+
+impl Daemon {
+    /// A copy of the committed state.
+    #[must_use]
+    pub fn capture(&self) -> Checkpoint {
+        Checkpoint {
+            daemon: self.options.name.clone(),
+            sequence: self.sequence,
+            generation: self.generation,
+            unix_nanos: self.now.unix_nanos,
+            code: *self.guest.facts().digest.as_bytes(),
+            memory: self.images.committed().to_vec(),
+            controls: self.images.committed_states().map(<[u8]>::to_vec).collect(),
+        }
+    }
+
+    /// A new daemon whose first commit is the state of `checkpoint`: a generation later, with
+    /// random numbers of its own, and without the kept answers of the daemon that it is a copy of.
+    ///
+    /// # Errors
+    ///
+    /// `E_CODE_CHANGED` when other code made the checkpoint, `E_BUDGET` when it is larger than the
+    /// budget, and what an instance's start may fail with.
+    pub fn adopt(
+        guest: Arc<Guest>,
+        mut images: Images,
+        options: DaemonOptions,
+        world: World,
+        checkpoint: &Checkpoint,
+        seat: Option<&JournalSeat>,
+    ) -> Result<Self, Fault> {
+        let code = *guest.facts().digest.as_bytes();
+        same_code(&options.name, checkpoint, code)?;
+        load(&options.name, &mut images, checkpoint)?;
+        let generation = checkpoint.generation.next();
+        let mut daemon = Self::over_committed(guest, images, options, world, generation)?;
+        if let Some(seat) = seat {
+            let none = blake3::Hash::from_bytes([0; 32]);
+            daemon.recorder = Some(Recorder::new(seat.key, code, none));
+        }
+        daemon.now.look(daemon.world.clock.as_ref());
+        daemon.record(Kind::Restore, None).map_err(|c| Fault::new(c.code, c.message))?;
+        daemon.tell_restored()?;
+        daemon.show_state();
+        Ok(daemon)
+    }
+
+    /// Goes back to an earlier state of this daemon, as a commit of its own; answers its sequence.
+    /// A parked daemon runs again. Answers that were kept for keys since then are forgotten.
+    ///
+    /// # Errors
+    ///
+    /// `E_CODE_CHANGED` when other code made the checkpoint, `E_COMMIT_TOO_LARGE`, and what an
+    /// instance's start may fail with. The daemon then has the state that it had.
+    pub fn revert(&mut self, checkpoint: &Checkpoint) -> Result<Sequence, Fault> {
+        let name = self.options.name.clone();
+        same_code(&name, checkpoint, *self.guest.facts().digest.as_bytes())?;
+        let before = self.capture();
+        if let Some(recorder) = &mut self.recorder {
+            recorder
+                .diff(&before.memory, &checkpoint.memory)
+                .map_err(|caught| Fault::new(caught.code, caught.message))?;
+        }
+        self.images.clear_live();
+        let replaced = load(&name, &mut self.images, checkpoint).and_then(|()| self.start_anew());
+        if let Err(fault) = replaced {
+            self.images.clear_live();
+            let back = load(&name, &mut self.images, &before).and_then(|()| self.start_anew());
+            if let Err(reason) = back {
+                self.park(reason);
+            }
+            self.show_state();
+            return Err(fault);
+        }
+        self.now.look(self.world.clock.as_ref());
+        self.sequence = self.sequence.next();
+        let reverted = self.sequence;
+        self.keys.forget_from(checkpoint.sequence.next());
+        let recorded = self.record_revert(checkpoint.sequence);
+        recorded.map_err(|caught| Fault::new(caught.code, caught.message))?;
+        self.recover_failures = 0;
+        self.host_bugs = 0;
+        self.gauges.set_parked(None);
+        self.tell_restored()?;
+        self.show_state();
+        Ok(reverted)
+    }
+
+    /// A new instance over the committed image, whatever the live one holds.
+    fn start_anew(&mut self) -> Result<(), Fault> {
+        self.images.set_live_size_to_committed();
+        self.images.load_committed();
+        self.again()
+    }
+}
+
+/// A state can be continued only by the code that made it.
+fn same_code(name: &str, checkpoint: &Checkpoint, code: [u8; 32]) -> Result<(), Fault> {
+    if checkpoint.code == code {
+        return Ok(());
+    }
+    let made = blake3::Hash::from_bytes(checkpoint.code).to_hex();
+    let (from, at) = (&checkpoint.daemon, checkpoint.sequence);
+    let message =
+        format!("daemon `{name}` runs other code than {made}, which made commit {at} of `{from}`");
+    Err(Fault::new(Code::CodeChanged, message))
+}
+
+/// Fills the committed image.
+fn load(name: &str, images: &mut Images, checkpoint: &Checkpoint) -> Result<(), Fault> {
+    images.clear_committed();
+    let bytes = checkpoint.memory.len();
+    if !images.resize_committed(bytes) {
+        let message = format!("a state of {bytes} bytes is larger than daemon `{name}`'s budget");
+        return Err(Fault::new(Code::Budget, message));
+    }
+    let mut fits = images.write_committed(0, &checkpoint.memory);
+    for (module, state) in checkpoint.controls.iter().enumerate() {
+        fits &= images.write_committed_state(module, state);
+    }
+    if fits && checkpoint.controls.len() == images.committed_states().count() {
+        return Ok(());
+    }
+    Err(Fault::new(Code::Snapshot, "its globals have another shape than the code's"))
+}

@@ -1,0 +1,186 @@
+//! Earlier states, copies and files of states: revert, fork, snapshot, restore.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use host::base::error::{Code, Fault};
+use host::base::ids::Sequence;
+use host::mechanisms::journal::{DirectoryId, Store, StoreOptions};
+use host::mechanisms::sandbox::Guest;
+use host::pure::record::Kind;
+use host::pure::request::{Outcome, Request};
+use host::tree::{DaemonOptions, DaemonPlan, DaemonState, RevertTo};
+use serde_json::{Value, json};
+use tests::{Tree, deployed, plan, request, sandbox};
+
+fn store(dir: &Path) -> Arc<Store> {
+    Arc::new(Store::open(dir, StoreOptions::default(), DirectoryId(5)).unwrap())
+}
+
+fn ledger(name: &str) -> DaemonPlan {
+    plan(name, &deployed("ledger"), |_| {})
+}
+
+fn durable(dir: &Path, plans: Vec<DaemonPlan>) -> Tree {
+    Tree::durable(plans, store(dir))
+}
+
+fn deploy(code: &[u8]) -> Result<Arc<Guest>, Fault> {
+    sandbox().deploy(code).map_err(|error| Fault::from(&error))
+}
+
+fn keyed(key: &str, amount: u64) -> Request {
+    let request = request("ledger", "deposit", json!({"account": "ann", "amount": amount}));
+    Request { key: Some(key.to_owned()), ..request }
+}
+
+fn balance(tree: &Tree, daemon: &str) -> Value {
+    tree.committed(daemon, "balance", json!({"account": "ann"}))
+}
+
+fn deposit(tree: &Tree, daemon: &str, amount: u64) {
+    drop(tree.committed(daemon, "deposit", json!({"account": "ann", "amount": amount})));
+}
+
+#[test]
+fn a_revert_brings_an_earlier_commit_back_as_a_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = durable(dir.path(), vec![ledger("ledger")]);
+    let mut hashes = vec![tree.hash("ledger")];
+    for amount in 1..=20 {
+        deposit(&tree, "ledger", amount);
+        hashes.push(tree.hash("ledger"));
+    }
+    let (to, sequence) = tree.root.revert("ledger", RevertTo::Commit(Sequence(7))).unwrap();
+    assert_eq!((to, sequence), (Sequence(7), Sequence(21)));
+    assert_eq!(tree.hash("ledger"), hashes[7]);
+    assert_eq!(balance(&tree, "ledger"), json!(28));
+    deposit(&tree, "ledger", 100);
+    let (to, _) = tree.root.revert("ledger", RevertTo::Last(2)).unwrap();
+    assert_eq!(to, Sequence(20), "what the first revert undid is there to go back to");
+    assert_eq!(tree.hash("ledger"), hashes[20]);
+    let kept = tree.root.commits("ledger", 3).unwrap();
+    let kinds: Vec<_> = kept.commits.iter().map(|line| line.head.kind).collect();
+    assert_eq!(kinds, [Kind::Revert, Kind::Commit, Kind::Revert]);
+    assert_eq!(kept.commits[2].head.reverted_to(), Some(Sequence(20)));
+    assert_eq!(kept.oldest, Some(Sequence(0)));
+    drop(tree);
+    let tree = durable(dir.path(), vec![ledger("ledger")]);
+    assert_eq!(tree.hash("ledger"), hashes[20]);
+    deposit(&tree, "ledger", 1);
+}
+
+#[test]
+fn a_revert_forgets_the_answers_of_what_it_undid() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = durable(dir.path(), vec![ledger("ledger")]);
+    let first = tree.root.call(keyed("a", 1)).unwrap();
+    drop(tree.root.call(keyed("b", 2)).unwrap());
+    tree.root.revert("ledger", RevertTo::Commit(first.sequence)).unwrap();
+    for _start in 0..2 {
+        assert_eq!(tree.root.call(keyed("a", 1)).unwrap().sequence, first.sequence);
+    }
+    drop(tree);
+    let tree = durable(dir.path(), vec![ledger("ledger")]);
+    assert_eq!(tree.root.call(keyed("a", 1)).unwrap().sequence, first.sequence);
+    let again = tree.root.call(keyed("b", 5)).unwrap();
+    assert!(matches!(again.outcome, Outcome::Committed(_)), "{again:?}");
+    assert_eq!(balance(&tree, "ledger"), json!(6));
+}
+
+#[test]
+fn a_revert_runs_a_parked_daemon_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let chaos = plan("chaos", &deployed("chaos"), |_| {});
+    let tree = durable(dir.path(), vec![chaos]);
+    let hash = tree.hash("chaos");
+    drop(tree.committed("chaos", "touch", json!({"pages": 2})));
+    while tree.view("chaos").report.state != DaemonState::Parked {
+        tree.root.panic_in_next_host_call("chaos").unwrap();
+        drop(tree.code("chaos", "print", json!({"text": "x"})));
+    }
+    tree.root.revert("chaos", RevertTo::Last(1)).unwrap();
+    assert_eq!(tree.hash("chaos"), hash);
+    assert_eq!(tree.view("chaos").report.state, DaemonState::Ready);
+    assert!(tree.view("chaos").report.parked.is_none());
+    drop(tree.committed("chaos", "touch", json!({"pages": 1})));
+}
+
+#[test]
+fn a_fork_goes_its_own_way_and_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = durable(dir.path(), vec![ledger("ledger")]);
+    deposit(&tree, "ledger", 1);
+    let early = tree.hash("ledger");
+    deposit(&tree, "ledger", 2);
+    let generation = tree.view("ledger").report.generation;
+    let taken = tree.root.fork("ledger", "early", Some(Sequence(1)), &deploy).unwrap();
+    assert_eq!(taken.hash().to_hex().to_string(), early);
+    tree.root.fork("ledger", "late", None, &deploy).unwrap();
+    assert_eq!(tree.hash("early"), early);
+    assert_eq!(tree.hash("late"), tree.hash("ledger"));
+    assert!(tree.view("late").report.generation > generation);
+    deposit(&tree, "late", 10);
+    assert_eq!(balance(&tree, "ledger"), json!(3));
+    assert_eq!(balance(&tree, "late"), json!(13));
+    let code = |new: &str| tree.root.fork("ledger", new, None, &deploy).unwrap_err().code;
+    assert_eq!(code("late"), Code::DaemonExists);
+    assert_eq!(code("a/b"), Code::Name);
+    let far = tree.root.fork("ledger", "far", Some(Sequence(99)), &deploy).unwrap_err();
+    assert_eq!(far.code, Code::NoCommit);
+    assert_eq!(tree.root.remove("ledger").unwrap_err().code, Code::DaemonFile);
+    tree.root.remove("early").unwrap();
+    assert_eq!(tree.code("early", "total", json!({})), "E_DAEMON_UNKNOWN");
+    drop(tree);
+    let late = DaemonPlan { copied: true, ..ledger("late") };
+    let tree = durable(dir.path(), vec![ledger("ledger"), late]);
+    assert_eq!(balance(&tree, "late"), json!(13));
+    tree.root.fork("late", "early", None, &deploy).unwrap();
+    assert_eq!(balance(&tree, "early"), json!(13), "the name is free, its old state is gone");
+    let kept = tree.root.commits("early", 9).unwrap();
+    assert_eq!(kept.commits[0].head.kind, Kind::Restore);
+}
+
+#[test]
+fn a_snapshot_is_restored_on_another_host() {
+    let tree = Tree::start(vec![ledger("ledger")]);
+    deposit(&tree, "ledger", 42);
+    let file = tree.root.snapshot("ledger", None).unwrap();
+    let hash = tree.hash("ledger");
+    let options = |name: &str, budget: usize| DaemonOptions::new(name, budget);
+    let restored = tree.root.restore(&file, options("copy", 4 << 20), &deploy).unwrap();
+    assert_eq!((restored.daemon.as_str(), restored.sequence), ("ledger", Sequence(1)));
+    assert_eq!(tree.hash("copy"), hash);
+    let no_code = |_: &[u8]| -> Result<Arc<Guest>, Fault> { panic!("nothing to deploy") };
+    let cut = tree.root.restore(&file[..file.len() - 1], options("x", 4 << 20), &no_code);
+    assert_eq!(cut.unwrap_err().code, Code::Snapshot);
+    let small = tree.root.restore(&file, options("small", 1 << 20), &deploy).unwrap_err();
+    assert!(matches!(small.code, Code::Budget | Code::MemoryLimit), "{small}");
+    assert_eq!(tree.code("small", "total", json!({})), "E_DAEMON_UNKNOWN");
+    assert_eq!(tree.root.commits("ledger", 1).unwrap_err().code, Code::MemoryOnly);
+    let revert = tree.root.revert("ledger", RevertTo::Last(1)).unwrap_err();
+    assert_eq!(revert.code, Code::MemoryOnly);
+    drop(tree);
+    let dir = tempfile::tempdir().unwrap();
+    let tree = durable(dir.path(), vec![ledger("other")]);
+    tree.root.restore(&file, options("ledger", 4 << 20), &deploy).unwrap();
+    assert_eq!(tree.hash("ledger"), hash);
+    assert_eq!(balance(&tree, "ledger"), json!(42));
+}
+
+#[test]
+fn what_a_host_forks_is_billed() {
+    let plans = vec![ledger("ledger")];
+    let tree = Tree::try_start(plans, 40 << 20).unwrap();
+    let mut forked = 0;
+    let fault = loop {
+        match tree.root.fork("ledger", &format!("fork-{forked}"), None, &deploy) {
+            Ok(_) => forked += 1,
+            Err(fault) => break fault,
+        }
+    };
+    assert_eq!(fault.code, Code::Budget);
+    assert!(forked > 0 && fault.message.contains(&format!("fork-{forked}")), "{fault}");
+    tree.root.remove("fork-0").unwrap();
+    tree.root.fork("ledger", "again", None, &deploy).unwrap();
+}
