@@ -45,19 +45,25 @@ fn stderr(output: &Output) -> String {
 /// A running host, killed when dropped.
 struct Running {
     child: Child,
-    dir: tempfile::TempDir,
+    dir: Option<tempfile::TempDir>,
+    words: Vec<String>,
 }
 
 impl Running {
     fn start(guests: &[&str], options: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let paths = guests.iter().map(|name| guest(name).to_str().unwrap().to_owned());
+        let options = options.iter().map(|&option| option.to_owned());
+        Self::start_in(tempfile::tempdir().unwrap(), paths.chain(options).collect())
+    }
+
+    fn start_in(dir: tempfile::TempDir, words: Vec<String>) -> Self {
         let mut child = Command::new(HOST)
             .arg("run")
-            .args(guests.iter().map(|name| guest(name)))
-            .args(options)
+            .args(&words)
             .args(["--output", "json"])
             .env("BULKHEAD_SOCKET", dir.path().join("run/host.sock"))
             .env("BULKHEAD_CACHE_DIR", dir.path().join("cache"))
+            .current_dir(dir.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -66,11 +72,22 @@ impl Running {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let greeting: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(greeting["pid"], child.id());
-        Self { child, dir }
+        Self { child, dir: Some(dir), words }
+    }
+
+    /// Kills it and starts it again in the same directory.
+    fn restarted(mut self) -> Self {
+        let (dir, words) = (self.dir.take().unwrap(), self.words.clone());
+        drop(self);
+        Self::start_in(dir, words)
+    }
+
+    fn dir(&self) -> &Path {
+        self.dir.as_ref().unwrap().path()
     }
 
     fn host(&self, words: &[&str]) -> Output {
-        host(self.dir.path(), words)
+        host(self.dir(), words)
     }
 }
 
@@ -162,10 +179,14 @@ fn a_parked_daemon_says_so_and_can_be_resumed() {
 fn a_second_host_on_the_socket_is_refused_and_a_stopped_one_exits_with_0() {
     let mut running = Running::start(&["counter"], &[]);
     let path = guest("counter");
+    let pid = running.child.id().to_string();
     let second = running.host(&["run", path.to_str().unwrap()]);
     assert_eq!(code(&second), 1);
+    let said = stderr(&second);
+    assert!(said.contains("E_DATA_DIR_LOCKED") && said.contains(&pid), "{said}");
+    let second = running.host(&["run", path.to_str().unwrap(), "--memory-only"]);
+    assert_eq!(code(&second), 1);
     assert!(stderr(&second).contains("E_HOST_RUNNING"), "{}", stderr(&second));
-    let pid = running.child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     assert_eq!(running.child.wait().unwrap().code(), Some(0));
     let nobody = running.host(&["ps"]);
@@ -238,6 +259,62 @@ fn mistakes_are_named_with_their_code() {
     assert_eq!(code(&refused), 1);
     let line: Value = serde_json::from_str(&stdout(&refused)).unwrap();
     assert_eq!(line["error"]["code"], "E_MODULE_INVALID");
+}
+
+#[test]
+fn states_are_listed_saved_copied_and_taken_back() {
+    let running = Running::start(&["ledger"], &[]);
+    let done = |words: &[&str]| {
+        let output = running.host(words);
+        assert_eq!(code(&output), 0, "{words:?}: {}", stderr(&output));
+        stdout(&output)
+    };
+    for amount in ["amount=1", "amount=2", "amount=4"] {
+        done(&["call", "ledger", "deposit", "account=ann", amount]);
+    }
+    let history = done(&["history", "ledger"]);
+    assert!(history.contains("init") && history.matches("deposit").count() == 3, "{history}");
+    let listed = done(&["checkpoints", "ledger", "--last", "2", "--output", "json"]);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed["oldest"], 0);
+    assert_eq!(listed["commits"][1]["sequence"], 3);
+    assert_eq!(listed["commits"].as_array().unwrap().len(), 2);
+    done(&["fork", "ledger", "early", "--at", "1"]);
+    assert_eq!(done(&["call", "early", "total"]), "1\n");
+    let saved = done(&["snapshot", "ledger", "-o", "state.snapshot"]);
+    assert!(saved.contains("commit 3 of `ledger`"), "{saved}");
+    let reverted = done(&["revert", "ledger", "--last", "2"]);
+    assert!(reverted.contains("state of 1") && reverted.contains("commit 4"), "{reverted}");
+    assert_eq!(done(&["call", "ledger", "total"]), "1\n");
+    done(&["restore", "state.snapshot", "--as", "saved", "--budget", "8MiB"]);
+    assert_eq!(done(&["call", "saved", "total"]), "7\n");
+    for (words, exit, expected) in [
+        (&["revert", "ledger", "--to", "99"][..], 1, "E_NO_COMMIT"),
+        (&["revert", "ledger"], 2, "--to"),
+        (&["fork", "ledger", "saved"], 1, "E_DAEMON_EXISTS"),
+        (&["fork", "nobody", "new"], 1, "E_DAEMON_UNKNOWN"),
+        (&["restore", "missing", "--as", "x"], 1, "E_FILE"),
+        (&["restore", "bulkhead-data/lock", "--as", "x"], 1, "E_SNAPSHOT"),
+        (&["snapshot", "ledger", "-o", "nowhere/file"], 1, "E_FILE"),
+        (&["remove", "ledger"], 1, "E_DAEMON_FILE"),
+        (&["restore", "state.snapshot", "--as", "x", "--budget", "lots"], 2, "--budget"),
+    ] {
+        let output = running.host(words);
+        assert_eq!(code(&output), exit, "{words:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{words:?}: {}", stderr(&output));
+    }
+    done(&["remove", "early"]);
+    let running = running.restarted();
+    assert_eq!(stdout(&running.host(&["call", "saved", "total"])), "7\n");
+    let ps = stdout(&running.host(&["ps"]));
+    assert!(ps.contains("saved") && ps.contains("8 MiB") && !ps.contains("early"), "{ps}");
+}
+
+#[test]
+fn a_host_in_memory_only_has_no_history_and_leaves_nothing() {
+    let running = Running::start(&["counter"], &["--memory-only"]);
+    assert!(stderr(&running.host(&["history", "counter"])).contains("E_MEMORY_ONLY"));
+    assert!(!running.dir().join("bulkhead-data").exists());
 }
 
 #[test]

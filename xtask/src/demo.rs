@@ -47,7 +47,7 @@ fn run_in(folder: &Path) -> Result<(), Failure> {
     for daemon in DAEMONS {
         host.arg(format!("guests/{daemon}.wasm"));
     }
-    host.arg("--requests").arg(&requests);
+    host.arg("--memory-only").arg("--requests").arg(&requests);
     step::run(
         &mut host,
         "see the host's message above; `target/release/host explain CODE` says more",

@@ -6,13 +6,21 @@
 //! | `{"call": REQUEST, "text": {"amount": "5"}}` | the same; arguments as texts, read by the contract's schemas |
 //! | `{"ps": {"hash": true}}` | root, daemons, transactions |
 //! | `{"resume": "ledger"}` | `{"resumed": "ledger"}` |
+//! | `{"commits": {"daemon": "ledger", "last": 20}}` | the commits that are kept, oldest first |
+//! | `{"snapshot": {"daemon": "ledger", "at": 7, "path": "/f"}}` | what is in the file |
+//! | `{"restore": {"path": "/f", "as": "new", "budget_bytes": 1048576}}` | what it runs on |
+//! | `{"fork": {"daemon": "ledger", "new": "copy", "at": 7}}` | what it runs on |
+//! | `{"revert": {"daemon": "ledger", "to": 7}}`, or `"last"` | where it went, and the new commit |
+//! | `{"remove": "copy"}` | `{"removed": "copy"}` |
 //! | anything else | `{"error": {"code": .., "blame": .., "message": ..}}` |
 
 mod client;
+mod lineage;
 mod server;
 mod socket;
 
 pub use client::{Client, ClientError};
+pub use lineage::{Served, deploy_stored};
 pub use server::serve;
 pub use socket::{Listening, SocketError, default_socket_path};
 

@@ -8,11 +8,13 @@ mod call;
 mod deploy;
 mod explain;
 mod inspect;
+mod lineage;
 mod new;
 mod ps;
 mod requests;
 mod run;
 mod settings;
+mod store;
 mod table;
 mod verify;
 
@@ -61,6 +63,20 @@ enum Command {
     Ps(ps::PsArgs),
     /// Start a parked daemon again, on its last commit
     Resume(call::ResumeArgs),
+    /// List the commits of a daemon that can be had again: size, code, hash
+    Checkpoints(lineage::ListArgs),
+    /// List what a daemon committed: requests, changes, bytes
+    History(lineage::ListArgs),
+    /// Write a daemon's state, with its code, to a file
+    Snapshot(lineage::SnapshotArgs),
+    /// Start a daemon on the state in a snapshot
+    Restore(lineage::RestoreArgs),
+    /// Start a copy of a daemon, as it is or as it was
+    Fork(lineage::ForkArgs),
+    /// Take a daemon back to an earlier commit, as a commit of its own
+    Revert(lineage::RevertArgs),
+    /// Stop a daemon that was forked or restored, and delete its state
+    Remove(lineage::RemoveArgs),
     /// Read a data directory whole and say what is good, what is not, and where
     Verify(verify::VerifyArgs),
     /// Say what an error code means and what to do
@@ -107,6 +123,13 @@ pub fn main() -> ExitCode {
         Command::Call(args) => call::call(&args),
         Command::Ps(args) => ps::ps(&args),
         Command::Resume(args) => call::resume(&args),
+        Command::Checkpoints(args) => lineage::checkpoints(&args),
+        Command::History(args) => lineage::history(&args),
+        Command::Snapshot(args) => lineage::snapshot(&args),
+        Command::Restore(args) => lineage::restore(&args),
+        Command::Fork(args) => lineage::fork(&args),
+        Command::Revert(args) => lineage::revert(&args),
+        Command::Remove(args) => lineage::remove(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::CompileGuest { no_signals } => match compile_in_this_process(!no_signals) {

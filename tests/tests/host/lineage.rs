@@ -145,7 +145,7 @@ fn a_fork_goes_its_own_way_and_is_durable() {
 fn a_snapshot_is_restored_on_another_host() {
     let tree = Tree::start(vec![ledger("ledger")]);
     deposit(&tree, "ledger", 42);
-    let file = tree.root.snapshot("ledger", None).unwrap();
+    let (_, file) = tree.root.snapshot("ledger", None).unwrap();
     let hash = tree.hash("ledger");
     let options = |name: &str, budget: usize| DaemonOptions::new(name, budget);
     let restored = tree.root.restore(&file, options("copy", 4 << 20), &deploy).unwrap();

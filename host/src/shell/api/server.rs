@@ -7,6 +7,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 
+use super::lineage::{self, Fields, Served};
 use super::socket::Listening;
 use super::{error_line, ps_json};
 use crate::base::error::{Code, Fault, printable};
@@ -25,7 +26,7 @@ use crate::tree::Root;
 /// # Cancel safety
 ///
 /// Dropping it closes all connections; requests that were submitted run to their end all the same.
-pub async fn serve(listening: &Listening, root: Arc<Root>) -> std::io::Result<()> {
+pub async fn serve(listening: &Listening, served: Arc<Served>) -> std::io::Result<()> {
     let listener = UnixListener::from_std(listening.listener.try_clone()?)?;
     let places = Arc::new(Semaphore::new(CLIENTS_MAX));
     loop {
@@ -39,9 +40,9 @@ pub async fn serve(listening: &Listening, root: Arc<Root>) -> std::io::Result<()
                 continue;
             }
         };
-        let root = root.clone();
+        let served = served.clone();
         tokio::spawn(async move {
-            if let Err(error) = attend(stream, &root).await {
+            if let Err(error) = attend(stream, &served).await {
                 tracing::debug!(%error, "a client went away");
             }
             drop(place);
@@ -50,7 +51,7 @@ pub async fn serve(listening: &Listening, root: Arc<Root>) -> std::io::Result<()
 }
 
 /// One client, line by line.
-async fn attend(stream: UnixStream, root: &Arc<Root>) -> std::io::Result<()> {
+async fn attend(stream: UnixStream, served: &Arc<Served>) -> std::io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
@@ -66,7 +67,7 @@ async fn attend(stream: UnixStream, root: &Arc<Root>) -> std::io::Result<()> {
                 return writer.write_all(text.as_bytes()).await;
             }
             Line::Whole => match std::str::from_utf8(&line) {
-                Ok(text) => answer(text, root).await,
+                Ok(text) => answer(text, served).await,
                 Err(_) => error_line(&Fault::new(Code::Request, "the line is not UTF-8")),
             },
         };
@@ -106,38 +107,70 @@ async fn read_line(
     }
 }
 
-async fn answer(line: &str, root: &Arc<Root>) -> Value {
-    match command(line, root).await {
+async fn answer(line: &str, served: &Arc<Served>) -> Value {
+    match command(line, served).await {
         Ok(answer) => answer,
         Err(fault) => error_line(&fault),
     }
 }
 
-async fn command(line: &str, root: &Arc<Root>) -> Result<Value, Fault> {
+async fn command(line: &str, served: &Arc<Served>) -> Result<Value, Fault> {
     let wrong = |message: String| Fault::new(Code::Request, message);
     let Value::Object(mut fields) = json::parse(line).map_err(|e| wrong(e.to_string()))? else {
         return Err(wrong("a command is a JSON object".to_owned()));
     };
     if let Some(request) = fields.remove("call") {
         let request = Request::from_json(request)?;
-        return Ok(call(request, fields.remove("text"), root).await.to_json());
+        return Ok(call(request, fields.remove("text"), &served.root).await.to_json());
     }
     if let Some(options) = fields.remove("ps") {
         let hash = options.get("hash").and_then(Value::as_bool).unwrap_or(false);
-        return ps(hash, root).await;
+        return ps(hash, served).await;
     }
-    if let Some(name) = fields.remove("resume") {
-        let name = name.as_str().ok_or_else(|| wrong("`resume` takes a name".to_owned()))?;
-        let name = name.to_owned();
-        let (root, resumed) = (root.clone(), name.clone());
-        blocking(move || root.resume(&resumed)).await??;
-        return Ok(json!({ "resumed": name }));
+    let found = BLOCKING
+        .iter()
+        .find_map(|(name, run)| fields.remove(*name).map(|argument| (*name, *run, argument)));
+    if let Some((name, run, argument)) = found {
+        let served = served.clone();
+        return blocking(move || run(&served, name, argument)).await?;
     }
     let name = fields.keys().next().map_or("", String::as_str);
-    Err(wrong(format!("unknown command `{}`; there are call, ps, resume", printable(name, 64))))
+    let known: Vec<&str> = BLOCKING.iter().map(|(name, _)| *name).collect();
+    let (name, known) = (printable(name, 64), known.join(", "));
+    Err(wrong(format!("unknown command `{name}`; there are call, ps, {known}")))
 }
 
-async fn call(mut request: Request, text: Option<Value>, root: &Arc<Root>) -> Answer {
+type Blocking = fn(&Served, &'static str, Value) -> Result<Value, Fault>;
+
+/// The commands that wait for a daemon, the disk or the compiler.
+const BLOCKING: &[(&str, Blocking)] = &[
+    ("resume", |served, command, argument| {
+        let name = name(command, argument)?;
+        served.root.resume(&name)?;
+        Ok(json!({ "resumed": name }))
+    }),
+    ("remove", |served, command, argument| {
+        let name = name(command, argument)?;
+        served.root.remove(&name)?;
+        Ok(json!({ "removed": name }))
+    }),
+    ("commits", |served, command, fields| lineage::commits(served, Fields::new(command, fields)?)),
+    ("snapshot", |served, command, fields| {
+        lineage::snapshot(served, Fields::new(command, fields)?)
+    }),
+    ("restore", |served, command, fields| lineage::restore(served, Fields::new(command, fields)?)),
+    ("fork", |served, command, fields| lineage::fork(served, Fields::new(command, fields)?)),
+    ("revert", |served, command, fields| lineage::revert(served, Fields::new(command, fields)?)),
+];
+
+fn name(command: &str, argument: Value) -> Result<String, Fault> {
+    match argument {
+        Value::String(name) => Ok(name),
+        _ => Err(Fault::new(Code::Request, format!("`{command}` takes a name"))),
+    }
+}
+
+async fn call(mut request: Request, text: Option<Value>, root: &Root) -> Answer {
     if let (Some(Value::Object(texts)), Ok(guest)) = (text, root.guest(&request.daemon)) {
         if let Some(contract) = guest.contract(&request.contract) {
             request.args = Value::Object(contract.read_texts(texts));
@@ -161,17 +194,18 @@ async fn call(mut request: Request, text: Option<Value>, root: &Arc<Root>) -> An
     })
 }
 
-async fn ps(hash: bool, root: &Arc<Root>) -> Result<Value, Fault> {
+async fn ps(hash: bool, served: &Arc<Served>) -> Result<Value, Fault> {
     let mut hashes = Vec::new();
+    let daemons = served.root.daemons();
     if hash {
-        for daemon in root.daemons() {
-            let root = root.clone();
+        for name in daemons.iter().map(|daemon| daemon.name.clone()) {
+            let served = served.clone();
             // A daemon that is busy for long shows no hash; the others show theirs.
-            let hash = blocking(move || root.committed_hash(&daemon.name, HASH_WAIT)).await?;
+            let hash = blocking(move || served.root.committed_hash(&name, HASH_WAIT)).await?;
             hashes.push(hash.ok().flatten().map(|hash| hash.to_hex().to_string()));
         }
     }
-    Ok(ps_json(root, &root.daemons(), &hashes))
+    Ok(ps_json(&served.root, &daemons, &hashes))
 }
 
 /// Runs what waits for a daemon off the control plane's thread.

@@ -1,22 +1,23 @@
 //! `host run`: daemons up; then a request file, or a socket until Ctrl-C.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::{Value, json};
 
 use super::deploy::{CompileArgs, daemon_name, deploy, sandbox};
 use super::settings::{Setting, parse_deadline, parse_fuel, parse_retries, read_parameters};
+use super::store::{DataArgs, copies, deploy_copy, open_store};
 use super::{Output, SocketArgs, print, print_fault, requests, start_log};
 use crate::base::clock::SystemClock;
-use crate::base::entropy::{Entropy, SystemEntropy};
+use crate::base::entropy::SystemEntropy;
 use crate::base::error::{Code, Fault};
 use crate::base::limits::{BUDGET_DEFAULT_BYTES, MEMORY_SHARE_PERCENT};
-use crate::mechanisms::journal::{DirectoryId, Durability, Store, StoreOptions};
+use crate::mechanisms::journal::{DaemonRow, Durability};
 use crate::mechanisms::memory::machine_memory_bytes;
 use crate::pure::size::{parse_bytes, show_bytes};
-use crate::shell::api::{Listening, serve};
+use crate::shell::api::{Listening, Served, serve};
 use crate::shell::exit;
 use crate::tree::{DaemonOptions, DaemonPlan, Root, RootOptions};
 
@@ -59,14 +60,8 @@ pub(super) struct RunArgs {
     /// Compare whole memory images at each commit: slow, finds bugs of the write barrier
     #[arg(long)]
     verify_commits: bool,
-    /// Keep the state in this directory: a commit is answered when it is durable there, and the
-    /// next start goes on with it. Without it the state lives in memory only
-    #[arg(long, env = "BULKHEAD_DATA", value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// What an acknowledgement means, with --data: fsync survives a power cut, os only the end of
-    /// this process
-    #[arg(long, value_enum, default_value_t = DurabilityArg::Fsync, requires = "data")]
-    durability: DurabilityArg,
+    #[command(flatten)]
+    data: DataArgs,
     /// Run the requests of a file (- for standard input), print the outcome, and end
     #[arg(long, value_name = "FILE")]
     requests: Option<PathBuf>,
@@ -79,18 +74,9 @@ pub(super) struct RunArgs {
     compile: CompileArgs,
 }
 
-/// What an acknowledgement means.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum DurabilityArg {
-    /// Synced to the disk
-    Fsync,
-    /// Handed to the operating system
-    Os,
-}
-
 pub(super) fn run(args: &RunArgs) -> u8 {
     start_log(if args.requests.is_some() { "error" } else { "info" });
-    match start(args).and_then(|root| go(args, root)) {
+    match start(args).and_then(|served| go(args, served)) {
         Ok(code) => code,
         Err(fault) => {
             print_fault(&fault);
@@ -103,41 +89,45 @@ pub(super) fn run(args: &RunArgs) -> u8 {
 }
 
 /// Reads all options before anything is compiled, then deploys and starts.
-fn start(args: &RunArgs) -> Result<Root, Fault> {
+fn start(args: &RunArgs) -> Result<Served, Fault> {
     let memory_limit_bytes = match &args.memory {
         Some(text) => parse_bytes(text)
             .map_err(|error| Fault::new(Code::BudgetSize, format!("--memory: {error}")))?,
         None => machine_memory_bytes() / 100 * MEMORY_SHARE_PERCENT,
     };
-    let names = args.guests.iter().map(|p| daemon_name(p)).collect::<Result<Vec<_>, _>>()?;
-    let all_options = daemon_options(args, &names)?;
-    let journal = args.data.as_deref().map(|dir| open_store(dir, args.durability)).transpose()?;
+    let mut names = args.guests.iter().map(|p| daemon_name(p)).collect::<Result<Vec<_>, _>>()?;
+    if !args.data.exists() {
+        // A mistake in the options must not leave a new data directory behind.
+        daemon_options(args, &names, &[])?;
+    }
+    let journal = open_store(&args.data)?;
+    let copies = copies(journal.as_deref(), &names);
+    names.extend(copies.iter().map(|(name, _)| name.clone()));
+    let mut all_options = daemon_options(args, &names, &copies)?.into_iter();
     let sandbox = sandbox(&args.compile)?;
     let mut plans = Vec::new();
-    for (path, options) in args.guests.iter().zip(all_options) {
+    for (path, options) in args.guests.iter().zip(&mut all_options) {
         plans.push(DaemonPlan::new(deploy(&sandbox, path)?, options));
+    }
+    for ((name, row), options) in copies.iter().zip(all_options) {
+        let Some(store) = &journal else { continue };
+        if let Some(guest) = deploy_copy(&sandbox, store, name, *row)? {
+            plans.push(DaemonPlan { copied: true, ..DaemonPlan::new(guest, options) });
+        }
     }
     let clock = Arc::new(SystemClock::new());
     let mut options = RootOptions::new(memory_limit_bytes, clock, Arc::new(SystemEntropy));
     options.journal = journal;
-    Root::start(plans, options).map_err(|error| Fault::from(&error))
+    let root = Root::start(plans, options).map_err(|error| Fault::from(&error))?;
+    Ok(Served { root, sandbox })
 }
 
-fn open_store(dir: &Path, durability: DurabilityArg) -> Result<Arc<Store>, Fault> {
-    let durability = match durability {
-        DurabilityArg::Fsync => Durability::Fsync,
-        DurabilityArg::Os => Durability::Os,
-    };
-    let options = StoreOptions { durability, ..StoreOptions::default() };
-    let mut id = [0; 16];
-    id.copy_from_slice(SystemEntropy.seed().first_chunk::<16>().unwrap_or(&[0; 16]));
-    let id = DirectoryId(u128::from_le_bytes(id));
-    Store::open(dir, options, id).map(Arc::new).map_err(|fault| {
-        Fault::new(fault.kind.code(), format!("--data {}: {fault}", dir.display()))
-    })
-}
-
-fn daemon_options(args: &RunArgs, names: &[String]) -> Result<Vec<DaemonOptions>, Fault> {
+/// The options of each daemon; the budget of a copy is that of its origin unless it is given.
+fn daemon_options(
+    args: &RunArgs,
+    names: &[String],
+    copies: &[(String, DaemonRow)],
+) -> Result<Vec<DaemonOptions>, Fault> {
     let budgets = Setting::read("budget", &args.budget, Code::BudgetSize, |text| {
         parse_bytes(text).map_err(|error| error.to_string())
     })?;
@@ -156,7 +146,11 @@ fn daemon_options(args: &RunArgs, names: &[String]) -> Result<Vec<DaemonOptions>
     Ok(names
         .iter()
         .map(|name| {
-            let budget = budgets.of(name).unwrap_or(BUDGET_DEFAULT_BYTES);
+            let copied = copies.iter().find(|(copy, _)| copy == name);
+            let budget = copied.map_or(BUDGET_DEFAULT_BYTES, |(_, row)| {
+                usize::try_from(row.budget_bytes).unwrap_or(usize::MAX)
+            });
+            let budget = budgets.of(name).unwrap_or(budget);
             let mut options = DaemonOptions::new(name, budget);
             options.limits.fuel = fuel.of(name).unwrap_or(options.limits.fuel);
             options.limits.deadline = deadline.of(name).unwrap_or(options.limits.deadline);
@@ -170,26 +164,26 @@ fn daemon_options(args: &RunArgs, names: &[String]) -> Result<Vec<DaemonOptions>
         .collect())
 }
 
-fn go(args: &RunArgs, root: Root) -> Result<u8, Fault> {
+fn go(args: &RunArgs, served: Served) -> Result<u8, Fault> {
     match &args.requests {
-        Some(file) => requests::run(&root, file, args.output),
-        None => listen(args, root),
+        Some(file) => requests::run(&served.root, file, args.output),
+        None => listen(args, served),
     }
 }
 
 /// Serves the socket until a signal asks for the end.
-fn listen(args: &RunArgs, root: Root) -> Result<u8, Fault> {
+fn listen(args: &RunArgs, served: Served) -> Result<u8, Fault> {
     let listening = Listening::bind(&args.socket.path()).map_err(|error| Fault::from(&error))?;
-    print(&greeting(args.output, &root, &listening));
+    print(&greeting(args.output, &served.root, &listening));
     let broken = |error: std::io::Error| Fault::new(Code::Socket, error.to_string());
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(broken)?;
-    let root = Arc::new(root);
-    let served = runtime.block_on(async {
+    let served = Arc::new(served);
+    let ended = runtime.block_on(async {
         let mut terminate =
             tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
-            served = serve(&listening, root.clone()) => served,
+            ended = serve(&listening, served.clone()) => ended,
             interrupted = tokio::signal::ctrl_c() => interrupted,
             _ = terminate.recv() => Ok(()),
         }
@@ -198,8 +192,8 @@ fn listen(args: &RunArgs, root: Root) -> Result<u8, Fault> {
     drop(listening);
     tracing::info!("stopping");
     runtime.shutdown_background();
-    drop(root);
-    served.map_err(broken)?;
+    drop(served);
+    ended.map_err(broken)?;
     Ok(exit::DONE)
 }
 
@@ -228,8 +222,11 @@ fn greeting(output: Output, root: &Root, listening: &Listening) -> String {
         ));
     }
     lines.push(match root.durability() {
-        Some(durability) => format!("commits are durable: {}", durability.as_str()),
-        None => "the state lives in memory only; --data DIR keeps it".to_owned(),
+        Some(Durability::Fsync) => "an answered commit survives a power cut (fsync)".to_owned(),
+        Some(Durability::Os) => {
+            "an answered commit survives the end of this process (os)".to_owned()
+        }
+        None => "the state lives in memory only".to_owned(),
     });
     lines.push(format!("listening on {}; Ctrl-C stops", path.display()));
     lines.join("\n")

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::store::DATA_DEFAULT;
 use super::{Output, print, print_fault, start_log};
 use crate::base::error::{Code, Fault};
 use crate::mechanisms::journal::{DaemonReport, DirectoryId, Store, StoreOptions};
@@ -15,7 +16,7 @@ use crate::shell::exit;
 No host may run on the directory meanwhile. Exit codes: 0 all is good, 1 something is not.")]
 pub(super) struct VerifyArgs {
     /// The data directory
-    #[arg(env = "BULKHEAD_DATA", value_name = "DIR")]
+    #[arg(env = "BULKHEAD_DATA", value_name = "DIR", default_value = DATA_DEFAULT)]
     data: PathBuf,
     /// How to print
     #[arg(long, value_enum, default_value_t = Output::Human)]

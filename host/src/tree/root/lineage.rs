@@ -61,15 +61,20 @@ impl Root {
         }
     }
 
-    /// The bytes of a snapshot of a daemon, now or at an earlier commit.
+    /// A daemon's state now or at an earlier commit, with the bytes of its snapshot.
     ///
     /// # Errors
     ///
     /// As [`Root::checkpoint`].
-    pub fn snapshot(&self, name: &str, at: Option<Sequence>) -> Result<Vec<u8>, Fault> {
+    pub fn snapshot(
+        &self,
+        name: &str,
+        at: Option<Sequence>,
+    ) -> Result<(Checkpoint, Vec<u8>), Fault> {
         let checkpoint = self.checkpoint(name, at)?;
         let code = self.code_of(name, &checkpoint)?;
-        Ok(encode_snapshot(&checkpoint, &code))
+        let file = encode_snapshot(&checkpoint, &code);
+        Ok((checkpoint, file))
     }
 
     /// Starts a daemon `new` on the state of `name`, now or at an earlier commit. Its memory is

@@ -1,0 +1,288 @@
+//! `host checkpoints`, `history`, `snapshot`, `restore`, `fork`, `revert`, `remove`: states of a
+//! daemon's past and copies of them.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::call::{ask, print_error};
+use super::table::{Align, Table};
+use super::{Output, SocketArgs, eprint, print};
+use crate::pure::size::{parse_bytes, show_bytes};
+use crate::shell::exit;
+
+#[derive(Args, Debug)]
+pub(super) struct ListArgs {
+    /// The daemon's name
+    daemon: String,
+    /// How many commits, the last ones
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    last: u64,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+    #[command(flatten)]
+    socket: SocketArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct SnapshotArgs {
+    /// The daemon's name
+    daemon: String,
+    /// The file to write [default: DAEMON-SEQUENCE.snapshot in this directory]
+    #[arg(short = 'o', long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The commit whose state is wanted [default: the last one]
+    #[arg(long, value_name = "SEQUENCE")]
+    at: Option<u64>,
+    #[command(flatten)]
+    socket: SocketArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RestoreArgs {
+    /// A file that `host snapshot` wrote
+    file: PathBuf,
+    /// The name of the new daemon
+    #[arg(long = "as", value_name = "NAME")]
+    name: String,
+    /// Most memory of its guest [default: 16MiB]
+    #[arg(long, value_name = "SIZE")]
+    budget: Option<String>,
+    #[command(flatten)]
+    socket: SocketArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ForkArgs {
+    /// The daemon to copy
+    daemon: String,
+    /// The name of the new one
+    new: String,
+    /// The commit whose state is wanted [default: the last one]
+    #[arg(long, value_name = "SEQUENCE")]
+    at: Option<u64>,
+    #[command(flatten)]
+    socket: SocketArgs,
+}
+
+#[derive(Args, Debug)]
+#[group(id = "where", required = true, multiple = false, args = ["to", "last"])]
+pub(super) struct RevertArgs {
+    /// The daemon's name
+    daemon: String,
+    /// Back to the state of this commit
+    #[arg(long, value_name = "SEQUENCE")]
+    to: Option<u64>,
+    /// Back by so many commits
+    #[arg(long, value_name = "N")]
+    last: Option<u64>,
+    #[command(flatten)]
+    socket: SocketArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RemoveArgs {
+    /// The daemon's name; one that was forked or restored
+    daemon: String,
+    #[command(flatten)]
+    socket: SocketArgs,
+}
+
+/// Asks, and prints what `show` makes of the answer, or the error.
+fn command(socket: &SocketArgs, asked: &Value, show: impl FnOnce(&Value) -> String) -> u8 {
+    let answer = match ask(socket, asked) {
+        Ok(answer) => answer,
+        Err(code) => return code,
+    };
+    match answer.get("error") {
+        Some(error) => print_error(error),
+        None => {
+            print(&show(&answer));
+            exit::DONE
+        }
+    }
+}
+
+fn list(args: &ListArgs, show: fn(&Value) -> String) -> u8 {
+    let asked = json!({ "commits": { "daemon": args.daemon, "last": args.last } });
+    command(&args.socket, &asked, |answer| match args.output {
+        Output::Json => answer.to_string(),
+        Output::Human => show(answer),
+    })
+}
+
+pub(super) fn checkpoints(args: &ListArgs) -> u8 {
+    list(args, |answer| {
+        let columns = [
+            ("SEQUENCE", Align::Right),
+            ("TIME", Align::Left),
+            ("KIND", Align::Left),
+            ("SIZE", Align::Right),
+            ("CODE", Align::Left),
+            ("HASH", Align::Left),
+        ];
+        let rows = commits(answer).iter().map(|commit| {
+            vec![
+                text(commit, "sequence"),
+                text(commit, "time"),
+                kind(commit),
+                bytes(commit, "memory_bytes"),
+                short(commit, "code"),
+                short(commit, "hash"),
+            ]
+        });
+        let reach = format!(
+            "any commit from {} on can be reverted to, forked, saved and replayed on",
+            text(answer, "oldest")
+        );
+        format!("{}\n{reach}", table(&columns, rows))
+    })
+}
+
+pub(super) fn history(args: &ListArgs) -> u8 {
+    list(args, |answer| {
+        let columns = [
+            ("SEQUENCE", Align::Right),
+            ("TIME", Align::Left),
+            ("KIND", Align::Left),
+            ("REQUEST", Align::Left),
+            ("CONTRACT", Align::Left),
+            ("OUTCOME", Align::Left),
+            ("TRIES", Align::Right),
+            ("CARDS", Align::Right),
+            ("BYTES", Align::Right),
+            ("RECORD", Align::Right),
+        ];
+        let rows = commits(answer).iter().map(|commit| {
+            vec![
+                text(commit, "sequence"),
+                text(commit, "time"),
+                kind(commit),
+                text(commit, "request"),
+                text(commit, "contract"),
+                text(commit, "outcome"),
+                text(commit, "attempts"),
+                text(commit, "cards_changed"),
+                text(commit, "bytes_changed"),
+                text(commit, "record_bytes"),
+            ]
+        });
+        table(&columns, rows)
+    })
+}
+
+fn table(columns: &[(&str, Align)], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new(columns);
+    rows.for_each(|row| table.row(row));
+    table.to_string()
+}
+
+fn commits(answer: &Value) -> &[Value] {
+    answer.get("commits").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+fn text(value: &Value, name: &str) -> String {
+    match value.get(name) {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+    }
+}
+
+fn bytes(value: &Value, name: &str) -> String {
+    let bytes = value.get(name).and_then(Value::as_u64).unwrap_or(0);
+    show_bytes(usize::try_from(bytes).unwrap_or(usize::MAX))
+}
+
+/// A hash, cut to what a person compares.
+fn short(value: &Value, name: &str) -> String {
+    text(value, name).chars().take(12).collect()
+}
+
+fn kind(commit: &Value) -> String {
+    match commit.get("reverted_to").and_then(Value::as_u64) {
+        Some(to) => format!("revert to {to}"),
+        None => text(commit, "kind"),
+    }
+}
+
+/// The host may run in another directory.
+fn absolute(path: &Path) -> Result<PathBuf, u8> {
+    std::path::absolute(path).map_err(|error| {
+        eprint(&format!("error: {}: {error}", path.display()));
+        exit::FAILED
+    })
+}
+
+pub(super) fn snapshot(args: &SnapshotArgs) -> u8 {
+    let default = || {
+        let at = args.at.map_or_else(|| "last".to_owned(), |at| at.to_string());
+        PathBuf::from(format!("{}-{at}.snapshot", args.daemon))
+    };
+    let path = match absolute(&args.out.clone().unwrap_or_else(default)) {
+        Ok(path) => path,
+        Err(code) => return code,
+    };
+    let asked = json!({ "snapshot": { "daemon": args.daemon, "at": args.at, "path": path } });
+    command(&args.socket, &asked, |answer| {
+        format!(
+            "commit {} of `{}`, {} of memory, state {}: {} in {}",
+            text(answer, "sequence"),
+            text(answer, "daemon"),
+            bytes(answer, "memory_bytes"),
+            short(answer, "hash"),
+            bytes(answer, "file_bytes"),
+            text(answer, "path")
+        )
+    })
+}
+
+pub(super) fn restore(args: &RestoreArgs) -> u8 {
+    let path = match absolute(&args.file) {
+        Ok(path) => path,
+        Err(code) => return code,
+    };
+    let budget = match args.budget.as_deref().map(parse_bytes).transpose() {
+        Ok(budget) => budget,
+        Err(error) => {
+            eprint(&format!("error: --budget: {error}"));
+            return exit::USAGE;
+        }
+    };
+    let asked = json!({ "restore": { "path": path, "as": args.name, "budget_bytes": budget } });
+    command(&args.socket, &asked, |answer| running_on(&args.name, answer))
+}
+
+pub(super) fn fork(args: &ForkArgs) -> u8 {
+    let asked = json!({ "fork": { "daemon": args.daemon, "new": args.new, "at": args.at } });
+    command(&args.socket, &asked, |answer| running_on(&args.new, answer))
+}
+
+fn running_on(name: &str, answer: &Value) -> String {
+    let from = answer.get("from").unwrap_or(&Value::Null);
+    format!(
+        "daemon `{name}` is running on commit {} of `{}`, state {}",
+        text(from, "sequence"),
+        text(from, "daemon"),
+        short(from, "hash")
+    )
+}
+
+pub(super) fn revert(args: &RevertArgs) -> u8 {
+    let asked = match args.to {
+        Some(to) => json!({ "revert": { "daemon": args.daemon, "to": to } }),
+        None => json!({ "revert": { "daemon": args.daemon, "last": args.last } }),
+    };
+    command(&args.socket, &asked, |answer| {
+        let (to, sequence) = (text(answer, "to"), text(answer, "sequence"));
+        format!("daemon `{}` is back at the state of {to}; that is commit {sequence}", args.daemon)
+    })
+}
+
+pub(super) fn remove(args: &RemoveArgs) -> u8 {
+    command(&args.socket, &json!({ "remove": args.daemon }), |_| {
+        format!("daemon `{}` and its state are gone", args.daemon)
+    })
+}
