@@ -3,6 +3,7 @@
 //! The models know the guests' logic, and what the host promises of sequence numbers, generations,
 //! attempts, keys and policies after a crash. `PROPTEST_CASES` makes it longer.
 
+mod lineage;
 mod models;
 
 use host::base::error::Code;

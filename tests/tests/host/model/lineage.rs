@@ -1,0 +1,268 @@
+//! Random commits, reverts, forks, snapshots, removals and restarts over one data directory,
+//! against plain maps that remember every state of every daemon.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use host::base::error::{Code, Fault};
+use host::base::ids::Sequence;
+use host::mechanisms::journal::{DirectoryId, Durability, Store, StoreOptions};
+use host::mechanisms::sandbox::Guest;
+use host::pure::request::{Outcome, Request};
+use host::tree::{DaemonOptions, DaemonPlan, RevertTo};
+use proptest::prelude::{Strategy, prop_oneof};
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::json;
+use tests::{Tree, deployed, plan, request};
+
+const DAEMONS_MAX: usize = 5;
+const BUDGET: usize = 2 << 20;
+
+/// One step; numbers are taken modulo what there is.
+#[derive(Clone, Debug)]
+enum Step {
+    Deposit { daemon: usize, account: u8, amount: u64, key: Option<u8> },
+    Revert { daemon: usize, back: u64 },
+    Fork { daemon: usize, back: Option<u64> },
+    Copy { daemon: usize, back: Option<u64> },
+    Remove { daemon: usize },
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let daemon = || 0..DAEMONS_MAX;
+    let back = || proptest::option::of(0..12_u64);
+    let key = proptest::option::weighted(0.4, 0..4_u8);
+    let step = prop_oneof![
+        12 => (daemon(), 0..3_u8, 0..4_u64, key).prop_map(|(daemon, account, amount, key)| {
+            Step::Deposit { daemon, account, amount, key }
+        }),
+        3 => (daemon(), 0..12_u64).prop_map(|(daemon, back)| Step::Revert { daemon, back }),
+        1 => (daemon(), back()).prop_map(|(daemon, back)| Step::Fork { daemon, back }),
+        1 => (daemon(), back()).prop_map(|(daemon, back)| Step::Copy { daemon, back }),
+        1 => daemon().prop_map(|daemon| Step::Remove { daemon }),
+        1 => proptest::strategy::Just(Step::Restart),
+    ];
+    proptest::collection::vec(step, 1..50)
+}
+
+type Accounts = BTreeMap<String, u64>;
+
+/// What is known of one daemon: its state after each commit, and the keys that it answered.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    states: Vec<(Accounts, String)>,
+    keys: BTreeMap<u8, (u8, u64, usize)>,
+    generation: u64,
+}
+
+impl Known {
+    fn last(&self) -> usize {
+        self.states.len() - 1
+    }
+}
+
+struct World {
+    dir: tempfile::TempDir,
+    tree: Option<Tree>,
+    known: BTreeMap<String, Known>,
+    made: usize,
+}
+
+/// Compiling it again for each copy would be most of the test's time.
+fn deploy(code: &[u8]) -> Result<Arc<Guest>, Fault> {
+    let ledger = deployed("ledger");
+    assert!(**ledger.code() == *code, "the code that made the state");
+    Ok(ledger)
+}
+
+fn number(at: u64) -> usize {
+    usize::try_from(at).unwrap()
+}
+
+impl World {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let known = BTreeMap::from([("ledger".to_owned(), Known::default())]);
+        let mut world = Self { dir, tree: None, known, made: 0 };
+        world.restart();
+        let first = (Accounts::new(), world.tree().hash("ledger"));
+        world.known.get_mut("ledger").unwrap().states.push(first);
+        world
+    }
+
+    fn tree(&self) -> &Tree {
+        self.tree.as_ref().unwrap()
+    }
+
+    fn restart(&mut self) {
+        self.tree = None;
+        // Few commits are kept, so that folding happens; the journal's own tests do the syncing.
+        let options = StoreOptions {
+            durability: Durability::Os,
+            retain_commits: 8,
+            ..StoreOptions::default()
+        };
+        let store = Store::open(self.dir.path(), options, DirectoryId(3)).unwrap();
+        let plans = self.known.keys().map(|name| DaemonPlan {
+            copied: name != "ledger",
+            ..plan(name, &deployed("ledger"), |options| options.budget_bytes = BUDGET)
+        });
+        self.tree = Some(Tree::durable(plans.collect(), Arc::new(store)));
+    }
+
+    fn name(&self, daemon: usize) -> String {
+        self.known.keys().nth(daemon % self.known.len()).unwrap().clone()
+    }
+
+    fn deposit(&mut self, daemon: usize, account: u8, amount: u64, key: Option<u8>) {
+        let name = self.name(daemon);
+        let args = json!({"account": format!("a{account}"), "amount": amount});
+        let request =
+            Request { key: key.map(|key| format!("key-{key}")), ..request(&name, "deposit", args) };
+        let answer = self.tree().root.call(request).unwrap();
+        let hash = self.tree().hash(&name);
+        let known = self.known.get_mut(&name).unwrap();
+        match key.and_then(|key| known.keys.get(&key)) {
+            Some(&(a, b, sequence)) if (a, b) == (account, amount) => {
+                assert!(matches!(answer.outcome, Outcome::Committed(_)), "{answer:?}");
+                assert_eq!(number(answer.sequence.0), sequence, "the first answer");
+            }
+            Some(_) => {
+                let conflict =
+                    matches!(&answer.outcome, Outcome::Rejected(r) if r.code == "E_KEY_CONFLICT");
+                assert!(conflict, "{answer:?}");
+            }
+            None => {
+                assert!(matches!(answer.outcome, Outcome::Committed(_)), "{answer:?}");
+                assert_eq!(number(answer.sequence.0), known.states.len());
+                let mut accounts = known.states[known.last()].0.clone();
+                *accounts.entry(format!("a{account}")).or_default() += amount;
+                if let Some(key) = key {
+                    known.keys.insert(key, (account, amount, known.states.len()));
+                }
+                known.states.push((accounts, hash));
+                return;
+            }
+        }
+        assert_eq!(hash, known.states[known.last()].1, "nothing changed");
+    }
+
+    /// True when the commit was there; else it was folded away, and the journal says so.
+    fn was_kept<T>(&self, name: &str, at: usize, result: &Result<T, Fault>) -> bool {
+        let Err(fault) = result else { return true };
+        assert_eq!(fault.code, Code::NoCommit, "{fault}");
+        let oldest = self.tree().root.commits(name, 1).unwrap().oldest.unwrap();
+        assert!((at as u64) < oldest.0, "commit {at} is kept, the oldest is {oldest}");
+        false
+    }
+
+    fn revert(&mut self, daemon: usize, back: u64) {
+        let name = self.name(daemon);
+        let last = self.known[&name].last();
+        let reverted = self.tree().root.revert(&name, RevertTo::Last(back));
+        let Some(to) = last.checked_sub(number(back)) else {
+            assert_eq!(reverted.unwrap_err().code, Code::NoCommit);
+            return;
+        };
+        if !self.was_kept(&name, to, &reverted) {
+            return;
+        }
+        assert_eq!(reverted.unwrap(), (Sequence(to as u64), Sequence(last as u64 + 1)));
+        let known = self.known.get_mut(&name).unwrap();
+        known.keys.retain(|_, (_, _, sequence)| *sequence <= to);
+        known.states.push(known.states[to].clone());
+    }
+
+    fn copy(&mut self, daemon: usize, back: Option<u64>, by_file: bool) {
+        if self.known.len() == DAEMONS_MAX {
+            return;
+        }
+        let name = self.name(daemon);
+        let at = self.known[&name].last().saturating_sub(number(back.unwrap_or(0)));
+        let wanted = back.map(|_| Sequence(at as u64));
+        self.made += 1;
+        let new = format!("copy-{}", self.made % 7);
+        if self.known.contains_key(&new) {
+            return;
+        }
+        let root = &self.tree().root;
+        let copied = if by_file {
+            root.snapshot(&name, wanted).and_then(|(_, file)| {
+                root.restore(&file, DaemonOptions::new(new.clone(), BUDGET), &deploy)
+            })
+        } else {
+            root.fork(&name, &new, wanted, &deploy)
+        };
+        if !self.was_kept(&name, at, &copied) {
+            return;
+        }
+        let (state, checkpoint) = (self.known[&name].states[at].clone(), copied.unwrap());
+        assert_eq!(checkpoint.hash().to_hex().to_string(), state.1);
+        let view = self.tree().view(&new);
+        assert!(view.report.generation > checkpoint.generation.0, "a generation of its own");
+        let known = Known { states: vec![state], ..Known::default() };
+        self.known.insert(new, known);
+    }
+
+    fn remove(&mut self, daemon: usize) {
+        let name = self.name(daemon);
+        let removed = self.tree().root.remove(&name);
+        if name == "ledger" {
+            assert_eq!(removed.unwrap_err().code, Code::DaemonFile);
+        } else {
+            removed.unwrap();
+            self.known.remove(&name);
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Deposit { daemon, account, amount, key } => {
+                self.deposit(daemon, account, amount, key);
+            }
+            Step::Revert { daemon, back } => self.revert(daemon, back),
+            Step::Fork { daemon, back } => self.copy(daemon, back, false),
+            Step::Copy { daemon, back } => self.copy(daemon, back, true),
+            Step::Remove { daemon } => self.remove(daemon),
+            Step::Restart => self.restart(),
+        }
+        self.compare();
+    }
+
+    /// Every daemon has the state of its last commit, and a generation that only grows.
+    fn compare(&mut self) {
+        let Some(tree) = &self.tree else { return };
+        for (name, known) in &mut self.known {
+            let (accounts, hash) = &known.states[known.states.len() - 1];
+            assert_eq!(&tree.hash(name), hash, "{name}");
+            let total = tree.committed(name, "total", json!({}));
+            assert_eq!(total, json!(accounts.values().sum::<u64>()), "{name}");
+            let report = tree.view(name).report;
+            assert_eq!(number(report.sequence), known.states.len() - 1, "{name}");
+            assert!(report.generation >= known.generation, "{name}");
+            known.generation = report.generation;
+        }
+        let views = tree.root.daemons();
+        let names: Vec<&String> = views.iter().map(|view| &view.name).collect();
+        assert!(names.into_iter().eq(self.known.keys()), "{views:?}");
+    }
+}
+
+#[test]
+fn s4_08_i3_i5_states_of_the_past_are_what_they_were() {
+    let config = Config { failure_persistence: None, ..Config::default() };
+    let cases = if std::env::var("PROPTEST_CASES").is_ok() { config.cases } else { 40 };
+    let mut runner = TestRunner::new(Config { cases, ..config });
+    runner
+        .run(&steps(), |steps| {
+            let mut world = World::start();
+            for step in &steps {
+                world.step(step);
+            }
+            world.restart();
+            world.compare();
+            Ok(())
+        })
+        .unwrap_or_else(|error| panic!("{error}"));
+}
