@@ -157,6 +157,7 @@ fn ps_shows_root_and_daemons() {
     }
     let shown = stdout(&running.host(&["ps"]));
     assert!(shown.contains("root") && shown.contains("chaos"), "{shown}");
+    assert!(shown.contains("durability fsync: 2 commits in"), "{shown}");
 }
 
 #[test]

@@ -64,7 +64,10 @@ fn ps_json(root: &Root, daemons: &[DaemonView], hashes: &[Option<String>]) -> Va
             "reserved_bytes": root.bill().total_bytes(),
             "limit_bytes": root.bill().limit_bytes,
             "durability": root.durability().map_or("memory", Durability::as_str),
-            "journal": root.journal_metrics().map(|metrics| journal_json(&metrics)),
+            "journal": root
+                .journal_metrics()
+                .zip(root.journal_traffic())
+                .map(|(metrics, traffic)| journal_json(&metrics, traffic)),
         },
         "daemons": shown.map(|(daemon, hash)| daemon_json(daemon, hash.as_deref()))
             .collect::<Vec<_>>(),
@@ -72,10 +75,12 @@ fn ps_json(root: &Root, daemons: &[DaemonView], hashes: &[Option<String>]) -> Va
     })
 }
 
-/// What the journal has done.
-fn journal_json(metrics: &Metrics) -> Value {
+/// What the journal has done, and what that cost.
+fn journal_json(metrics: &Metrics, (written_bytes, syncs): (u64, u64)) -> Value {
     let sync = &metrics.sync_micros;
     json!({
+        "written_bytes": written_bytes,
+        "syncs": syncs,
         "groups": metrics.groups,
         "records": metrics.records,
         "bytes": metrics.bytes,

@@ -358,6 +358,13 @@ impl Root {
         self.ground.journal.as_ref().map(|journal| journal.store.durability())
     }
 
+    /// Bytes written to the journal's file and syncs, since the start; none when commits live in
+    /// memory only.
+    #[must_use]
+    pub fn journal_traffic(&self) -> Option<(u64, u64)> {
+        self.ground.journal.as_ref().map(|journal| journal.store.traffic())
+    }
+
     /// What the journal has done so far; none when commits live in memory only.
     #[must_use]
     pub fn journal_metrics(&self) -> Option<Metrics> {

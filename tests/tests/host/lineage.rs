@@ -11,7 +11,7 @@ use host::pure::record::Kind;
 use host::pure::request::{Outcome, Request};
 use host::tree::{DaemonOptions, DaemonPlan, DaemonState, RevertTo};
 use serde_json::{Value, json};
-use tests::{Tree, deployed, plan, request, sandbox};
+use tests::{Hostile, RUN, Tree, deployed, plan, request, sandbox};
 
 fn store(dir: &Path) -> Arc<Store> {
     Arc::new(Store::open(dir, StoreOptions::default(), DirectoryId(5)).unwrap())
@@ -183,4 +183,42 @@ fn what_a_host_forks_is_billed() {
     assert!(forked > 0 && fault.message.contains(&format!("fork-{forked}")), "{fault}");
     tree.root.remove("fork-0").unwrap();
     tree.root.fork("ledger", "again", None, &deploy).unwrap();
+}
+
+#[test]
+fn d12_i22_no_copy_and_no_restored_state_draws_the_same_random_numbers_again() {
+    // `run` leaves a random number in the memory: equal hashes would be equal numbers.
+    let dice = Hostile {
+        run: "(i64.store #4096 (call $random))".to_owned(),
+        on_restore: "(i64.store #4104 (call $generation))".to_owned(),
+        hooks: 2,
+        ..Hostile::default()
+    };
+    let guest = tests::deploy(&dice.build()).unwrap();
+    let deploy = |_: &[u8]| Ok(guest.clone());
+    let dir = tempfile::tempdir().unwrap();
+    let plans = || vec![plan("dice", &guest, |_| {})];
+    let mut tree = durable(dir.path(), plans());
+    let mut seen = std::collections::BTreeSet::new();
+    let mut throw = |tree: &Tree, daemon: &str| {
+        drop(tree.committed(daemon, RUN, json!({})));
+        let memory = tree.root.checkpoint(daemon, None).unwrap().memory;
+        assert!(seen.insert(memory[4096..4104].to_vec()), "drawn before");
+        let told = u64::from_le_bytes(memory[4104..4112].try_into().unwrap());
+        let generation = tree.view(daemon).report.generation;
+        assert!(told == generation || generation == 1, "told of {told}, is {generation}");
+    };
+    for round in 0..3 {
+        throw(&tree, "dice");
+        tree.root.revert("dice", RevertTo::Last(1)).unwrap();
+        throw(&tree, "dice");
+        let copy = format!("copy-{round}");
+        tree.root.fork("dice", &copy, None, &deploy).unwrap();
+        throw(&tree, "dice");
+        throw(&tree, &copy);
+        tree.root.remove(&copy).unwrap();
+        drop(tree);
+        // The same seed for the host each time: the generation alone makes the difference.
+        tree = durable(dir.path(), plans());
+    }
 }

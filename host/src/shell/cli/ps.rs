@@ -47,6 +47,27 @@ fn bytes(value: &Value, name: &str) -> String {
     bytes.map_or_else(|| "-".to_owned(), |b| show_bytes(usize::try_from(b).unwrap_or(usize::MAX)))
 }
 
+/// What an acknowledgement means, and what that costs.
+fn durability(root: &Value) -> String {
+    let meaning = text(root, "durability");
+    let Some(journal) = root.get("journal").filter(|journal| !journal.is_null()) else {
+        return format!("durability {meaning}: a commit lives as long as this process");
+    };
+    let number = |name: &str| journal.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let commits = number("records");
+    let each = |bytes: u64| bytes.checked_div(commits).unwrap_or(0);
+    format!(
+        "durability {meaning}: {commits} commits in {} syncs, p50 {} us, p99 {} us; {} bytes per commit, \
+         {} written; {} records to fold",
+        number("groups"),
+        number("sync_p50_us"),
+        number("sync_p99_us"),
+        each(number("bytes")),
+        each(number("written_bytes")),
+        number("fold_debt_records"),
+    )
+}
+
 fn tree(answer: &Value) -> String {
     let mut table = Table::new(&[
         ("ID", Align::Left),
@@ -103,6 +124,7 @@ fn tree(answer: &Value) -> String {
         ]);
     }
     let mut shown = table.to_string();
+    shown.push_str(&format!("\n{}", durability(root)));
     for daemon in list("daemons") {
         if let Some(reason) = daemon.get("parked").filter(|reason| !reason.is_null()) {
             let (name, code) = (text(&daemon, "name"), text(reason, "code"));
