@@ -3,5 +3,6 @@
 pub mod clock;
 pub mod entropy;
 pub mod error;
+pub mod failpoint;
 pub mod ids;
 pub mod limits;

@@ -226,17 +226,17 @@ codes! {
         "The data directory has another format version than this program."
         "Use the program that wrote it.";
     StoreFull "E_STORE_FULL" Environment
-        "There is no space left for the journal. Nothing is acknowledged until the host is restarted."
-        "Free space and start the host again; ask again with the same key for what was unknown.";
+        "There is no space left for the journal, so commits are refused before they are applied."
+        "Free space: the host takes commits again by itself; reads go on meanwhile.";
     StoreIo "E_STORE_IO" Environment
         "The machine refused to read or write the journal."
-        "See the system's reason; check the disk, then start the host again.";
+        "See the system's reason; the host tries again by itself. Ask again with the same key for what was unknown.";
     StoreCorrupt "E_STORE_CORRUPT" Environment
         "The journal does not hold what was written, or acknowledged commits are missing."
         "Restore the data directory from a copy; `host verify` says what is good.";
     StorePoisoned "E_STORE_POISONED" Environment
-        "An earlier write to the journal failed, so nothing more is acknowledged."
-        "Start the host again when the cause, which was reported first, is gone.";
+        "A write to the journal failed, so nothing is acknowledged until it has been opened again."
+        "The host does that by itself once the cause, which was reported first, is gone; then send it again.";
     NoCommit "E_NO_COMMIT" Operator
         "There is no such commit, or it is not kept any more."
         "`host checkpoints` lists the commits that can be had.";

@@ -9,7 +9,7 @@
 //!
 //! * A [`CommitReceipt`] exists only for a commit at or below a position that a sync has confirmed.
 //! * A daemon's records are a chain without gaps: each names the checksum of the one before.
-//! * After a failed append nothing is appended until the journal is opened again.
+//! * After a failed append nothing is appended until the journal was opened again and read.
 //! * What was acknowledged is either loaded again, or loading fails and says so.
 //! * Base images are read back and compared before the records that they replace are deleted.
 
@@ -24,6 +24,9 @@ mod directory;
 mod fold;
 mod hints;
 mod load;
+mod log;
+mod moving;
+mod opening;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -40,8 +43,8 @@ pub use checkpoint::CommitLine;
 pub use committer::{Committer, Metrics, OnSynced, Submission, SubmitError, Submitter};
 pub use daemons::{DaemonRow, Origin};
 pub use directory::DirectoryId;
-pub use store::{Store, StoreOptions};
-pub use verify::{DaemonReport, Report};
+pub use store::{Store, StoreOptions, catches_panics};
+pub use verify::{DaemonReport, Nowhere, Report};
 
 /// What an acknowledgement means.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -317,13 +320,24 @@ pub struct Loaded {
     pub record_bytes: u64,
 }
 
-/// What folding has left to do, over all daemons.
+/// What moving and folding have left to do, over all daemons.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct FoldDebt {
-    /// Records that could be folded now.
+    /// Records that could be moved into the tables or folded now.
     pub records: u64,
     /// Bytes of all records that are not folded.
     pub bytes: u64,
+}
+
+/// What is left to do beside appending.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Tended {
+    /// More, at once.
+    Busy,
+    /// Something, if nothing is appended for a while.
+    Waiting,
+    /// Nothing, until the next append.
+    Idle,
 }
 
 /// The durable record of commits.
@@ -339,15 +353,23 @@ pub trait Journal: Send + Sync + std::fmt::Debug {
     /// The last commit of a daemon that is known to be durable.
     fn durable(&self, daemon: DaemonKey) -> Option<Sequence>;
 
-    /// One bounded step of folding; false when nothing was left to do.
+    /// One bounded step of what has to be done beside appending: moving records from the log into
+    /// the tables, folding, and opening again what has failed. Not for the thread that appends.
     ///
     /// # Errors
     ///
-    /// [`JournalFault`]; a daemon that can't be folded is left alone until the journal is opened
-    /// again, with all its records.
-    fn fold_step(&self) -> Result<bool, JournalFault>;
+    /// [`JournalFault`]: try again later. A daemon that can't be folded is left alone until the
+    /// journal is opened again, with all its records.
+    fn tend(&self) -> Result<Tended, JournalFault>;
 
-    /// What folding has left to do.
+    /// Why a transaction that writes must be refused before it runs: its commit would be. Cheap.
+    fn refusal(&self) -> Option<JournalFault>;
+
+    /// Grows when the journal was opened again after a failed append. Until a daemon has loaded
+    /// its state once more, its memory may hold commits that are gone.
+    fn incarnation(&self) -> u64;
+
+    /// What moving and folding have left to do.
     fn fold_debt(&self) -> FoldDebt;
 
     /// Loads a daemon's state: its last commit, or an earlier one `at`. `None` for a daemon that

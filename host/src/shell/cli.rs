@@ -28,6 +28,7 @@ use tracing_subscriber::EnvFilter;
 use super::api::default_socket_path;
 use super::exit;
 use crate::base::error::Fault;
+use crate::mechanisms::journal::catches_panics;
 use crate::mechanisms::sandbox::compile_in_this_process;
 
 /// A WebAssembly transaction host: every call of a guest commits whole, or it never happened.
@@ -114,6 +115,7 @@ impl SocketArgs {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
+    quiet_caught_panics();
     let cli = Cli::parse();
     let code = match cli.command {
         Command::New(args) => new::new(&args),
@@ -141,6 +143,16 @@ pub fn main() -> ExitCode {
         },
     };
     ExitCode::from(code)
+}
+
+/// Panics that become errors of the journal are told as such, and not as panics.
+fn quiet_caught_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !catches_panics() {
+            usual(panic);
+        }
+    }));
 }
 
 /// Starts logging to standard error; `default` holds unless `BULKHEAD_LOG` says otherwise.

@@ -24,6 +24,7 @@ mod lineage;
 mod now;
 mod recorder;
 mod recovery;
+mod reload;
 mod start;
 
 pub use recorder::JournalSeat;
@@ -192,6 +193,9 @@ impl Daemon {
             let message = format!("daemon `{}` is parked: {reason}", self.options.name);
             return self.refuse(Fault::new(Code::Parked, message));
         }
+        if let Some(fault) = self.journal_refuses(bound) {
+            return self.refuse(fault);
+        }
         let started = self.now.look(self.world.clock.as_ref());
         Gauges::set(&self.gauges.running_since, started);
         Gauges::set(&self.gauges.running, bound.request.0);
@@ -348,7 +352,17 @@ impl Daemon {
     /// The records of the commits since the last call, oldest first: what must be durable before
     /// their answers leave the host.
     pub fn take_records(&mut self) -> Vec<(Sequence, Vec<u8>)> {
-        self.recorder.as_mut().map(Recorder::take).unwrap_or_default()
+        std::iter::from_fn(|| self.take_record()).collect()
+    }
+
+    /// The oldest of those records.
+    pub(super) fn take_record(&mut self) -> Option<(Sequence, Vec<u8>)> {
+        self.recorder.as_mut()?.take()
+    }
+
+    /// Where buffers of records go that are not needed any more; none when it makes no records.
+    pub(super) fn spare_buffers(&mut self) -> Option<&mut Vec<Vec<u8>>> {
+        self.recorder.as_mut().map(Recorder::spare)
     }
 
     /// Undoes the running instance's changes without replacing it.

@@ -2,8 +2,13 @@
 //!
 //! A daemon goes on with the next transaction while the journal syncs; its answers wait here, in
 //! order. An answer without a record of its own (a read, a rejection) tells of earlier commits, so
-//! it waits for those.
+//! it waits for those; when they are durable already it leaves at once, however slow the disk is.
+//!
+//! A deadline ends a transaction, not its sync: an answer waits as long as the sync takes. Other
+//! daemons wait only for what they commit themselves.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 
 use super::daemon::{Daemon, JournalSeat, Transacted};
@@ -19,28 +24,57 @@ use crate::pure::request::Outcome;
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
     pub(super) seat: JournalSeat,
-    pub(super) submitter: Submitter,
+    submitter: Submitter,
+    /// The sequence after the last one with a receipt.
+    synced: Arc<AtomicU64>,
 }
 
 impl Gate {
+    pub(super) fn new(seat: JournalSeat, submitter: Submitter) -> Self {
+        Self { seat, submitter, synced: Arc::default() }
+    }
+
     /// Hands the daemon's new records to the journal and lets `reply` go when they are durable.
     pub(super) fn pass(&self, daemon: &mut Daemon, transacted: Transacted, reply: TransactedReply) {
-        let mut records = daemon.take_records();
-        let last = records.pop();
+        let mut last = daemon.take_record();
         let is_commit = last.is_some();
-        for (sequence, record) in records {
-            // Its fate is that of the last one, which is in the same chain.
-            self.submit(sequence, Some(record), Box::new(|_receipt| {}));
+        while let Some(next) = daemon.take_record() {
+            if let Some((sequence, record)) = last.replace(next) {
+                // Its fate is that of the last one, which is in the same chain.
+                self.submit(sequence, Some(record), Box::new(|_receipt| {}));
+            }
+        }
+        if let Some(spare) = daemon.spare_buffers().filter(|spare| spare.is_empty()) {
+            self.submitter.buffers(spare);
         }
         let (sequence, record) = match last {
             Some((sequence, record)) => (sequence, Some(record)),
+            None if transacted.sequence.0 < self.synced.load(Ordering::Acquire) => {
+                return reply(transacted);
+            }
             None => (transacted.sequence, None),
         };
+        let synced = self.synced.clone();
         let on_synced = move |receipt: Result<CommitReceipt, JournalFault>| match receipt {
-            Ok(_receipt) => reply(transacted),
+            Ok(receipt) => {
+                synced.fetch_max(receipt.sequence().next().0, Ordering::AcqRel);
+                reply(transacted);
+            }
             Err(fault) => reply(failed(transacted, &fault, is_commit)),
         };
         self.submit(sequence, record, Box::new(on_synced));
+    }
+
+    /// After the journal failed and was opened again: waits for all that the daemon handed over,
+    /// then loads its state anew. Before each message, since none may see commits that are gone.
+    pub(super) fn keep_up(&self, daemon: &mut Daemon) {
+        if !daemon.is_stale() {
+            return;
+        }
+        // Failures are expected, and were answered: it is only about their having come back.
+        drop(self.settle(daemon));
+        daemon.reload();
+        drop(self.settle(daemon));
     }
 
     /// Waits until all commits of the daemon are durable: before it takes its first request, and

@@ -399,7 +399,7 @@ impl RootJournal {
         let key = self.store.daemon(&plan.options.name, origin, budget)?;
         self.store.put_code(*plan.guest.facts().digest.as_bytes(), plan.guest.code())?;
         let seat = JournalSeat { journal: self.store.clone(), key };
-        Ok(Gate { seat, submitter: self.committer.submitter() })
+        Ok(Gate::new(seat, self.committer.submitter()))
     }
 }
 

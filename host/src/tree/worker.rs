@@ -160,6 +160,9 @@ fn serve(
 ) {
     let mut pace = Pace::new(daemon.options().share);
     while let Ok(message) = messages.recv() {
+        if let Some(gate) = gate {
+            gate.keep_up(&mut daemon);
+        }
         match message {
             Message::Transact(bound, reply) if stopping.load(Ordering::Relaxed) => {
                 let request = bound.request;

@@ -1,58 +1,93 @@
-//! The file below redb: counts what is written, gets its space when it grows, and may leave out
-//! syncs.
+//! The files below the journal: counted, with their space taken when they grow, and read from the
+//! disk instead of the system's cache when the cache can't be trusted.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::StorageBackend;
-use redb::backends::FileBackend;
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use rustix::io::Errno;
 
-use super::{Durability, JournalFault};
+use super::{DirectoryId, Durability, FaultKind, JournalFault};
 
-/// What was done to a file.
+/// What was done to the files.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     pub(super) written_bytes: AtomicU64,
     pub(super) syncs: AtomicU64,
 }
 
-/// A file as redb wants it.
+/// The files of a journal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Which {
+    /// The tables.
+    State,
+    /// The last acknowledged commits.
+    Acked,
+    /// The log in front of the tables.
+    Log,
+}
+
+/// Opens the files of a journal, as often as it takes.
+pub(super) trait Files: Send + Sync + fmt::Debug {
+    /// Opens one. After a failed sync the system's cache may hold what the disk doesn't; with
+    /// `distrust` what is read comes from the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalFault`] with the path.
+    fn open(&self, which: Which, distrust: bool) -> Result<Arc<dyn StorageBackend>, JournalFault>;
+
+    /// All files are made: from now on state is expected here.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalFault`] with the path.
+    fn finish(&self, id: DirectoryId) -> Result<(), JournalFault> {
+        let _ = id;
+        Ok(())
+    }
+}
+
+/// A file.
 #[derive(Debug)]
 pub(super) struct StoreFile {
-    inner: FileBackend,
     file: File,
     durability: Durability,
     traffic: Arc<Traffic>,
 }
 
 impl StoreFile {
-    pub(super) fn new(
-        file: File,
-        durability: Durability,
-        traffic: Arc<Traffic>,
-    ) -> Result<Self, JournalFault> {
-        let clone = file.try_clone().map_err(|error| io_fault(&error))?;
-        let inner = FileBackend::new(clone).map_err(|error| super::store::fault(&error.into()))?;
-        Ok(Self { inner, file, durability, traffic })
+    pub(super) fn new(file: File, durability: Durability, traffic: Arc<Traffic>) -> Self {
+        Self { file, durability, traffic }
+    }
+
+    /// Writes what the cache has to write, then empties it.
+    pub(super) fn distrust_cache(&self) -> io::Result<()> {
+        self.file.sync_data()?;
+        match fadvise(&self.file, 0, None, Advice::DontNeed) {
+            Ok(()) | Err(Errno::NOSYS | Errno::INVAL) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
 impl StorageBackend for StoreFile {
     fn len(&self) -> io::Result<u64> {
-        self.inner.len()
+        Ok(self.file.metadata()?.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.inner.read(offset, out)
+        self.file.read_exact_at(out, offset)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let old = self.inner.len()?;
-        self.inner.set_len(len)?;
+        let old = self.len()?;
+        self.file.set_len(len)?;
         if len > old {
             // A sparse file would find out about a full disk in the middle of a commit.
             match fallocate(&self.file, FallocateFlags::empty(), old, len - old) {
@@ -67,25 +102,56 @@ impl StorageBackend for StoreFile {
         match self.durability {
             Durability::Fsync => {
                 self.traffic.syncs.fetch_add(1, Ordering::Relaxed);
-                self.inner.sync_data()
+                self.file.sync_data()
             }
             Durability::Os => Ok(()),
         }
     }
 
+    /// Goes on after short and interrupted writes; one of no bytes is an error.
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.traffic.written_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-        self.inner.write(offset, data)
+        self.file.write_all_at(data, offset)
     }
 
     fn close(&self) -> io::Result<()> {
-        self.inner.close()
+        Ok(())
+    }
+}
+
+/// What redb owns of a file that others may share.
+#[derive(Debug)]
+pub(super) struct Shared(pub(super) Arc<dyn StorageBackend>);
+
+impl StorageBackend for Shared {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.0.close()
     }
 }
 
 /// What an error of the machine means.
 pub(super) fn io_fault(error: &io::Error) -> JournalFault {
     let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    let kind = if full { super::FaultKind::Full } else { super::FaultKind::Io };
+    let kind = if full { FaultKind::Full } else { FaultKind::Io };
     JournalFault::new(kind, error.to_string())
 }

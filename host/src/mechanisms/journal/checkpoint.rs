@@ -2,7 +2,7 @@
 
 use super::fold::visit_records;
 use super::load::read_base;
-use super::store::{Store, edge};
+use super::store::Store;
 use super::{DaemonKey, ImageSink, Journal, JournalFault, SinkError};
 use crate::base::ids::{Generation, Sequence};
 use crate::base::limits::{BUDGET_MAX_BYTES, CARD_SHIFT};
@@ -122,7 +122,8 @@ impl Store {
     pub fn commits(&self, daemon: DaemonKey, count: u64) -> Result<Vec<CommitLine>, JournalFault> {
         let Some(last) = self.durable(daemon) else { return Ok(Vec::new()) };
         let first = last.next().0.saturating_sub(count);
-        edge(|| {
+        self.drain()?;
+        self.at_tables(|| {
             let read = self.begin_read()?;
             let mut lines = Vec::new();
             visit_records(&read, daemon, first, last.0, |_, record_bytes, record| {
@@ -140,7 +141,7 @@ impl Store {
     ///
     /// [`JournalFault`] when the base image is rotten.
     pub fn oldest(&self, daemon: DaemonKey) -> Result<Option<Sequence>, JournalFault> {
-        edge(|| {
+        self.at_tables(|| {
             let base = read_base(&self.begin_read()?, daemon)?;
             Ok(base.map(|base| base.sequence).or_else(|| self.durable(daemon).map(|_| Sequence(0))))
         })
@@ -156,7 +157,7 @@ impl Store {
         if let Some(last) = self.commits(daemon, 1)?.last() {
             return Ok(Some(last.head.code));
         }
-        edge(|| Ok(read_base(&self.begin_read()?, daemon)?.map(|base| base.code)))
+        self.at_tables(|| Ok(read_base(&self.begin_read()?, daemon)?.map(|base| base.code)))
             .map_err(|fault| fault.of_daemon(daemon))
     }
 }

@@ -3,7 +3,7 @@
 use redb::ReadableTable;
 
 use super::base::{seal, unseal};
-use super::store::{CODES, Store, edge, fault};
+use super::store::{CODES, Store, fault, lock};
 use super::{FaultKind, JournalFault};
 use crate::base::limits::MODULE_BYTES_MAX;
 
@@ -12,17 +12,14 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`JournalFault`], as from a failed append.
+    /// [`JournalFault`].
     pub fn put_code(&self, digest: [u8; 32], code: &[u8]) -> Result<(), JournalFault> {
         if code.len() > MODULE_BYTES_MAX {
             let what = format!("code of {} bytes", code.len());
             return Err(JournalFault::new(FaultKind::Misuse, what));
         }
-        let mut inner = self.lock();
-        if let Some(poisoned) = &inner.poisoned {
-            return Err(poisoned.clone());
-        }
-        let written = edge(|| {
+        let _listing = lock(&self.listing);
+        self.at_tables(|| {
             let write = self.begin_write()?;
             {
                 let mut codes = write.open_table(CODES).map_err(|error| fault(&error.into()))?;
@@ -33,8 +30,7 @@ impl Store {
                 codes.insert(digest, sealed.as_slice()).map_err(|error| fault(&error.into()))?;
             }
             write.commit().map_err(|error| fault(&error.into()))
-        });
-        written.map_err(|fault| self.poison(&mut inner, fault))
+        })
     }
 
     /// The code of that digest, if it is kept.
@@ -43,7 +39,7 @@ impl Store {
     ///
     /// [`JournalFault`] when it is rotten.
     pub fn code(&self, digest: [u8; 32]) -> Result<Option<Vec<u8>>, JournalFault> {
-        edge(|| {
+        self.at_tables(|| {
             let read = self.begin_read()?;
             let codes = read.open_table(CODES).map_err(|error| fault(&error.into()))?;
             let Some(sealed) = codes.get(digest).map_err(|error| fault(&error.into()))? else {
@@ -63,7 +59,7 @@ impl Store {
     ///
     /// [`JournalFault`] when the table can't be read.
     pub fn codes(&self) -> Result<Vec<[u8; 32]>, JournalFault> {
-        edge(|| {
+        self.at_tables(|| {
             let read = self.begin_read()?;
             let codes = read.open_table(CODES).map_err(|error| fault(&error.into()))?;
             let mut digests = Vec::new();
@@ -78,19 +74,18 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`JournalFault`], as from a failed append.
+    /// [`JournalFault`].
     pub fn drop_unused_codes(&self) -> Result<(), JournalFault> {
-        let mut inner = self.lock();
-        if let Some(poisoned) = &inner.poisoned {
-            return Err(poisoned.clone());
-        }
+        let _listing = lock(&self.listing);
+        let inner = self.lock();
         if inner.names_bad.is_some() || inner.tails.values().any(|tail| tail.bad.is_some()) {
             // Which codes a damaged chain needs is not known.
             return Ok(());
         }
         let used: std::collections::BTreeSet<[u8; 32]> =
             inner.tails.values().flat_map(|tail| tail.codes.iter().copied()).collect();
-        let written = edge(|| {
+        drop(inner);
+        self.at_tables(|| {
             let write = self.begin_write()?;
             {
                 let mut codes = write.open_table(CODES).map_err(|error| fault(&error.into()))?;
@@ -107,7 +102,6 @@ impl Store {
                     .map_err(|error| fault(&error.into()))?;
             }
             write.commit().map_err(|error| fault(&error.into()))
-        });
-        written.map_err(|fault| self.poison(&mut inner, fault))
+        })
     }
 }

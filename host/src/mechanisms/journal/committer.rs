@@ -6,22 +6,28 @@
 //!                                         +--------- the next group has collected <-----+
 //! ```
 //!
+//! A second thread tends the journal: it moves, folds and opens again, so that no sync waits for
+//! that. It looks for work some times a second, and sleeps when there is none.
+//!
 //! A submission without a record is a barrier: its callback runs when everything that its daemon
 //! submitted before is durable. Callbacks run in the order of submission, on this thread: they must
 //! not wait.
 
+mod keeper;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use self::keeper::Keeper;
 use super::{CommitReceipt, DaemonKey, Entry, FaultKind, FoldDebt, Journal, JournalFault, Synced};
 use crate::base::clock::Clock;
+use crate::base::failpoint::{self, Point};
 use crate::base::ids::Sequence;
 
 /// Submissions that may wait; more make their daemons wait.
@@ -31,16 +37,13 @@ const QUEUE_MAX: usize = 4096;
 const GROUP_SUBMISSIONS_MAX: usize = 1024;
 
 /// Bytes of one group: about what a disk writes in the time of a few syncs.
-const GROUP_BYTES_MAX: usize = 16 << 20;
-
-/// Quiet time after which old records are folded.
-const FOLD_IDLE: Duration = Duration::from_millis(20);
-
-/// Groups between two steps of folding when there is no quiet time.
-const FOLD_GROUPS: u64 = 16;
+const GROUP_BYTES_MAX: usize = 4 << 20;
 
 /// Used buffers that are kept for the next records.
 const SPARE_MAX: usize = 256;
+
+/// Used buffers that one daemon gets at a time.
+const SPARE_HANDED_MAX: usize = 32;
 
 /// Bytes of a used buffer that is worth keeping.
 const SPARE_BYTES_MAX: usize = 1 << 20;
@@ -103,9 +106,9 @@ pub struct Metrics {
     pub sync_micros: Histogram<u64>,
     /// What folding has left to do.
     pub fold: FoldDebt,
-    /// Steps of folding.
+    /// Steps of moving and folding.
     pub fold_steps: u64,
-    /// The failure after which nothing was taken any more.
+    /// The failure after which nothing is taken, until an append succeeds again.
     pub failed: Option<JournalFault>,
 }
 
@@ -148,10 +151,11 @@ impl Submitter {
         })
     }
 
-    /// An empty buffer for the next record, a used one when there is any.
-    #[must_use]
-    pub fn buffer(&self) -> Vec<u8> {
-        lock(&self.shared.spare).pop().unwrap_or_default()
+    /// Hands out some used, empty buffers for the next records, if there are any.
+    pub fn buffers(&self, out: &mut Vec<Vec<u8>>) {
+        let mut spare = lock(&self.shared.spare);
+        let kept = spare.len().saturating_sub(SPARE_HANDED_MAX);
+        out.extend(spare.drain(kept..));
     }
 }
 
@@ -160,6 +164,8 @@ impl Submitter {
 pub struct Committer {
     submitter: Submitter,
     thread: Option<JoinHandle<()>>,
+    keeper: Arc<Keeper>,
+    journal: Arc<dyn Journal>,
 }
 
 impl Committer {
@@ -177,26 +183,26 @@ impl Committer {
             records: 0,
             bytes: 0,
             sync_micros: histogram,
-            fold: journal.fold_debt(),
+            fold: FoldDebt::default(),
             fold_steps: 0,
             failed: None,
         };
         let shared =
             Arc::new(Shared { metrics: Mutex::new(metrics), spare: Mutex::new(Vec::new()) });
+        let keeper = Keeper::start(journal.clone())?;
         let worker = Worker {
-            journal,
+            journal: journal.clone(),
             clock,
             receiver,
             shared: shared.clone(),
             synced: BTreeMap::new(),
-            folding: true,
-            groups: 0,
+            keeper: keeper.clone(),
         };
         let thread = Builder::new()
             .name("journal".to_owned())
             .spawn(move || worker.run())
             .map_err(|error| JournalFault::new(FaultKind::Io, error.to_string()))?;
-        Ok(Self { submitter: Submitter { sender, shared }, thread: Some(thread) })
+        Ok(Self { submitter: Submitter { sender, shared }, thread: Some(thread), keeper, journal })
     }
 
     /// A way in, for a daemon.
@@ -208,7 +214,10 @@ impl Committer {
     /// What it has done so far.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
-        lock(&self.submitter.shared.metrics).clone()
+        let mut metrics = lock(&self.submitter.shared.metrics).clone();
+        metrics.fold = self.journal.fold_debt();
+        metrics.fold_steps = self.keeper.steps();
+        metrics
     }
 
     /// Makes everything durable that was submitted, then ends the thread.
@@ -222,6 +231,7 @@ impl Committer {
             let _ended = self.submitter.sender.send(Message::Stop).is_err();
             let _panicked = thread.join().is_err();
         }
+        self.keeper.stop();
     }
 }
 
@@ -241,8 +251,7 @@ struct Worker {
     receiver: Receiver<Message>,
     shared: Arc<Shared>,
     synced: BTreeMap<DaemonKey, Sequence>,
-    folding: bool,
-    groups: u64,
+    keeper: Arc<Keeper>,
 }
 
 impl Worker {
@@ -250,10 +259,9 @@ impl Worker {
         let mut group = Vec::with_capacity(GROUP_SUBMISSIONS_MAX);
         let mut stopping = false;
         while !stopping {
-            match self.next() {
-                Some(Message::Submission(first)) => group.push(first),
-                Some(Message::Stop) => stopping = true,
-                None => continue,
+            match self.receiver.recv() {
+                Ok(Message::Submission(first)) => group.push(first),
+                Ok(Message::Stop) | Err(_) => stopping = true,
             }
             loop {
                 let bytes: usize =
@@ -263,21 +271,6 @@ impl Worker {
                 if room || !stopping {
                     break;
                 }
-            }
-        }
-    }
-
-    /// Waits for a message; folds while there is none.
-    fn next(&mut self) -> Option<Message> {
-        if !self.folding {
-            return Some(self.receiver.recv().unwrap_or(Message::Stop));
-        }
-        match self.receiver.recv_timeout(FOLD_IDLE) {
-            Ok(message) => Some(message),
-            Err(RecvTimeoutError::Disconnected) => Some(Message::Stop),
-            Err(RecvTimeoutError::Timeout) => {
-                self.fold();
-                None
             }
         }
     }
@@ -324,7 +317,10 @@ impl Worker {
                     break Err(JournalFault::new(kind, "the journal refuses a daemon twice"));
                 }
                 Err(fault) => match (fault.kind, fault.daemon) {
-                    (FaultKind::Misuse | FaultKind::Corrupt, Some(daemon)) => {
+                    (
+                        FaultKind::Misuse | FaultKind::Corrupt | FaultKind::Poisoned,
+                        Some(daemon),
+                    ) => {
                         failed.insert(daemon, fault);
                     }
                     _ => break Err(fault),
@@ -333,13 +329,15 @@ impl Worker {
         };
         if let Err(fault) = &outcome {
             lock(&self.shared.metrics).failed.get_or_insert_with(|| fault.clone());
+            self.keeper.wake();
         }
+        if failpoint::pass(Point::BeforeReply).is_err() {
+            tracing::debug!("an answer can't fail");
+        }
+        self.keep_buffers(group);
         for submission in group.drain(..) {
             let refused = failed.get(&submission.daemon).or(outcome.as_ref().err());
             self.finish(submission, refused);
-        }
-        if self.folding && self.groups.is_multiple_of(FOLD_GROUPS) {
-            self.fold();
         }
     }
 
@@ -347,14 +345,13 @@ impl Worker {
         let before = self.clock.monotonic_nanos();
         let synced = self.journal.append(entries)?;
         let micros = self.clock.monotonic_nanos().saturating_sub(before) / 1000;
-        self.groups += 1;
+        self.keeper.wake();
         let mut metrics = lock(&self.shared.metrics);
         metrics.groups += 1;
         metrics.records += entries.len() as u64;
         metrics.bytes += entries.iter().map(|entry| entry.record.len() as u64).sum::<u64>();
         metrics.sync_micros.saturating_record(micros.max(1));
-        metrics.fold = self.journal.fold_debt();
-        self.folding |= metrics.fold.records > 0;
+        metrics.failed = None;
         Ok(synced)
     }
 
@@ -372,15 +369,19 @@ impl Worker {
         (sequence <= synced).then_some(CommitReceipt { daemon, sequence })
     }
 
-    fn finish(&self, submission: Submission, refused: Option<&JournalFault>) {
-        let Submission { daemon, sequence, record, on_synced } = submission;
-        if let Some(mut buffer) = record.filter(|buffer| buffer.capacity() <= SPARE_BYTES_MAX) {
+    fn keep_buffers(&self, group: &mut [Submission]) {
+        let mut spare = lock(&self.shared.spare);
+        let room = SPARE_MAX.saturating_sub(spare.len());
+        let used = group.iter_mut().filter_map(|one| one.record.take());
+        let worth = used.filter(|buffer| buffer.capacity() <= SPARE_BYTES_MAX);
+        spare.extend(worth.take(room).map(|mut buffer| {
             buffer.clear();
-            let mut spare = lock(&self.shared.spare);
-            if spare.len() < SPARE_MAX {
-                spare.push(buffer);
-            }
-        }
+            buffer
+        }));
+    }
+
+    fn finish(&self, submission: Submission, refused: Option<&JournalFault>) {
+        let Submission { daemon, sequence, on_synced, .. } = submission;
         let result = self.receipt(daemon, sequence).ok_or_else(|| {
             let what = "the commit before it did not become durable";
             let unknown = || JournalFault::new(FaultKind::Poisoned, what);
@@ -389,19 +390,6 @@ impl Worker {
         if catch_unwind(AssertUnwindSafe(|| on_synced(result))).is_err() {
             tracing::error!(%daemon, %sequence, "a callback of the journal panicked");
         }
-    }
-
-    fn fold(&mut self) {
-        match self.journal.fold_step() {
-            Ok(more) => self.folding = more,
-            Err(fault) => {
-                tracing::error!(%fault, "old records can't be folded");
-                self.folding = false;
-            }
-        }
-        let mut metrics = lock(&self.shared.metrics);
-        metrics.fold_steps += 1;
-        metrics.fold = self.journal.fold_debt();
     }
 }
 

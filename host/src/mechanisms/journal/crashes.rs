@@ -3,7 +3,7 @@
 use redb::{ReadableTable, ReadableTableMetadata};
 
 use super::base::{seal, unseal};
-use super::store::{CRASHES, Store, edge, fault};
+use super::store::{CRASHES, Store, fault};
 use super::{FaultKind, JournalFault};
 
 /// Reports that are kept, the oldest dropped first.
@@ -17,18 +17,13 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`JournalFault`]; a report that is too large is refused, any other failure is like a failed
-    /// append's.
+    /// [`JournalFault`].
     pub fn put_crash(&self, report: &[u8]) -> Result<u64, JournalFault> {
         if report.len() > CRASH_BYTES_MAX {
             let what = format!("a crash report of {} bytes", report.len());
             return Err(JournalFault::new(FaultKind::Misuse, what));
         }
-        let mut inner = self.lock();
-        if let Some(poisoned) = &inner.poisoned {
-            return Err(poisoned.clone());
-        }
-        let written = edge(|| {
+        self.at_tables(|| {
             let write = self.begin_write()?;
             let id = {
                 let mut crashes =
@@ -44,8 +39,7 @@ impl Store {
             };
             write.commit().map_err(|error| fault(&error.into()))?;
             Ok(id)
-        });
-        written.map_err(|fault| self.poison(&mut inner, fault))
+        })
     }
 
     /// The report of that id, if it is still kept.
@@ -54,7 +48,7 @@ impl Store {
     ///
     /// [`JournalFault`] when it is rotten.
     pub fn crash(&self, id: u64) -> Result<Option<Vec<u8>>, JournalFault> {
-        edge(|| {
+        self.at_tables(|| {
             let read = self.begin_read()?;
             let crashes = read.open_table(CRASHES).map_err(|error| fault(&error.into()))?;
             let Some(sealed) = crashes.get(id).map_err(|error| fault(&error.into()))? else {
@@ -72,7 +66,7 @@ impl Store {
     ///
     /// [`JournalFault`] when the table can't be read.
     pub fn crash_ids(&self) -> Result<Vec<u64>, JournalFault> {
-        edge(|| {
+        self.at_tables(|| {
             let read = self.begin_read()?;
             let crashes = read.open_table(CRASHES).map_err(|error| fault(&error.into()))?;
             let mut ids = Vec::new();

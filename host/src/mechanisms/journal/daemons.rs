@@ -3,7 +3,7 @@
 use redb::ReadableTable;
 
 use super::base::{seal, unseal};
-use super::store::{ANSWERS, BASES, CHUNKS, DAEMONS, Inner, RECORDS, Store, Tail, edge, fault};
+use super::store::{ANSWERS, BASES, CHUNKS, DAEMONS, Inner, RECORDS, Store, Tail, fault, lock};
 use super::{DaemonKey, FaultKind, JournalFault};
 use crate::base::limits::DAEMONS_MAX;
 use crate::pure::reader::Reader;
@@ -85,28 +85,32 @@ impl Store {
         origin: Origin,
         budget_bytes: u64,
     ) -> Result<DaemonKey, JournalFault> {
-        let mut inner = self.lock();
-        if let Some(row) = inner.names.get(name) {
-            return Ok(row.key);
-        }
-        if let Some(fault) = inner.names_bad.as_ref().or(inner.poisoned.as_ref()) {
-            return Err(fault.clone());
-        }
-        if inner.names.len() >= DAEMONS_MAX {
-            let what = format!("{DAEMONS_MAX} daemons have state here already");
-            return Err(JournalFault::new(FaultKind::Directory, what));
-        }
-        let key = DaemonKey(inner.highest + 1);
+        let _listing = lock(&self.listing);
+        let key = {
+            let inner = self.lock();
+            if let Some(row) = inner.names.get(name) {
+                return Ok(row.key);
+            }
+            if let Some(fault) = inner.names_bad.as_ref().or(inner.poisoned.as_ref()) {
+                return Err(fault.clone());
+            }
+            if inner.names.len() >= DAEMONS_MAX {
+                let what = format!("{DAEMONS_MAX} daemons have state here already");
+                return Err(JournalFault::new(FaultKind::Directory, what));
+            }
+            DaemonKey(inner.highest + 1)
+        };
         let row = DaemonRow { key, origin, budget_bytes };
-        self.write_row(&mut inner, name, row)?;
+        self.write_row(name, row)?;
+        let mut inner = self.lock();
         inner.highest = key.0;
         inner.names.insert(name.to_owned(), row);
         inner.tails.insert(key, Tail::default());
         Ok(key)
     }
 
-    fn write_row(&self, inner: &mut Inner, name: &str, row: DaemonRow) -> Result<(), JournalFault> {
-        let written = edge(|| {
+    fn write_row(&self, name: &str, row: DaemonRow) -> Result<(), JournalFault> {
+        self.at_tables(|| {
             let write = self.begin_write()?;
             {
                 let mut table = write.open_table(DAEMONS).map_err(|e| fault(&e.into()))?;
@@ -114,8 +118,7 @@ impl Store {
                 table.insert(name, value.as_slice()).map_err(|error| fault(&error.into()))?;
             }
             write.commit().map_err(|error| fault(&error.into()))
-        });
-        written.map_err(|fault| self.poison(inner, fault))
+        })
     }
 
     /// Deletes a daemon's state for good. Whoever runs it must have stopped.
@@ -124,16 +127,16 @@ impl Store {
     ///
     /// [`JournalFault`]; `Directory` when there is no such daemon.
     pub fn remove_daemon(&self, name: &str) -> Result<(), JournalFault> {
-        let mut inner = self.lock();
-        if let Some(poisoned) = &inner.poisoned {
-            return Err(poisoned.clone());
-        }
-        let Some(row) = inner.names.get(name).copied() else {
+        let _listing = lock(&self.listing);
+        let Some(row) = self.find_daemon(name) else {
             let what = format!("no daemon `{name}` has state here");
             return Err(JournalFault::new(FaultKind::Directory, what));
         };
+        // None of its records may be moved into the tables after it has gone.
+        self.drain()?;
+        let mut job = lock(&self.job);
         let daemon = row.key.0;
-        let written = edge(|| {
+        self.at_tables(|| {
             let write = self.begin_write()?;
             {
                 let mut table = write.open_table(DAEMONS).map_err(|e| fault(&e.into()))?;
@@ -155,11 +158,11 @@ impl Store {
                 bases.remove(daemon).map_err(|error| fault(&error.into()))?;
             }
             write.commit().map_err(|error| fault(&error.into()))
-        });
-        written.map_err(|fault| self.poison(&mut inner, fault))?;
+        })?;
+        *job = job.take().filter(|job| job.daemon() != row.key);
+        let mut inner = self.lock();
         inner.names.remove(name);
         inner.tails.remove(&row.key);
-        inner.job = inner.job.take().filter(|job| job.daemon() != row.key);
         Ok(())
     }
 
@@ -181,7 +184,7 @@ impl Store {
                 inner.names.insert(name.value().to_owned(), row);
             }
         }
-        if self.hints.beyond(inner.highest)? {
+        if self.hints()?.beyond(inner.highest) {
             inner.names_bad = Some(JournalFault::corrupt("the list of daemons lacks one"));
         }
         Ok(())

@@ -3,15 +3,21 @@
 //! ```text
 //!  bulkhead.data   the marker: format and id; written last, so that it says: state exists
 //!  lock            held by the host that runs, with its process id in it
-//!  state.redb      records and base images
+//!  log             the newest records, see `log`
+//!  state.redb      the tables: older records and base images
 //!  acked           the last acknowledged commit of each daemon
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
-use super::{FaultKind, JournalFault};
+use redb::StorageBackend;
+
+use super::backend::{Files, StoreFile, Traffic, Which};
+use super::log::LOG;
+use super::{Durability, FaultKind, JournalFault};
 
 /// Identifies a data directory for ever.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,8 +37,8 @@ const MARKER_NEW: &str = "bulkhead.data.new";
 const LOCK: &str = "lock";
 pub(super) const STATE: &str = "state.redb";
 const STATE_NEW: &str = "state.redb.new";
-pub(super) const ACKED: &str = "acked";
-const OURS: [&str; 6] = [MARKER, LOCK, STATE, STATE_NEW, ACKED, MARKER_NEW];
+const ACKED: &str = "acked";
+const OURS: [&str; 7] = [MARKER, LOCK, STATE, STATE_NEW, ACKED, LOG, MARKER_NEW];
 
 /// Bytes of a marker; more is not one.
 const MARKER_BYTES_MAX: u64 = 256;
@@ -43,7 +49,34 @@ pub(super) struct Directory {
     path: PathBuf,
     /// The lock ends with the file.
     _lock: File,
-    marker: Option<DirectoryId>,
+    marker: OnceLock<DirectoryId>,
+}
+
+/// The files of a data directory.
+#[derive(Debug)]
+pub(super) struct DirectoryFiles {
+    pub(super) directory: Directory,
+    pub(super) durability: Durability,
+    pub(super) traffic: Arc<Traffic>,
+}
+
+impl Files for DirectoryFiles {
+    fn open(&self, which: Which, distrust: bool) -> Result<Arc<dyn StorageBackend>, JournalFault> {
+        let (path, file) = match which {
+            Which::State => self.directory.open_state()?,
+            Which::Acked => self.directory.open_other(ACKED)?,
+            Which::Log => self.directory.open_other(LOG)?,
+        };
+        let file = StoreFile::new(file, self.durability, self.traffic.clone());
+        if distrust {
+            file.distrust_cache().map_err(|error| broken(&path, "can't be read anew", &error))?;
+        }
+        Ok(Arc::new(file))
+    }
+
+    fn finish(&self, id: DirectoryId) -> Result<(), JournalFault> {
+        self.directory.finish(id)
+    }
 }
 
 impl Directory {
@@ -69,11 +102,12 @@ impl Directory {
             let what = format!("the directory had state, but `{STATE}` is gone: put it back");
             return Err(JournalFault::new(FaultKind::Directory, what).in_file(path));
         }
+        let marker = marker.map_or_else(OnceLock::new, OnceLock::from);
         Ok(Self { path: path.to_owned(), _lock: lock, marker })
     }
 
     pub(super) fn marker(&self) -> Option<DirectoryId> {
-        self.marker
+        self.marker.get().copied()
     }
 
     pub(super) fn file(&self, name: &str) -> PathBuf {
@@ -81,11 +115,12 @@ impl Directory {
     }
 
     /// Opens the store's file; a new one under another name until [`Directory::finish`].
-    pub(super) fn open_state(&self) -> Result<File, JournalFault> {
-        let path = self.file(if self.marker.is_some() { STATE } else { STATE_NEW });
+    fn open_state(&self) -> Result<(PathBuf, File), JournalFault> {
+        let made = self.marker().is_some();
+        let path = self.file(if made { STATE } else { STATE_NEW });
         let mut options = OpenOptions::new();
         options.read(true).write(true);
-        if self.marker.is_none() {
+        if !made {
             if self.file(STATE).exists() {
                 let what = format!("`{STATE}` is here, but not the marker `{MARKER}`: put it back");
                 return Err(JournalFault::new(FaultKind::Directory, what).in_file(&self.path));
@@ -94,22 +129,25 @@ impl Directory {
         }
         let file = options.open(&path).map_err(|error| broken(&path, "can't be opened", &error))?;
         let length = file.metadata().map_err(|error| broken(&path, "can't be read", &error))?.len();
-        if self.marker.is_some() && length == 0 {
+        if made && length == 0 {
             let what = "the directory had state, but this file is empty: put it back";
             return Err(JournalFault::new(FaultKind::Directory, what).in_file(path));
         }
-        Ok(file)
+        Ok((path, file))
     }
 
-    pub(super) fn open_acked(&self) -> Result<File, JournalFault> {
-        let path = self.file(ACKED);
+    /// Opens a file that is made with the directory, and never again.
+    fn open_other(&self, name: &str) -> Result<(PathBuf, File), JournalFault> {
+        let path = self.file(name);
+        let new = self.marker().is_none();
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(self.marker.is_none()).truncate(false);
-        options.open(&path).map_err(|error| broken(&path, "can't be opened", &error))
+        options.read(true).write(true).create(new).truncate(new);
+        let file = options.open(&path).map_err(|error| broken(&path, "can't be opened", &error))?;
+        Ok((path, file))
     }
 
     /// Gives a new store its name, then writes the marker: from now on state is expected here.
-    pub(super) fn finish(&self, id: DirectoryId) -> Result<(), JournalFault> {
+    fn finish(&self, id: DirectoryId) -> Result<(), JournalFault> {
         let (from, to) = (self.file(STATE_NEW), self.file(STATE));
         let temporary = self.file(MARKER_NEW);
         let write = || {
@@ -124,7 +162,10 @@ impl Directory {
         let marker = self.file(MARKER);
         fs::rename(&temporary, &marker)
             .map_err(|error| broken(&marker, "can't be renamed", &error))?;
-        sync_directory(&self.path)
+        sync_directory(&self.path)?;
+        // Once: a directory is finished by whoever has locked it.
+        let _same = self.marker.set(id);
+        Ok(())
     }
 }
 

@@ -19,10 +19,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use redb::ReadTransaction;
 
+use super::backend::io_fault;
 use super::base::{BaseHead, CHUNK_BYTES};
 use super::load::{follows, loaded_base, read_base};
-use super::store::{CHUNKS, Inner, RECORDS, Store, Tail, edge, fault};
+use super::store::{CHUNKS, RECORDS, Store, Tail, fault, lock};
 use super::{DaemonKey, FoldDebt, JournalFault, Loaded};
+use crate::base::failpoint::{self, Point};
 use crate::base::ids::Sequence;
 use crate::pure::record::Record;
 
@@ -35,11 +37,12 @@ pub(super) const RETAIN_BYTES: u64 = 16 << 20;
 /// Commits that are kept whatever their size.
 pub(super) const RETAIN_COMMITS_MIN: u64 = 8;
 
-/// Records that one fold takes.
-const RECORDS_PER_FOLD_MAX: u64 = 1024;
+/// Records that one fold takes. Each fold writes all chunks that were touched: the more records,
+/// the fewer times.
+const RECORDS_PER_FOLD_MAX: u64 = 16 << 10;
 
-/// Chunks that one step writes: 4 MiB before compression, so that commits wait little.
-const CHUNKS_PER_STEP: usize = 64;
+/// Chunks that one step writes: 16 MiB before compression are in memory at once.
+const CHUNKS_PER_STEP: usize = 256;
 
 /// A fold that is under way.
 #[derive(Debug)]
@@ -52,6 +55,8 @@ pub(super) struct FoldJob {
     bytes: u64,
     touched: BTreeSet<u64>,
     left: BTreeSet<u64>,
+    /// The records change what answers are kept.
+    answers: bool,
 }
 
 impl FoldJob {
@@ -62,8 +67,10 @@ impl FoldJob {
 
 /// Records of a daemon that should go now, by the retention of `store`.
 fn surplus(store: &Store, tail: &Tail) -> u64 {
-    let Some(last) = tail.last.filter(|_| tail.bad.is_none()) else { return 0 };
-    let count = last.sequence.next().0.saturating_sub(tail.first);
+    if tail.bad.is_some() {
+        return 0;
+    }
+    let count = tail.moved.saturating_sub(tail.first);
     let options = &store.options;
     let retain = options.retain_commits.max(RETAIN_COMMITS_MIN);
     let by_count = count.saturating_sub(retain);
@@ -79,68 +86,56 @@ impl Store {
         let inner = self.lock();
         let mut debt = FoldDebt::default();
         for tail in inner.tails.values() {
-            debt.records += surplus(self, tail);
+            let last = tail.last.map_or(0, |last| last.sequence.next().0);
+            debt.records += surplus(self, tail) + last.saturating_sub(tail.moved);
             debt.bytes += tail.bytes;
         }
+        drop(inner);
+        debt.bytes += self.log().map_or(0, |log| log.span().used());
         debt
     }
 
-    /// One step; a daemon whose records are rotten is not tried again.
+    /// One step; false when nothing is left. A daemon whose records are rotten is not tried again.
     pub(super) fn fold(&self) -> Result<bool, JournalFault> {
-        let mut inner = self.lock();
-        if inner.poisoned.is_some() {
-            return Ok(false);
-        }
-        let Some(mut job) = inner.job.take() else { return self.plan(&mut inner) };
-        let daemon = job.daemon;
-        // Without the lock a build could not be told from an append's failure: both write.
-        let done = if job.left.is_empty() {
-            edge(|| self.finish_fold(&job).map(|()| true))
-        } else {
-            edge(|| self.build_chunks(&mut job).map(|()| false))
+        let mut place = lock(&self.job);
+        let Some(mut job) = place.take() else {
+            let Some((daemon, first, count)) = self.most() else { return Ok(false) };
+            let planned = self.at_tables(|| self.plan_fold(daemon, first, count));
+            *place = planned.map_err(|fault| self.fold_failed(daemon, fault))?;
+            return Ok(place.is_some());
         };
-        match done {
-            Ok(true) => {
-                if let Some(tail) = inner.tails.get_mut(&daemon) {
-                    tail.first = job.target.sequence.next().0;
-                    tail.bytes = tail.bytes.saturating_sub(job.bytes);
-                }
-            }
-            Ok(false) => inner.job = Some(job),
-            Err(fault) => return Err(self.fold_failed(&mut inner, daemon, fault)),
+        failpoint::pass(Point::DuringFold).map_err(|error| io_fault(&error))?;
+        let daemon = job.daemon;
+        let done = if job.left.is_empty() {
+            self.at_tables(|| self.finish_fold(&job).map(|()| true))
+        } else {
+            self.at_tables(|| self.build_chunks(&mut job).map(|()| false))
+        };
+        if !done.map_err(|fault| self.fold_failed(daemon, fault))? {
+            *place = Some(job);
+        } else if let Some(tail) = self.lock().tails.get_mut(&daemon) {
+            tail.first = job.target.sequence.next().0;
+            tail.bytes = tail.bytes.saturating_sub(job.bytes);
         }
         Ok(true)
     }
 
-    fn fold_failed(
-        &self,
-        inner: &mut Inner,
-        daemon: DaemonKey,
-        fault: JournalFault,
-    ) -> JournalFault {
+    fn fold_failed(&self, daemon: DaemonKey, fault: JournalFault) -> JournalFault {
         let fault = fault.of_daemon(daemon);
-        if fault.kind != super::FaultKind::Corrupt {
-            return self.poison(inner, fault);
-        }
-        if let Some(tail) = inner.tails.get_mut(&daemon) {
+        if fault.kind == super::FaultKind::Corrupt
+            && let Some(tail) = self.lock().tails.get_mut(&daemon)
+        {
             tail.bad = Some(fault.clone());
         }
         fault
     }
 
-    fn plan(&self, inner: &mut Inner) -> Result<bool, JournalFault> {
-        let most = inner.tails.iter().max_by_key(|(_, tail)| surplus(self, tail));
-        let Some((&daemon, tail)) = most else { return Ok(false) };
+    /// The daemon with the most to fold: from which record on, and how many.
+    fn most(&self) -> Option<(DaemonKey, u64, u64)> {
+        let inner = self.lock();
+        let (&daemon, tail) = inner.tails.iter().max_by_key(|(_, tail)| surplus(self, tail))?;
         let count = surplus(self, tail).min(RECORDS_PER_FOLD_MAX);
-        if count == 0 {
-            return Ok(false);
-        }
-        let first = tail.first;
-        match edge(|| self.plan_fold(daemon, first, count)) {
-            Ok(job) => inner.job = job,
-            Err(fault) => return Err(self.fold_failed(inner, daemon, fault)),
-        }
-        Ok(inner.job.is_some())
+        (count > 0).then_some((daemon, tail.first, count))
     }
 
     fn plan_fold(
@@ -153,7 +148,7 @@ impl Store {
         let base = read_base(&read, daemon)?;
         let mut last = base.as_ref().map(loaded_base);
         let (mut bytes, mut all, mut touched) = (0, false, BTreeSet::new());
-        let mut controls = Vec::new();
+        let (mut controls, mut answers) = (Vec::new(), false);
         visit_records(
             &read,
             daemon,
@@ -167,6 +162,7 @@ impl Store {
                 touched
                     .extend(record.ranges().flat_map(|(offset, bytes)| chunks_of(offset, bytes)));
                 controls = record.controls().map(<[u8]>::to_vec).collect();
+                answers |= record.keyed.is_some() || head.voids_from().is_some();
                 bytes += stored as u64;
                 last = Some(Loaded {
                     sequence,
@@ -191,7 +187,7 @@ impl Store {
             touched.extend(chunk_indices(&read, daemon)?);
         }
         let left = touched.clone();
-        Ok(Some(FoldJob { daemon, base, first, target, controls, bytes, touched, left }))
+        Ok(Some(FoldJob { daemon, base, first, target, controls, bytes, touched, left, answers }))
     }
 }
 

@@ -1,9 +1,10 @@
 //! The highest acknowledged commit of each daemon, beside the store.
 //!
-//! redb drops its newest transaction when that one's checksums don't match, which is right for a
-//! torn write and wrong for a rotten byte. So after each sync, and before the acknowledgements, the
-//! position is written here; a store that ends before it has lost something. The file is not synced
-//! with each group: after a power cut it may be behind, never ahead.
+//! A last group of the log that doesn't add up may be torn, or rotten; and redb drops its newest
+//! transaction when that one's checksums don't match. So after each sync, and before the
+//! acknowledgements, the position is written here; a journal that ends before it has lost
+//! something. The file is not synced with each group: after a power cut it may be behind, never
+//! ahead.
 //!
 //! ```text
 //!  per daemon id two slots of 64 bytes, written in turns, so that a torn one leaves the other:
@@ -15,7 +16,7 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
@@ -37,15 +38,24 @@ pub(super) struct Hint {
 
 /// The file.
 #[derive(Debug)]
-pub(super) struct Hints {
-    file: Box<dyn StorageBackend>,
+pub(super) struct Hints(Mutex<Open>);
+
+#[derive(Debug)]
+struct Open {
+    file: Arc<dyn StorageBackend>,
+    length: u64,
     /// Daemons whose second slot is the next to write; the first slot for all others.
-    second: Mutex<BTreeMap<DaemonKey, bool>>,
+    second: BTreeMap<DaemonKey, bool>,
 }
 
 impl Hints {
-    pub(super) fn new(file: Box<dyn StorageBackend>) -> Self {
-        Self { file, second: Mutex::default() }
+    pub(super) fn new(file: Arc<dyn StorageBackend>) -> Result<Self, JournalFault> {
+        let length = file.len().map_err(|error| io_fault(&error))?;
+        Ok(Self(Mutex::new(Open { file, length, second: BTreeMap::new() })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn write(&self, daemon: DaemonKey, hint: Hint) -> Result<(), JournalFault> {
@@ -57,34 +67,34 @@ impl Hints {
         let check = blake3::hash(&slot);
         slot.extend(check.as_bytes().iter().take(SLOT_BYTES - CHECKED_BYTES));
         debug_assert_eq!(slot.len(), SLOT_BYTES);
-        let mut turns = self.second.lock().unwrap_or_else(PoisonError::into_inner);
-        let second = turns.entry(daemon).or_default();
         let at = daemon.0.saturating_mul(PAIR_BYTES as u64);
         let end = at.saturating_add(PAIR_BYTES as u64);
-        let write = || {
-            if self.file.len()? < end {
-                self.file.set_len(end)?;
-            }
-            self.file.write(if *second { at + SLOT_BYTES as u64 } else { at }, &slot)
-        };
-        write().map_err(|error| io_fault(&error))?;
-        *second = !*second;
+        let mut open = self.lock();
+        if open.length < end {
+            open.file.set_len(end).map_err(|error| io_fault(&error))?;
+            open.length = end;
+        }
+        let second = open.second.get(&daemon).copied().unwrap_or_default();
+        let at = if second { at + SLOT_BYTES as u64 } else { at };
+        open.file.write(at, &slot).map_err(|error| io_fault(&error))?;
+        open.second.insert(daemon, !second);
         Ok(())
     }
 
     pub(super) fn sync(&self) -> Result<(), JournalFault> {
-        self.file.sync_data().map_err(|error| io_fault(&error))
+        let file = self.lock().file.clone();
+        file.sync_data().map_err(|error| io_fault(&error))
     }
 
     /// The newer of a daemon's two notes; `None` when there is none yet.
     pub(super) fn read(&self, daemon: DaemonKey) -> Result<Option<Hint>, JournalFault> {
         let mut pair = [0; PAIR_BYTES];
         let at = daemon.0.saturating_mul(PAIR_BYTES as u64);
-        let length = self.file.len().map_err(|error| io_fault(&error))?;
-        if at.saturating_add(PAIR_BYTES as u64) > length {
+        let mut open = self.lock();
+        if at.saturating_add(PAIR_BYTES as u64) > open.length {
             return Ok(None);
         }
-        self.file.read(at, &mut pair).map_err(|error| io_fault(&error))?;
+        open.file.read(at, &mut pair).map_err(|error| io_fault(&error))?;
         let (slots, _) = pair.as_chunks::<SLOT_BYTES>();
         let empty = slots.contains(&[0; SLOT_BYTES]);
         let good = slots
@@ -93,8 +103,7 @@ impl Hints {
             .filter_map(|(index, slot)| parse(slot, daemon).map(|hint| (index, hint)));
         match good.max_by_key(|(_, hint)| hint.sequence) {
             Some((index, hint)) => {
-                let mut turns = self.second.lock().unwrap_or_else(PoisonError::into_inner);
-                turns.insert(daemon, index == 0);
+                open.second.insert(daemon, index == 0);
                 Ok(Some(hint))
             }
             // Nothing, or a first note that was cut short.
@@ -106,9 +115,8 @@ impl Hints {
     }
 
     /// Ids above `known` that have notes: daemons that the store has forgotten.
-    pub(super) fn beyond(&self, known: u64) -> Result<bool, JournalFault> {
-        let length = self.file.len().map_err(|error| io_fault(&error))?;
-        Ok(length > known.saturating_add(1).saturating_mul(PAIR_BYTES as u64))
+    pub(super) fn beyond(&self, known: u64) -> bool {
+        self.lock().length > known.saturating_add(1).saturating_mul(PAIR_BYTES as u64)
     }
 }
 

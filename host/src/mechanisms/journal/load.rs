@@ -13,10 +13,24 @@ use crate::pure::keys::KeptAnswer;
 use crate::pure::record::{Frame, HASH_BYTES, Record};
 
 impl Store {
-    pub(super) fn load_state(
+    /// Loads from log and tables: what is in the log is moved first.
+    pub(super) fn load_all(
         &self,
         daemon: DaemonKey,
         at: Option<Sequence>,
+        sink: &mut dyn ImageSink,
+    ) -> Result<Option<Loaded>, JournalFault> {
+        // Read first: what is acknowledged from here on may be in the log only.
+        let acked = self.hints()?.read(daemon)?;
+        self.drain()?;
+        self.at_tables(|| self.load_state(daemon, at, acked, sink))
+    }
+
+    fn load_state(
+        &self,
+        daemon: DaemonKey,
+        at: Option<Sequence>,
+        acked: Option<Hint>,
         sink: &mut dyn ImageSink,
     ) -> Result<Option<Loaded>, JournalFault> {
         if let Some(bad) = self.lock().tails.get(&daemon).and_then(|tail| tail.bad.clone()) {
@@ -46,7 +60,7 @@ impl Store {
         match at {
             None => {
                 let last = loaded.map(|last| Hint { sequence: last.sequence, hash: last.hash });
-                self.compare_with_hint(daemon, last)?;
+                Self::compare_with_hint(acked, last)?;
             }
             Some(at) if loaded.is_none_or(|last| last.sequence < at) => {
                 return Err(JournalFault::no_commit("no such commit yet").at(at));

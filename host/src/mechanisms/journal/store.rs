@@ -1,27 +1,39 @@
-//! The journal on redb: one file, one write transaction and one sync per group.
+//! The journal: a log in front of tables in redb.
 //!
-//! Commits are one-phase (redb's default): data, checksums and the switch of the commit slot go out
-//! with one sync, and a torn transaction is recognised by its checksums. Two phases would double
+//! A group of records is durable when it is in the log. From there records are moved into the
+//! tables in large batches; loading, folding and verifying move what is left first, so that they
+//! see one journal.
+//!
+//! The tables may fail (no space, an input/output error) while the log goes on: they are opened
+//! again until that works, and commits are refused, before they are applied, when the log is half
+//! full. After a failed write of the log nothing is known of what was under way: the store is
+//! poisoned, everything is opened again, and the daemons begin a new incarnation on what is there.
+//!
+//! redb's commits are one-phase (its default): data, checksums and the switch of the commit slot go
+//! out with one sync, and a torn transaction is recognised by its checksums. Two phases would double
 //! the latency of a commit for protection against forged XXH3 collisions; records carry BLAKE3 and
 //! are chained, so a forgery would not load.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition};
+use redb::{Database, ReadableDatabase, TableDefinition};
 
-use super::backend::{StoreFile, Traffic};
+use super::backend::{Files, Traffic};
 use super::base::{BaseHead, seal, unseal};
 use super::daemons::DaemonRow;
-use super::directory::{Directory, FORMAT, STATE};
+use super::directory::{Directory, DirectoryFiles, FORMAT, STATE};
 use super::fold::FoldJob;
 use super::hints::{Hint, Hints};
+use super::log::{BLOCK_BYTES, Log};
+use super::moving::{Mark, put_mark};
 use super::{
     DaemonKey, DirectoryId, Durability, Entry, FaultKind, FoldDebt, ImageSink, Journal,
-    JournalFault, Loaded, Synced,
+    JournalFault, Loaded, Synced, Tended,
 };
 use crate::base::ids::Sequence;
 use crate::pure::reader::Reader;
@@ -49,6 +61,9 @@ pub(super) const CODES: TableDefinition<'_, [u8; HASH_BYTES], &[u8]> =
 
 const META_KEY: &str = "directory";
 
+/// Bytes of the log by default: some seconds of a busy host, and a moment to read after a crash.
+const LOG_BYTES_DEFAULT: u64 = 32 << 20;
+
 /// How to open a store.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreOptions {
@@ -56,6 +71,8 @@ pub struct StoreOptions {
     pub durability: Durability,
     /// Bytes of redb's cache.
     pub cache_bytes: usize,
+    /// Bytes of the log in front of the tables; at least [`Self::LOG_BYTES_MIN`].
+    pub log_bytes: u64,
     /// Compare the checksums of every page before the first append, so that nothing is written
     /// into a tree that is rotten. Reads the whole file.
     pub check_pages: bool,
@@ -65,11 +82,22 @@ pub struct StoreOptions {
     pub retain_bytes: u64,
 }
 
+impl StoreOptions {
+    /// Bytes of the smallest log.
+    pub const LOG_BYTES_MIN: u64 = 16 * BLOCK_BYTES;
+
+    /// Bytes of the log, whole blocks.
+    pub(super) fn ring(&self) -> u64 {
+        self.log_bytes.max(Self::LOG_BYTES_MIN) / BLOCK_BYTES * BLOCK_BYTES
+    }
+}
+
 impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             durability: Durability::default(),
             cache_bytes: CACHE_BYTES_DEFAULT,
+            log_bytes: LOG_BYTES_DEFAULT,
             check_pages: true,
             retain_commits: super::fold::RETAIN_COMMITS,
             retain_bytes: super::fold::RETAIN_BYTES,
@@ -84,10 +112,14 @@ pub(super) struct Tail {
     pub(super) last: Option<Hint>,
     /// First record that is kept.
     pub(super) first: u64,
-    /// Bytes of records.
+    /// The record after the last one in the tables; what follows is in the log.
+    pub(super) moved: u64,
+    /// Bytes of records in the tables.
     pub(super) bytes: u64,
     /// Digests of the codes that made what is kept, and perhaps some that are not needed any more.
     pub(super) codes: BTreeSet<[u8; HASH_BYTES]>,
+    /// The journal was opened again, and nothing was appended since.
+    pub(super) reopened: bool,
     /// Why nothing may be appended or folded.
     pub(super) bad: Option<JournalFault>,
 }
@@ -100,22 +132,43 @@ pub(super) struct Inner {
     pub(super) tails: BTreeMap<DaemonKey, Tail>,
     /// Why a name that isn't there can't be trusted to be new.
     pub(super) names_bad: Option<JournalFault>,
+    /// Acknowledged groups that the log did not hold.
+    pub(super) damage: Option<JournalFault>,
+    /// Bytes of a group that was never acknowledged, dropped when the log was opened.
+    pub(super) torn_bytes: u64,
+    /// Why nothing is appended until everything is opened again.
     pub(super) poisoned: Option<JournalFault>,
-    pub(super) job: Option<FoldJob>,
+    /// Why the tables have to be opened again; the log goes on.
+    pub(super) broken: Option<JournalFault>,
 }
 
-/// The journal on redb.
+/// The journal in a data directory.
 pub struct Store {
-    // Order of drop: the database before the lock of its directory.
-    /// `None` only while it is dropped.
-    database: Option<Database>,
-    pub(super) hints: Hints,
+    // Order of drop: the database before the files, with the lock of their directory.
+    /// `None` while it is being opened again.
+    database: Mutex<Option<Arc<Database>>>,
+    log: Mutex<Option<Arc<Log>>>,
+    hints: Mutex<Option<Arc<Hints>>>,
     pub(super) inner: Mutex<Inner>,
+    pub(super) job: Mutex<Option<FoldJob>>,
+    /// Held by whoever appends.
+    pub(super) appending: Mutex<()>,
+    /// Held by whoever moves records into the tables.
+    pub(super) moving: Mutex<()>,
+    /// Held by whoever changes the list of daemons or codes.
+    pub(super) listing: Mutex<()>,
+    /// Read by whoever uses the tables, written by whoever opens them again.
+    pub(super) gate: RwLock<()>,
+    /// Commits have to be refused: see [`Journal::refusal`].
+    pub(super) refusing: AtomicBool,
+    pub(super) incarnation: AtomicU64,
+    /// Number of the log's end when it was looked at last.
+    pub(super) seen: AtomicU64,
     pub(super) options: StoreOptions,
     traffic: Arc<Traffic>,
-    id: DirectoryId,
-    path: PathBuf,
-    _directory: Option<Directory>,
+    pub(super) id: DirectoryId,
+    pub(super) path: PathBuf,
+    pub(super) files: Box<dyn Files>,
 }
 
 impl std::fmt::Debug for Store {
@@ -126,14 +179,7 @@ impl std::fmt::Debug for Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        // redb may find rot when it closes, and panic. What is synced is synced.
-        let database = self.database.take();
-        if let Err(fault) = edge(|| {
-            drop(database);
-            Ok(())
-        }) {
-            tracing::error!(%fault, "the store did not close");
-        }
+        self.close_database();
     }
 }
 
@@ -151,68 +197,51 @@ impl Store {
     ) -> Result<Self, JournalFault> {
         let directory = Directory::lock(path)?;
         let traffic = Arc::<Traffic>::default();
-        let state = directory.file(STATE);
-        let open = |file| StoreFile::new(file, options.durability, traffic.clone());
-        let file = open(directory.open_state()?)?;
-        let hints = StoreFile::new(directory.open_acked()?, options.durability, Arc::default())?;
-        let id = directory.marker();
-        let mut store =
-            Self::from_backends(Box::new(file), Box::new(hints), options, id, new_id, traffic)
-                .map_err(|fault| fault.in_file(&state))?;
+        let (state, id) = (directory.file(STATE), directory.marker());
+        let durability = options.durability;
+        let files = DirectoryFiles { directory, durability, traffic: traffic.clone() };
+        let mut store = Self::from_files(Box::new(files), options, id, new_id, traffic)
+            .map_err(|fault| fault.in_file(&state))?;
         if id.is_none() {
-            store.hints.sync()?;
-            directory.finish(store.id)?;
+            store.hints()?.sync()?;
+            store.files.finish(store.id)?;
         }
         store.path = state;
-        store._directory = Some(directory);
         Ok(store)
     }
 
     /// Opens a store over any storage: how tests cut its power.
-    pub(super) fn from_backends(
-        state: Box<dyn StorageBackend>,
-        acked: Box<dyn StorageBackend>,
+    pub(super) fn from_files(
+        files: Box<dyn Files>,
         options: StoreOptions,
         expected: Option<DirectoryId>,
         new_id: DirectoryId,
         traffic: Arc<Traffic>,
     ) -> Result<Self, JournalFault> {
-        let empty = state.len().map_err(|error| super::backend::io_fault(&error))? == 0;
-        if empty && expected.is_some() {
-            return Err(JournalFault::new(FaultKind::Directory, "the store is empty: put it back"));
-        }
-        let database = edge(|| {
-            let mut builder = Builder::new();
-            builder.set_cache_size(options.cache_bytes);
-            let mut database =
-                builder.create_with_backend(Boxed(state)).map_err(|error| fault(&error.into()))?;
-            if options.check_pages && !empty {
-                let whole = database.check_integrity().map_err(|error| fault(&error.into()))?;
-                if !whole {
-                    tracing::warn!("the store was repaired; acknowledged commits are checked next");
-                }
-            }
-            Ok(database)
-        })?;
-        let hints = Hints::new(acked);
         let mut store = Self {
-            database: Some(database),
-            hints,
+            database: Mutex::default(),
+            log: Mutex::default(),
+            hints: Mutex::default(),
             inner: Mutex::default(),
+            job: Mutex::default(),
+            appending: Mutex::default(),
+            moving: Mutex::default(),
+            listing: Mutex::default(),
+            gate: RwLock::default(),
+            refusing: AtomicBool::default(),
+            incarnation: AtomicU64::new(1),
+            seen: AtomicU64::default(),
             options,
             traffic,
             id: expected.unwrap_or(new_id),
             path: PathBuf::new(),
-            _directory: None,
+            files,
         };
-        if expected.is_none() && empty {
-            store.create_tables(new_id)?;
-        }
-        edge(|| store.read_meta(expected))?;
+        store.id = store.open_all(expected, false)?;
         Ok(store)
     }
 
-    fn create_tables(&self, id: DirectoryId) -> Result<(), JournalFault> {
+    pub(super) fn create_tables(&self, id: DirectoryId) -> Result<(), JournalFault> {
         edge(|| {
             let write = self.begin_write()?;
             {
@@ -221,6 +250,7 @@ impl Store {
                 let mut body = FORMAT.to_le_bytes().to_vec();
                 body.extend_from_slice(&id.0.to_le_bytes());
                 meta.insert(META_KEY, seal(&body).as_slice()).map_err(|e| fault(&e.into()))?;
+                put_mark(&mut meta, Mark::first(self.options.ring()))?;
                 write.open_table(DAEMONS).map_err(open)?;
                 write.open_table(RECORDS).map_err(open)?;
                 write.open_table(BASES).map_err(open)?;
@@ -233,8 +263,11 @@ impl Store {
         })
     }
 
-    /// Checks format and id, and finds the ends of all chains.
-    fn read_meta(&mut self, expected: Option<DirectoryId>) -> Result<(), JournalFault> {
+    /// Checks format and id; returns the id.
+    pub(super) fn read_identity(
+        &self,
+        expected: Option<DirectoryId>,
+    ) -> Result<DirectoryId, JournalFault> {
         let read = self.begin_read()?;
         let meta = read.open_table(META).map_err(|error| fault(&error.into()))?;
         let value = meta.get(META_KEY).map_err(|error| fault(&error.into()))?;
@@ -252,25 +285,23 @@ impl Store {
             let what = format!("the store is of directory {id}, not of {}", self.id);
             return Err(JournalFault::new(FaultKind::Directory, what));
         }
-        self.id = id;
+        Ok(id)
+    }
+
+    /// Finds the ends of all chains in the tables.
+    pub(super) fn read_inner(&self) -> Result<Inner, JournalFault> {
+        let read = self.begin_read()?;
         let mut inner = Inner::default();
         self.read_daemons(&read, &mut inner)?;
         for daemon in inner.names.values().map(|row| row.key) {
-            let tail = edge(|| self.read_tail(&read, daemon)).unwrap_or_else(|bad| {
-                let bad = Some(bad.of_daemon(daemon));
-                Tail { bad, ..Tail::default() }
-            });
+            let tail = edge(|| Self::read_tail(&read, daemon))
+                .unwrap_or_else(|bad| Tail { bad: Some(bad.of_daemon(daemon)), ..Tail::default() });
             inner.tails.insert(daemon, tail);
         }
-        *self.lock() = inner;
-        Ok(())
+        Ok(inner)
     }
 
-    fn read_tail(
-        &self,
-        read: &redb::ReadTransaction,
-        daemon: DaemonKey,
-    ) -> Result<Tail, JournalFault> {
+    fn read_tail(read: &redb::ReadTransaction, daemon: DaemonKey) -> Result<Tail, JournalFault> {
         let bases = read.open_table(BASES).map_err(|error| fault(&error.into()))?;
         let base = bases.get(daemon.0).map_err(|error| fault(&error.into()))?;
         let base = base.map(|base| BaseHead::decode(base.value())).transpose()?;
@@ -287,18 +318,17 @@ impl Store {
             codes.extend(Frame::of(record).map(|frame| frame.head.code));
             bytes += record.len() as u64;
         }
-        self.compare_with_hint(daemon, last)?;
         let first = base.map_or(0, |base| base.sequence.next().0);
-        Ok(Tail { last, first, bytes, codes, bad: None })
+        let moved = last.map_or(0, |last| last.sequence.next().0);
+        Ok(Tail { last, first, moved, bytes, codes, reopened: false, bad: None })
     }
 
     /// A chain that ends before what was acknowledged has lost commits.
     pub(super) fn compare_with_hint(
-        &self,
-        daemon: DaemonKey,
+        hint: Option<Hint>,
         last: Option<Hint>,
     ) -> Result<(), JournalFault> {
-        let Some(hint) = self.hints.read(daemon)? else { return Ok(()) };
+        let Some(hint) = hint else { return Ok(()) };
         let found = last.map_or_else(|| "none".to_owned(), |last| last.sequence.to_string());
         if last.is_none_or(|last| last.sequence < hint.sequence) {
             let acked = hint.sequence;
@@ -311,18 +341,51 @@ impl Store {
         Ok(())
     }
 
+    fn database(&self) -> Result<Arc<Database>, JournalFault> {
+        lock(&self.database).clone().ok_or_else(closed)
+    }
+
+    pub(super) fn set_database(&self, database: Database) {
+        *lock(&self.database) = Some(Arc::new(database));
+    }
+
+    /// redb may find rot when it closes, and panic. What is synced is synced.
+    pub(super) fn close_database(&self) {
+        let database = lock(&self.database).take();
+        if let Err(fault) = edge(|| {
+            drop(database);
+            Ok(())
+        }) {
+            tracing::error!(%fault, "the store did not close");
+        }
+    }
+
+    pub(super) fn log(&self) -> Result<Arc<Log>, JournalFault> {
+        lock(&self.log).clone().ok_or_else(closed)
+    }
+
+    pub(super) fn set_log(&self, log: Log) {
+        *lock(&self.log) = Some(Arc::new(log));
+    }
+
+    pub(super) fn hints(&self) -> Result<Arc<Hints>, JournalFault> {
+        lock(&self.hints).clone().ok_or_else(closed)
+    }
+
+    pub(super) fn set_hints(&self, hints: Hints) {
+        *lock(&self.hints) = Some(Arc::new(hints));
+    }
+
     pub(super) fn begin_read(&self) -> Result<redb::ReadTransaction, JournalFault> {
-        let database = self.database.as_ref().ok_or_else(closed)?;
-        database.begin_read().map_err(|error| fault(&error.into()))
+        self.database()?.begin_read().map_err(|error| fault(&error.into()))
     }
 
     pub(super) fn begin_write(&self) -> Result<redb::WriteTransaction, JournalFault> {
-        let database = self.database.as_ref().ok_or_else(closed)?;
-        database.begin_write().map_err(|error| fault(&error.into()))
+        self.database()?.begin_write().map_err(|error| fault(&error.into()))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 
     /// The directory's id.
@@ -337,18 +400,11 @@ impl Store {
         self.options.durability
     }
 
-    /// Bytes written to the file and syncs since it was opened.
+    /// Bytes written to all files, and syncs of them, since the store was opened.
     #[must_use]
     pub fn traffic(&self) -> (u64, u64) {
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         (load(&self.traffic.written_bytes), load(&self.traffic.syncs))
-    }
-
-    pub(super) fn poison(&self, inner: &mut Inner, fault: JournalFault) -> JournalFault {
-        let fault = fault.in_file(&self.path);
-        let what = format!("an earlier write failed ({fault}); the store must be opened again");
-        inner.poisoned = Some(JournalFault::new(FaultKind::Poisoned, what));
-        fault
     }
 
     /// Each entry must continue its daemon's chain.
@@ -374,6 +430,12 @@ impl Store {
                 && frame.head.sequence == next
                 && frame.head.previous == previous
                 && (last.is_some() || frame.head.whole);
+            if !continues && tail.reopened {
+                // It continues something that is gone: its daemon does not know yet.
+                let what = "the journal was opened again since";
+                let fault = JournalFault::new(FaultKind::Poisoned, what);
+                return Err(fault.of_daemon(entry.daemon).at(entry.sequence));
+            }
             if !continues {
                 return Err(misuse("the record does not continue the chain"));
             }
@@ -383,20 +445,20 @@ impl Store {
         Ok(tails)
     }
 
-    fn write_records(&self, entries: &[Entry<'_>]) -> Result<(), JournalFault> {
-        let write = self.begin_write()?;
-        {
-            let mut records = write.open_table(RECORDS).map_err(|error| fault(&error.into()))?;
-            for entry in entries {
-                let key = (entry.daemon.0, entry.sequence.0);
-                let old = records.insert(key, entry.record).map_err(|e| fault(&e.into()))?;
-                if old.is_some() {
-                    let what = "a record is in the place of the next one";
-                    return Err(JournalFault::corrupt(what).of_daemon(entry.daemon));
-                }
+    /// Writes a group into the log and notes it; into the tables when it is too large for the log.
+    fn write_group(&self, entries: &[Entry<'_>], tails: &Tails) -> Result<(), JournalFault> {
+        let log = self.log()?;
+        if log.takes(entries) {
+            while !log.has_room(entries) {
+                self.move_groups()?;
             }
+            log.append(entries)?;
+        } else {
+            self.drain()?;
+            self.insert_large(entries)?;
         }
-        write.commit().map_err(|error| fault(&error.into()))
+        let hints = self.hints()?;
+        tails.iter().try_for_each(|(&daemon, &(hint, _))| hints.write(daemon, hint))
     }
 }
 
@@ -404,15 +466,16 @@ type Tails = BTreeMap<DaemonKey, (Hint, [u8; HASH_BYTES])>;
 
 impl Journal for Store {
     fn append(&self, entries: &[Entry<'_>]) -> Result<Synced, JournalFault> {
+        let _appending = lock(&self.appending);
+        let tails = {
+            let inner = self.lock();
+            if let Some(poisoned) = &inner.poisoned {
+                return Err(poisoned.clone());
+            }
+            Self::check_entries(&inner, entries)?
+        };
+        let written = self.write_group(entries, &tails);
         let mut inner = self.lock();
-        if let Some(poisoned) = &inner.poisoned {
-            return Err(poisoned.clone());
-        }
-        let tails = Self::check_entries(&inner, entries)?;
-        let written = edge(|| {
-            self.write_records(entries)?;
-            tails.iter().try_for_each(|(&daemon, &(hint, _))| self.hints.write(daemon, hint))
-        });
         if let Err(fault) = written {
             return Err(self.poison(&mut inner, fault));
         }
@@ -420,13 +483,10 @@ impl Journal for Store {
             if let Some(tail) = inner.tails.get_mut(&daemon) {
                 tail.last = Some(hint);
                 tail.codes.insert(code);
+                tail.reopened = false;
             }
         }
-        for entry in entries {
-            if let Some(tail) = inner.tails.get_mut(&entry.daemon) {
-                tail.bytes += entry.record.len() as u64;
-            }
-        }
+        self.show_refusal(&inner);
         Ok(Synced::after_sync())
     }
 
@@ -434,8 +494,20 @@ impl Journal for Store {
         self.lock().tails.get(&daemon)?.last.map(|last| last.sequence)
     }
 
-    fn fold_step(&self) -> Result<bool, JournalFault> {
-        self.fold()
+    fn tend(&self) -> Result<Tended, JournalFault> {
+        self.tend_once()
+    }
+
+    fn refusal(&self) -> Option<JournalFault> {
+        if !self.refusing.load(Ordering::Acquire) {
+            return None;
+        }
+        let inner = self.lock();
+        inner.poisoned.clone().or_else(|| inner.broken.clone())
+    }
+
+    fn incarnation(&self) -> u64 {
+        self.incarnation.load(Ordering::Acquire)
     }
 
     fn fold_debt(&self) -> FoldDebt {
@@ -448,48 +520,34 @@ impl Journal for Store {
         at: Option<Sequence>,
         sink: &mut dyn ImageSink,
     ) -> Result<Option<Loaded>, JournalFault> {
-        edge(|| self.load_state(daemon, at, sink))
-            .map_err(|fault| fault.of_daemon(daemon).in_file(&self.path))
+        self.load_all(daemon, at, sink).map_err(|fault| fault.of_daemon(daemon).in_file(&self.path))
     }
 }
 
-/// A boxed backend is a backend.
-#[derive(Debug)]
-struct Boxed(Box<dyn StorageBackend>);
-
-impl StorageBackend for Boxed {
-    fn len(&self) -> std::io::Result<u64> {
-        self.0.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
-        self.0.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> std::io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn sync_data(&self) -> std::io::Result<()> {
-        self.0.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
-        self.0.write(offset, data)
-    }
-
-    fn close(&self) -> std::io::Result<()> {
-        self.0.close()
-    }
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn closed() -> JournalFault {
     JournalFault::new(FaultKind::Poisoned, "the store is closed")
 }
 
+thread_local! {
+    static CATCHING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// True while a panic of this thread would become an error of the journal: nothing for a terminal.
+#[must_use]
+pub fn catches_panics() -> bool {
+    CATCHING.get()
+}
+
 /// Runs something that calls redb: a panic over rotten bytes becomes an error.
 pub(super) fn edge<T>(work: impl FnOnce() -> Result<T, JournalFault>) -> Result<T, JournalFault> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+    let outer = CATCHING.replace(true);
+    let done = catch_unwind(AssertUnwindSafe(work));
+    CATCHING.set(outer);
+    done.unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()
             .map(String::as_str)

@@ -2,6 +2,7 @@
 
 mod directories;
 mod faults;
+mod logs;
 mod power;
 mod rot;
 
@@ -11,9 +12,11 @@ use std::sync::{Arc, Mutex};
 
 use redb::StorageBackend;
 
+use super::backend::Files;
+pub(super) use super::backend::Which;
 use super::{
     DaemonKey, DirectoryId, Entry, ImageSink, Journal, JournalFault, Loaded, Origin, SinkError,
-    Store, StoreOptions,
+    Store, StoreOptions, Tended,
 };
 use crate::base::ids::{Generation, RequestId, Sequence};
 use crate::pure::delta::Delta;
@@ -47,19 +50,22 @@ pub(super) struct Failure {
     pub(super) kind: io::ErrorKind,
     /// A failing write leaves its first half behind.
     pub(super) short: bool,
+    /// Only operations on this file fail.
+    pub(super) file: Option<Which>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Platter {
-    pub(super) files: [Vec<u8>; 2],
+    pub(super) files: [Vec<u8>; 3],
     pub(super) log: Vec<Op>,
     pub(super) ops: usize,
     pub(super) failure: Option<Failure>,
-    pub(super) ignored_sync: Option<usize>,
-    syncs: usize,
+    /// A file, and which of its syncs does nothing.
+    pub(super) ignored_sync: Option<(usize, usize)>,
+    pub(super) syncs: [usize; 3],
 }
 
-/// Two files, 0 the store and 1 the acknowledgements.
+/// Three files: 0 the tables, 1 the acknowledgements, 2 the log.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk(pub(super) Arc<Mutex<Platter>>);
 
@@ -67,9 +73,12 @@ pub(super) struct Disk(pub(super) Arc<Mutex<Platter>>);
 struct DiskFile(Disk, usize);
 
 impl Platter {
-    fn fails(&mut self) -> Option<Failure> {
+    fn fails(&mut self, file: usize) -> Option<Failure> {
         self.ops += 1;
         let failure = self.failure?;
+        if failure.file.is_some_and(|only| only as usize != file) {
+            return None;
+        }
         let now = self.ops - 1;
         let hit = now == failure.at || (failure.forever && now > failure.at);
         hit.then_some(failure)
@@ -92,7 +101,7 @@ impl StorageBackend for DiskFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut platter = self.0.0.lock().unwrap();
-        if let Some(failure) = platter.fails() {
+        if let Some(failure) = platter.fails(self.1) {
             return Err(failure.kind.into());
         }
         if len > 1 << 30 {
@@ -105,11 +114,11 @@ impl StorageBackend for DiskFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut platter = self.0.0.lock().unwrap();
-        if let Some(failure) = platter.fails() {
+        if let Some(failure) = platter.fails(self.1) {
             return Err(failure.kind.into());
         }
-        platter.syncs += 1;
-        if platter.ignored_sync != Some(platter.syncs - 1) {
+        platter.syncs[self.1] += 1;
+        if platter.ignored_sync != Some((self.1, platter.syncs[self.1] - 1)) {
             platter.log.push(Op::Sync(self.1));
         }
         Ok(())
@@ -117,7 +126,7 @@ impl StorageBackend for DiskFile {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut platter = self.0.0.lock().unwrap();
-        let failure = platter.fails();
+        let failure = platter.fails(self.1);
         let data = match failure {
             Some(failure) if failure.short => &data[..data.len() / 2],
             Some(failure) => return Err(failure.kind.into()),
@@ -134,8 +143,14 @@ impl StorageBackend for DiskFile {
     }
 }
 
+impl Files for Disk {
+    fn open(&self, which: Which, _: bool) -> Result<Arc<dyn StorageBackend>, JournalFault> {
+        Ok(Arc::new(DiskFile(self.clone(), which as usize)))
+    }
+}
+
 impl Disk {
-    pub(super) fn of(files: [Vec<u8>; 2]) -> Self {
+    pub(super) fn of(files: [Vec<u8>; 3]) -> Self {
         Self(Arc::new(Mutex::new(Platter { files, ..Platter::default() })))
     }
 
@@ -144,14 +159,8 @@ impl Disk {
         options: StoreOptions,
         expected: bool,
     ) -> Result<Store, JournalFault> {
-        Store::from_backends(
-            Box::new(DiskFile(self.clone(), 0)),
-            Box::new(DiskFile(self.clone(), 1)),
-            options,
-            expected.then_some(ID),
-            ID,
-            Arc::default(),
-        )
+        let files = Box::new(self.clone());
+        Store::from_files(files, options, expected.then_some(ID), ID, Arc::default())
     }
 
     pub(super) fn ops(&self) -> usize {
@@ -162,14 +171,15 @@ impl Disk {
         self.0.lock().unwrap().log.len()
     }
 
-    pub(super) fn files(&self) -> [Vec<u8>; 2] {
+    pub(super) fn files(&self) -> [Vec<u8>; 3] {
         self.0.lock().unwrap().files.clone()
     }
 }
 
 /// Retention that makes folding happen in small tests.
 pub(super) fn small() -> StoreOptions {
-    StoreOptions { cache_bytes: 1 << 20, retain_commits: 8, ..StoreOptions::default() }
+    let log_bytes = StoreOptions::LOG_BYTES_MIN;
+    StoreOptions { cache_bytes: 1 << 20, retain_commits: 8, log_bytes, ..StoreOptions::default() }
 }
 
 /// A loaded state.
@@ -263,6 +273,15 @@ impl Player {
             }
             _ => (Kind::Commit, sequence),
         }
+    }
+
+    /// Forgets all but the first `commits`: they are not durable.
+    pub(super) fn rewind(&mut self, commits: u64) {
+        self.past.truncate(usize::try_from(commits).unwrap());
+        (self.previous, self.state) = match self.past.last() {
+            Some((hash, state)) => (*hash, state.clone()),
+            None => (blake3::Hash::from_bytes([0; 32]), State::default()),
+        };
     }
 
     /// The next commit's record.
@@ -363,9 +382,9 @@ pub(super) fn group(
     store.append(&entries).map(|_| ())
 }
 
-/// Folds until nothing is left.
+/// Moves and folds until nothing is left.
 pub(super) fn fold_all(store: &Store) {
-    while store.fold_step().unwrap() {}
+    while store.tend().unwrap() != Tended::Idle {}
 }
 
 /// The id of a daemon, given out at its first call.
@@ -387,7 +406,7 @@ fn what_was_appended_is_loaded_before_and_after_folding() {
     for round in 0..100 {
         group(&store, &mut players, &mut dice).unwrap();
         if round % 7 == 0 {
-            store.fold_step().unwrap();
+            store.tend().unwrap();
         }
     }
     fold_all(&store);

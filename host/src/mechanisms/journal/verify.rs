@@ -1,6 +1,6 @@
 //! Reads everything and recomputes every hash.
 
-use super::store::{Store, edge};
+use super::store::Store;
 use super::{DaemonKey, ImageSink, JournalFault, Loaded, SinkError};
 
 /// What reading everything found.
@@ -12,6 +12,8 @@ pub struct Report {
     pub faults: Vec<JournalFault>,
     /// Crash reports that are good.
     pub crashes: u64,
+    /// Bytes of a last group that was never acknowledged, dropped when the journal was opened.
+    pub torn_bytes: u64,
 }
 
 impl Report {
@@ -33,9 +35,9 @@ pub struct DaemonReport {
     pub found: Result<Option<Loaded>, JournalFault>,
 }
 
-/// Takes everything and keeps nothing.
+/// Takes everything and keeps nothing: how a state is read only to be checked.
 #[derive(Debug)]
-pub(super) struct Nowhere;
+pub struct Nowhere;
 
 impl ImageSink for Nowhere {
     fn clear(&mut self) -> Result<(), SinkError> {
@@ -60,11 +62,16 @@ impl Store {
     /// Never fails: failures are what it reports.
     #[must_use]
     pub fn verify(&self) -> Report {
-        let mut report = Report { daemons: Vec::new(), faults: Vec::new(), crashes: 0 };
-        report.faults.extend(self.lock().names_bad.clone());
+        let mut report =
+            Report { daemons: Vec::new(), faults: Vec::new(), crashes: 0, torn_bytes: 0 };
+        {
+            let inner = self.lock();
+            report.torn_bytes = inner.torn_bytes;
+            report.faults.extend(inner.names_bad.iter().chain(&inner.damage).cloned());
+        }
         for (name, row) in self.daemons() {
             let daemon = row.key;
-            let found = edge(|| self.load_state(daemon, None, &mut Nowhere));
+            let found = self.load_all(daemon, None, &mut Nowhere);
             let found = found.map_err(|fault| fault.of_daemon(daemon));
             report.daemons.push(DaemonReport { name, daemon, found });
         }

@@ -8,8 +8,9 @@ use super::{
 };
 use crate::pure::delta::Delta;
 
-/// Payloads below this many bytes are not worth a compressor's start.
-const LZ4_BYTES_MIN: usize = 128;
+/// Payloads below this many bytes are not compressed: it costs more time than hashing them, and a
+/// group of the log takes whole blocks anyway.
+const LZ4_BYTES_MIN: usize = 512;
 
 /// Inputs below this many bytes may use the compressor's small table.
 const SMALL_TABLE_BYTES_MAX: usize = u16::MAX as usize - 1;

@@ -13,6 +13,7 @@ use super::{Output, SocketArgs, print, print_fault, requests, start_log};
 use crate::base::clock::SystemClock;
 use crate::base::entropy::SystemEntropy;
 use crate::base::error::{Code, Fault};
+use crate::base::failpoint::{self, Failure};
 use crate::base::limits::{BUDGET_DEFAULT_BYTES, MEMORY_SHARE_PERCENT};
 use crate::mechanisms::journal::{DaemonRow, Durability};
 use crate::mechanisms::memory::machine_memory_bytes;
@@ -62,6 +63,9 @@ pub(super) struct RunArgs {
     verify_commits: bool,
     #[command(flatten)]
     data: DataArgs,
+    /// Let the process end, an operation fail or stall at a fail point: for tests
+    #[arg(long, hide = true, value_name = "POINT[:N[:ACTION]]")]
+    fail_at: Option<Failure>,
     /// Run the requests of a file (- for standard input), print the outcome, and end
     #[arg(long, value_name = "FILE")]
     requests: Option<PathBuf>,
@@ -99,6 +103,9 @@ fn start(args: &RunArgs) -> Result<Served, Fault> {
     if !args.data.exists() {
         // A mistake in the options must not leave a new data directory behind.
         daemon_options(args, &names, &[])?;
+    }
+    if let Some(failure) = args.fail_at {
+        failpoint::arm(failure);
     }
     let journal = open_store(&args.data)?;
     let copies = copies(journal.as_deref(), &names);

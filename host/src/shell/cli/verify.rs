@@ -42,6 +42,7 @@ pub(super) fn verify(args: &VerifyArgs) -> u8 {
         Output::Json => print(
             &json!({
                 "good": report.is_good(),
+                "torn_bytes": report.torn_bytes,
                 "daemons": report.daemons.iter().map(daemon_json).collect::<Vec<_>>(),
                 "faults": report.faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
             })
@@ -50,6 +51,12 @@ pub(super) fn verify(args: &VerifyArgs) -> u8 {
         Output::Human => {
             for daemon in &report.daemons {
                 print(&daemon_line(daemon));
+            }
+            if report.torn_bytes > 0 {
+                let bytes = report.torn_bytes;
+                print(&format!(
+                    "dropped {bytes} bytes of a last write that was never acknowledged"
+                ));
             }
             for fault in &report.faults {
                 print(&format!("damaged: {fault}"));

@@ -48,7 +48,7 @@ impl Daemon {
         let mut daemon = Self::over_committed(guest, images, options, world, generation)?;
         if let Some(seat) = seat {
             let none = blake3::Hash::from_bytes([0; 32]);
-            daemon.recorder = Some(Recorder::new(seat.key, code, none));
+            daemon.recorder = Some(Recorder::new(seat, seat.journal.incarnation(), code, none));
         }
         daemon.now.look(daemon.world.clock.as_ref());
         daemon.record(Kind::Restore, None).map_err(|c| Fault::new(c.code, c.message))?;
@@ -99,7 +99,7 @@ impl Daemon {
     }
 
     /// A new instance over the committed image, whatever the live one holds.
-    fn start_anew(&mut self) -> Result<(), Fault> {
+    pub(super) fn start_anew(&mut self) -> Result<(), Fault> {
         self.images.set_live_size_to_committed();
         self.images.load_committed();
         self.again()

@@ -3,7 +3,10 @@
 //! The daemon applies a commit in memory and goes on; the record waits here until whoever drives
 //! the daemon takes it to the journal, and the answer leaves the host only when that is durable.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use super::Bound;
 use crate::base::error::Code;
@@ -46,19 +49,40 @@ pub(super) struct Moment {
 /// Makes records and chains them.
 #[derive(Debug)]
 pub(super) struct Recorder {
-    key: DaemonKey,
+    seat: JournalSeat,
+    /// The journal's when the state was loaded.
+    incarnation: u64,
     code: [u8; 32],
     previous: blake3::Hash,
     delta: Delta,
     encoder: Encoder,
-    records: Vec<(Sequence, Vec<u8>)>,
+    records: VecDeque<(Sequence, Vec<u8>)>,
+    /// Used buffers, for the next records.
+    spare: Vec<Vec<u8>>,
 }
 
 impl Recorder {
     /// Continues a chain; `previous` is the hash of its last record, zero when there is none.
-    pub(super) fn new(key: DaemonKey, code: [u8; 32], previous: blake3::Hash) -> Self {
+    /// `incarnation` is the journal's from before the state was loaded.
+    pub(super) fn new(
+        seat: &JournalSeat,
+        incarnation: u64,
+        code: [u8; 32],
+        previous: blake3::Hash,
+    ) -> Self {
         let (delta, encoder) = (Delta::default(), Encoder::new());
-        Self { key, code, previous, delta, encoder, records: Vec::new() }
+        let (seat, records, spare) = (seat.clone(), VecDeque::new(), Vec::new());
+        Self { seat, incarnation, code, previous, delta, encoder, records, spare }
+    }
+
+    /// Its place in the journal.
+    pub(super) fn seat(&self) -> &JournalSeat {
+        &self.seat
+    }
+
+    /// The journal was opened again since the state was loaded.
+    pub(super) fn is_stale(&self) -> bool {
+        self.seat.journal.incarnation() != self.incarnation
     }
 
     /// Applies the changes to the committed image and remembers the bytes that differ.
@@ -132,11 +156,11 @@ impl Recorder {
             self.delta.clear();
             self.delta.diff_from_zero(images.committed());
         }
-        let controls: Vec<&[u8]> = images.committed_states().collect();
+        let controls: SmallVec<[&[u8]; 4]> = images.committed_states().collect();
         let head = Head {
             kind,
             whole,
-            daemon: self.key.0,
+            daemon: self.seat.key.0,
             fence: 0,
             sequence: moment.sequence,
             previous: self.previous,
@@ -154,18 +178,23 @@ impl Recorder {
             Some(Keyed { key, request, reply: answered.value })
         });
         let draft = Draft { head, keyed, controls: &controls, delta: &self.delta };
-        let mut record = Vec::new();
+        let mut record = self.spare.pop().unwrap_or_default();
         self.previous = self.encoder.encode(&draft, &mut record).map_err(|error| match error {
             EncodeError::TooLarge { .. } => too_large(error.to_string()),
             EncodeError::Controls { .. } => Caught::new(Code::HostBug, error.to_string()),
         })?;
-        self.records.push((moment.sequence, record));
+        self.records.push_back((moment.sequence, record));
         Ok(())
     }
 
-    /// The records since the last call.
-    pub(super) fn take(&mut self) -> Vec<(Sequence, Vec<u8>)> {
-        std::mem::take(&mut self.records)
+    /// The oldest record that was not taken yet.
+    pub(super) fn take(&mut self) -> Option<(Sequence, Vec<u8>)> {
+        self.records.pop_front()
+    }
+
+    /// Where used, empty buffers go; it takes one for each record.
+    pub(super) fn spare(&mut self) -> &mut Vec<Vec<u8>> {
+        &mut self.spare
     }
 }
 

@@ -258,8 +258,9 @@ impl Daemon {
     ///
     /// The reason why it stays parked; a daemon that isn't parked is `Ok`.
     pub fn resume(&mut self) -> Result<(), Fault> {
-        if self.parked().is_none() {
-            return Ok(());
+        let Some(reason) = self.parked() else { return Ok(()) };
+        if self.is_stale() {
+            return Err(reason.clone());
         }
         self.recover_failures = 0;
         self.host_bugs = 0;

@@ -58,6 +58,7 @@ impl Daemon {
     ) -> Result<Self, Fault> {
         let code = *guest.facts().digest.as_bytes();
         let mut keys = Keys::default();
+        let incarnation = seat.journal.incarnation();
         images.clear_committed();
         let mut sink = Sink { images: &mut images, keys: &mut keys };
         let loaded = seat
@@ -67,7 +68,7 @@ impl Daemon {
         let Some(loaded) = loaded else {
             let mut daemon = Self::start(guest, images, options, world)?;
             let none = blake3::Hash::from_bytes([0; 32]);
-            daemon.recorder = Some(Recorder::new(seat.key, code, none));
+            daemon.recorder = Some(Recorder::new(seat, incarnation, code, none));
             daemon.now.look(daemon.world.clock.as_ref());
             daemon.record(Kind::Init, None).map_err(|c| Fault::new(c.code, c.message))?;
             return Ok(daemon);
@@ -80,7 +81,7 @@ impl Daemon {
         }
         let generation = Generation(loaded.generation).next();
         let mut daemon = Self::over_committed(guest, images, options, world, generation)?;
-        daemon.recorder = Some(Recorder::new(seat.key, loaded.code, loaded.hash));
+        daemon.recorder = Some(Recorder::new(seat, incarnation, loaded.code, loaded.hash));
         daemon.sequence = loaded.sequence;
         daemon.keys = keys;
         daemon.now.look(daemon.world.clock.as_ref());
@@ -158,14 +159,14 @@ fn parameters(options: &DaemonOptions) -> Vec<u8> {
 }
 
 /// A fault of the journal, as a fault of this daemon.
-fn load_fault(name: &str, fault: &JournalFault) -> Fault {
+pub(super) fn load_fault(name: &str, fault: &JournalFault) -> Fault {
     Fault::new(fault.kind.code(), format!("daemon `{name}`: {fault}"))
 }
 
 /// Loads into the committed image.
-struct Sink<'a> {
-    images: &'a mut Images,
-    keys: &'a mut Keys,
+pub(super) struct Sink<'a> {
+    pub(super) images: &'a mut Images,
+    pub(super) keys: &'a mut Keys,
 }
 
 fn at_most(fits: bool, what: &str) -> Result<(), SinkError> {

@@ -1,6 +1,6 @@
 use std::sync::mpsc::{Sender, channel};
 
-use super::super::testing::{Dice, Disk, Failure, group, players, small};
+use super::super::testing::{Dice, Disk, Failure, Which, group, players, small};
 use super::*;
 use crate::base::clock::ManualClock;
 
@@ -44,23 +44,26 @@ fn receipts_come_in_order_and_barriers_wait_for_their_commit() {
     }
     let late = submitter.submit(submission(players[0].key, Sequence(0), None, &sender));
     assert!(matches!(late, Err(SubmitError::Closed(_))));
-    assert!(submitter.buffer().is_empty());
+    let mut buffers = Vec::new();
+    submitter.buffers(&mut buffers);
+    assert!(!buffers.is_empty() && buffers.iter().all(|b| b.is_empty() && b.capacity() > 0));
     for player in &players {
         assert_eq!(player.load(&store).unwrap().unwrap().sequence, Sequence(199));
     }
 }
 
 #[test]
-fn after_a_failed_sync_nothing_is_acknowledged() {
+fn i20_after_a_failed_sync_nothing_is_acknowledged_until_the_journal_was_opened_again() {
     let disk = Disk::default();
     let store = Arc::new(disk.open(small(), false).unwrap());
     let mut players = players(&store, 1);
     let mut dice = Dice(5);
     group(&store, &mut players, &mut dice).unwrap();
-    let at = disk.ops() + 2;
     let kind = std::io::ErrorKind::StorageFull;
-    disk.0.lock().unwrap().failure = Some(Failure { at, forever: false, kind, short: false });
-    let committer = Committer::start(store, Arc::new(ManualClock::at(0))).unwrap();
+    let file = Some(Which::Log);
+    let failure = Failure { at: 0, forever: true, kind, short: false, file };
+    disk.0.lock().unwrap().failure = Some(failure);
+    let committer = Committer::start(store.clone(), Arc::new(ManualClock::at(0))).unwrap();
     let (sender, receiver) = channel();
     let key = players[0].key;
     for n in 0..3 {
@@ -78,6 +81,18 @@ fn after_a_failed_sync_nothing_is_acknowledged() {
     committer.submitter().submit(barrier(1)).unwrap();
     assert!(receiver.recv().unwrap().is_err());
     assert!(committer.metrics().failed.is_some());
+    disk.0.lock().unwrap().failure = None;
+    while store.refusal().is_some() {
+        std::thread::yield_now();
+    }
+    assert_eq!(store.incarnation(), 2);
+    let found = store.durable(key).unwrap();
+    assert_eq!(found, Sequence(0));
+    players[0].rewind(found.0 + 1);
+    let (sequence, record) = players[0].step(&mut dice);
+    committer.submitter().submit(submission(key, sequence, Some(record), &sender)).unwrap();
+    assert_eq!(receiver.recv().unwrap().unwrap().sequence(), Sequence(1));
+    assert!(committer.metrics().failed.is_none());
 }
 
 #[test]

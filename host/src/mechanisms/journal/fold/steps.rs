@@ -144,6 +144,9 @@ impl Store {
         let (mut count, mut bytes) =
             job.base.as_ref().map_or((0, 0), |base| (base.answers, base.answers_bytes));
         let last = job.target.sequence.0;
+        if !job.answers {
+            return Ok((count, bytes));
+        }
         visit_records(read, job.daemon, job.first, last, |sequence, _, record| {
             if let Some(first) = record.head.voids_from() {
                 let void = (daemon, first.0)..=(daemon, u64::MAX);

@@ -2,7 +2,7 @@
 
 use super::{Dice, Disk, Player, fold_all, group, players, small};
 
-fn store_file() -> ([Vec<u8>; 2], Vec<Player>) {
+fn store_file() -> ([Vec<u8>; 3], Vec<Player>) {
     let disk = Disk::default();
     let store = disk.open(small(), false).unwrap();
     let mut all = players(&store, 2);
@@ -16,7 +16,7 @@ fn store_file() -> ([Vec<u8>; 2], Vec<Player>) {
 }
 
 /// Whether the damage was seen.
-fn judge(files: [Vec<u8>; 2], all: &[Player], what: &str) -> bool {
+fn judge(files: [Vec<u8>; 3], all: &[Player], what: &str) -> bool {
     let Ok(store) = Disk::of(files).open(small(), true) else { return true };
     let mut seen = false;
     for (number, player) in all.iter().enumerate() {

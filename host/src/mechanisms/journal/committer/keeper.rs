@@ -1,0 +1,115 @@
+//! The thread that tends the journal while the committer appends.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use super::super::{FaultKind, Journal, JournalFault, Tended};
+use super::lock;
+
+/// Time between two looks while there may be work: what is appended meanwhile is one batch.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Longest time between two tries after a failure.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// The thread's other end.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    /// Nothing is left to do until somebody wakes it.
+    asleep: AtomicBool,
+    stopping: Mutex<bool>,
+    woken: Condvar,
+    steps: AtomicU64,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Keeper {
+    pub(super) fn start(journal: Arc<dyn Journal>) -> Result<Arc<Self>, JournalFault> {
+        let keeper = Arc::new(Self {
+            asleep: AtomicBool::default(),
+            stopping: Mutex::default(),
+            woken: Condvar::new(),
+            steps: AtomicU64::default(),
+            thread: Mutex::default(),
+        });
+        let its = keeper.clone();
+        let thread = Builder::new()
+            .name("journal-fold".to_owned())
+            .spawn(move || its.run(journal.as_ref()))
+            .map_err(|error| JournalFault::new(FaultKind::Io, error.to_string()))?;
+        *lock(&keeper.thread) = Some(thread);
+        Ok(keeper)
+    }
+
+    /// There is something to do. Costs the reading of one variable when the thread is awake.
+    pub(super) fn wake(&self) {
+        if self.asleep.load(Ordering::Acquire) && self.asleep.swap(false, Ordering::AcqRel) {
+            let _stopping = lock(&self.stopping);
+            self.woken.notify_all();
+        }
+    }
+
+    pub(super) fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
+
+    /// Ends the thread after the step that it is in.
+    pub(super) fn stop(&self) {
+        *lock(&self.stopping) = true;
+        self.woken.notify_all();
+        if let Some(thread) = lock(&self.thread).take() {
+            let _panicked = thread.join().is_err();
+        }
+    }
+
+    fn run(&self, journal: &dyn Journal) {
+        let mut failures = 0;
+        let mut wait = Some(Duration::ZERO);
+        while self.rest(wait) {
+            wait = match journal.tend() {
+                Ok(tended) => {
+                    failures = 0;
+                    self.steps.fetch_add(u64::from(tended == Tended::Busy), Ordering::Relaxed);
+                    match tended {
+                        Tended::Busy => Some(Duration::ZERO),
+                        Tended::Waiting => Some(LOOK_EVERY),
+                        // Looks once more after saying so: what came meanwhile has not woken it.
+                        Tended::Idle if !self.asleep.swap(true, Ordering::AcqRel) => {
+                            Some(Duration::ZERO)
+                        }
+                        Tended::Idle => None,
+                    }
+                }
+                Err(fault) => {
+                    if failures == 0 {
+                        tracing::error!(%fault, "the journal can't be tended; trying again");
+                    }
+                    failures += 1;
+                    Some((LOOK_EVERY * failures).min(RETRY_MAX))
+                }
+            };
+        }
+    }
+
+    /// Waits, without an end until it is woken when there is no time; false when it has to stop.
+    fn rest(&self, wait: Option<Duration>) -> bool {
+        let stopping = lock(&self.stopping);
+        if *stopping || wait == Some(Duration::ZERO) {
+            return !*stopping;
+        }
+        let stopping = match wait {
+            Some(wait) => {
+                let waited = self.woken.wait_timeout(stopping, wait);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None if self.asleep.load(Ordering::Acquire) => {
+                self.woken.wait(stopping).unwrap_or_else(PoisonError::into_inner)
+            }
+            None => stopping,
+        };
+        self.asleep.store(false, Ordering::Release);
+        !*stopping
+    }
+}

@@ -1,0 +1,231 @@
+//! Moving records from the log into the tables, in batches, while appends go on.
+
+use std::collections::BTreeMap;
+
+use redb::Table;
+
+use super::backend::io_fault;
+use super::base::{seal, unseal};
+use super::log::{Cursor, Log};
+use super::store::{META, RECORDS, Store, edge, fault, lock};
+use super::{DaemonKey, Entry, FaultKind, JournalFault, Tended};
+use crate::base::failpoint::{self, Point};
+use crate::pure::reader::Reader;
+use crate::pure::record::{Frame, HASH_BYTES};
+
+const MARK_KEY: &str = "log";
+
+/// Bytes of log that one transaction of the tables moves.
+const MOVE_BYTES_MAX: u64 = 8 << 20;
+
+/// What the tables know of the log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Mark {
+    /// Bytes of the ring.
+    pub(super) ring: u64,
+    /// The first group that is not in the tables.
+    pub(super) begin: Cursor,
+}
+
+impl Mark {
+    /// The mark of a log that was never written.
+    pub(super) fn first(ring: u64) -> Self {
+        let previous = blake3::Hash::from_bytes([0; HASH_BYTES]);
+        Self { ring, begin: Cursor { number: 1, position: 0, previous } }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        for number in [self.ring, self.begin.number, self.begin.position] {
+            body.extend_from_slice(&number.to_le_bytes());
+        }
+        body.extend_from_slice(self.begin.previous.as_bytes());
+        seal(&body)
+    }
+
+    fn decode(sealed: &[u8]) -> Option<Self> {
+        let mut body = Reader(unseal(sealed)?);
+        let ring = body.u64()?;
+        let (number, position, previous) = (body.u64()?, body.u64()?, body.hash()?);
+        let possible = ring > 0 && ring.is_multiple_of(super::log::BLOCK_BYTES);
+        possible.then_some(Self { ring, begin: Cursor { number, position, previous } })
+    }
+}
+
+/// What a batch brought per daemon: the record after its last one, and bytes.
+type Moved = BTreeMap<DaemonKey, (u64, u64)>;
+
+type Records<'a> = Table<'a, (u64, u64), &'static [u8]>;
+
+pub(super) fn put_mark(
+    meta: &mut Table<'_, &'static str, &'static [u8]>,
+    mark: Mark,
+) -> Result<(), JournalFault> {
+    meta.insert(MARK_KEY, mark.encode().as_slice()).map_err(|error| fault(&error.into()))?;
+    Ok(())
+}
+
+impl Store {
+    pub(super) fn read_mark(&self) -> Result<Mark, JournalFault> {
+        let read = self.begin_read()?;
+        let meta = read.open_table(META).map_err(|error| fault(&error.into()))?;
+        let mark = meta.get(MARK_KEY).map_err(|error| fault(&error.into()))?;
+        mark.and_then(|mark| Mark::decode(mark.value()))
+            .ok_or_else(|| JournalFault::corrupt("where the log begins is rotten"))
+    }
+
+    /// Uses the tables: a panic over rotten bytes becomes an error, and an error of the machine
+    /// makes them be opened again.
+    pub(super) fn at_tables<T>(
+        &self,
+        work: impl FnOnce() -> Result<T, JournalFault>,
+    ) -> Result<T, JournalFault> {
+        let open = self.gate.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(broken) = &self.lock().broken {
+            return Err(broken.clone());
+        }
+        let done = edge(work);
+        drop(open);
+        if let Err(fault) = &done
+            && matches!(fault.kind, FaultKind::Io | FaultKind::Full | FaultKind::Poisoned)
+        {
+            let mut inner = self.lock();
+            inner.broken.get_or_insert_with(|| fault.clone().in_file(&self.path));
+            self.show_refusal(&inner);
+        }
+        done
+    }
+
+    /// Moves one batch of groups.
+    pub(super) fn move_groups(&self) -> Result<(), JournalFault> {
+        let _moving = lock(&self.moving);
+        let log = self.log()?;
+        let span = log.span();
+        let most = span.begin.position.saturating_add(MOVE_BYTES_MAX);
+        let more = |at: Cursor| at.number < span.end.number && at.position < most;
+        if !more(span.begin) {
+            return Ok(());
+        }
+        let (begin, moved) = self.at_tables(|| {
+            self.write_groups(&log, Some(span.begin), &mut |at| more(at).then_some(at), |at| at)
+        })?;
+        self.note_moved(&moved);
+        log.release(begin);
+        self.show_refusal(&self.lock());
+        Ok(())
+    }
+
+    /// Moves all groups that are there now.
+    pub(super) fn drain(&self) -> Result<(), JournalFault> {
+        let log = self.log()?;
+        let end = log.span().end;
+        while log.span().begin.number < end.number {
+            self.move_groups()?;
+        }
+        Ok(())
+    }
+
+    /// Writes groups and the log's new beginning into the tables, in one transaction. `next` says
+    /// which group follows, given where the one before ended; `begin` where the log begins then.
+    pub(super) fn write_groups(
+        &self,
+        log: &Log,
+        first: Option<Cursor>,
+        next: &mut dyn FnMut(Cursor) -> Option<Cursor>,
+        begin: impl FnOnce(Cursor) -> Cursor,
+    ) -> Result<(Cursor, Moved), JournalFault> {
+        let write = self.begin_write()?;
+        let (mut moved, mut buffer) = (Moved::new(), Vec::new());
+        let mut end = log.span().begin;
+        {
+            let mut records = write.open_table(RECORDS).map_err(|error| fault(&error.into()))?;
+            let mut group = first;
+            while let Some(at) = group {
+                let read = log.read(at, &mut buffer, &mut |record| {
+                    insert_record(&mut records, record, &mut moved)
+                })?;
+                let gone = || JournalFault::corrupt("a group is gone").in_file(super::log::LOG);
+                end = read.ok_or_else(gone)?;
+                group = next(end);
+            }
+            end = begin(end);
+            let mut meta = write.open_table(META).map_err(|error| fault(&error.into()))?;
+            put_mark(&mut meta, Mark { ring: log.ring(), begin: end })?;
+        }
+        failpoint::pass(Point::DuringMove).map_err(|error| io_fault(&error))?;
+        write.commit().map_err(|error| fault(&error.into()))?;
+        Ok((end, moved))
+    }
+
+    /// Writes a group that no log takes.
+    pub(super) fn insert_large(&self, entries: &[Entry<'_>]) -> Result<(), JournalFault> {
+        let moved = self.at_tables(|| {
+            let write = self.begin_write()?;
+            let mut moved = Moved::new();
+            {
+                let mut records =
+                    write.open_table(RECORDS).map_err(|error| fault(&error.into()))?;
+                for entry in entries {
+                    insert_record(&mut records, entry.record, &mut moved)?;
+                }
+            }
+            write.commit().map_err(|error| fault(&error.into()))?;
+            Ok(moved)
+        })?;
+        self.note_moved(&moved);
+        Ok(())
+    }
+
+    fn note_moved(&self, moved: &Moved) {
+        let mut inner = self.lock();
+        for (daemon, (next, bytes)) in moved {
+            if let Some(tail) = inner.tails.get_mut(daemon) {
+                tail.moved = tail.moved.max(*next);
+                tail.bytes += bytes;
+            }
+        }
+    }
+
+    /// See [`super::Journal::tend`].
+    pub(super) fn tend_once(&self) -> Result<Tended, JournalFault> {
+        let failed = {
+            let inner = self.lock();
+            inner.poisoned.is_some() || inner.broken.is_some()
+        };
+        if failed {
+            self.open_again()?;
+            return Ok(Tended::Busy);
+        }
+        let log = self.log()?;
+        let span = log.span();
+        let seen = self.seen.swap(span.end.number, std::sync::atomic::Ordering::Relaxed);
+        let quiet = seen == span.end.number;
+        if span.used() > 0 && (quiet || span.used() > log.ring() / 4) {
+            self.move_groups()?;
+            return Ok(Tended::Busy);
+        }
+        if self.fold()? {
+            return Ok(Tended::Busy);
+        }
+        Ok(if span.used() > 0 { Tended::Waiting } else { Tended::Idle })
+    }
+}
+
+fn insert_record(
+    records: &mut Records<'_>,
+    record: &[u8],
+    moved: &mut Moved,
+) -> Result<(), JournalFault> {
+    let head = Frame::of(record).map_err(|error| JournalFault::corrupt(error.to_string()))?.head;
+    let key = (head.daemon, head.sequence.0);
+    let old = records.insert(key, record).map_err(|error| fault(&error.into()))?;
+    if old.is_some_and(|old| old.value() != record) {
+        let what = "another record is in the place of this one";
+        let fault = JournalFault::corrupt(what).of_daemon(DaemonKey(head.daemon));
+        return Err(fault.at(head.sequence));
+    }
+    let (next, bytes) = moved.entry(DaemonKey(head.daemon)).or_default();
+    *next = head.sequence.next().0;
+    *bytes += record.len() as u64;
+    Ok(())
+}
