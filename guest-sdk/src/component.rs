@@ -9,7 +9,7 @@ use crate::guest::{Argument, Contract, CrashReport, Guest, Recovery};
 use crate::panic;
 use crate::rejection::Rejection;
 
-/// Where a guest's state lives between calls. `None` until `init`.
+/// Where a guest's state lives between calls. `None` until `init` or `load`.
 pub type State<G> = RefCell<Option<G>>;
 
 /// A guest whose state has a place: a thread-local, which on wasm is a plain static.
@@ -29,7 +29,7 @@ impl<G: Stateful> bindings::Guest for Component<G> {
         hooks.set(types::Hooks::RECOVER, G::HOOKS.recover);
         hooks.set(types::Hooks::ON_RESTORE, G::HOOKS.on_restore);
         let contracts = G::CONTRACTS.iter().map(describe_contract).collect();
-        bindings::Description { contracts, hooks }
+        bindings::Description { contracts, hooks, upgrade: G::upgrade() }
     }
 
     fn prime() {
@@ -54,9 +54,29 @@ impl<G: Stateful> bindings::Guest for Component<G> {
     fn on_restore(generation: u64) {
         with_guest(|guest: &mut G| guest.on_restore(generation));
     }
+
+    fn save() -> Result<(), bindings::Rejection> {
+        with_guest(|guest: &mut G| guest.save())?;
+        Ok(())
+    }
+
+    fn load(version: u32) -> Result<(), bindings::Rejection> {
+        panic::install_hook();
+        let guest = G::load(version)?;
+        G::with_state(|state| state.replace(Some(guest)));
+        Ok(())
+    }
+
+    fn check() -> Result<(), bindings::Rejection> {
+        with_guest(|guest: &mut G| guest.check())?;
+        Ok(())
+    }
 }
 
-#[expect(clippy::expect_used, reason = "a call before init is a bug of the host, and traps")]
+#[expect(
+    clippy::expect_used,
+    reason = "a call before init or load is a bug of the host, and traps"
+)]
 pub(crate) fn with_guest<G: Stateful, R>(use_guest: impl FnOnce(&mut G) -> R) -> R {
     G::with_state(|state| {
         let mut state = state.borrow_mut();

@@ -25,6 +25,17 @@ pub trait Guest: Sized + 'static {
     }
 
     fn on_restore(&mut self, _generation: u64) {}
+
+    /// The version in which the state is handed over; none when it can't be.
+    fn upgrade() -> Option<u32>;
+
+    fn save(&self) -> Result<(), Rejection>;
+
+    fn load(version: u32) -> Result<Self, Rejection>;
+
+    fn check(&self) -> Result<(), Rejection> {
+        Ok(())
+    }
 }
 
 /// What `describe` tells of one contract. The schemas are functions, since only `describe` pays for

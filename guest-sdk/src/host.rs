@@ -8,4 +8,7 @@ pub(crate) mod simulated;
 #[cfg(target_family = "wasm")]
 pub(crate) use imported::*;
 #[cfg(not(target_family = "wasm"))]
-pub(crate) use simulated::{attempt, correlation_id, generation, log, now, random, request_id};
+pub(crate) use simulated::{
+    attempt, correlation_id, generation, handover_read, handover_write, log, now, random,
+    request_id,
+};

@@ -7,6 +7,7 @@
 //! ```
 //! use guest_sdk::prelude::*;
 //!
+//! #[state]
 //! #[derive(Clone, Default)]
 //! struct Ledger {
 //!     accounts: BTreeMap<String, u64>,
@@ -73,6 +74,57 @@
 //! * **One `#[guest]`** per crate that is built as a component, with `crate-type = ["cdylib",
 //!   "rlib"]`.
 //!
+//! # Upgrades
+//!
+//! Memory belongs to the code that laid it out: a new build of a guest never adopts the memory of
+//! an old one. With [`#[state]`](macro@state) on its type, the old code hands its state over as a
+//! value, and the new code takes that. A new field with `#[serde(default)]` needs nothing more.
+//! When the form changes, keep the old one, and say how the new one is made of it:
+//!
+//! ```
+//! use guest_sdk::prelude::*;
+//!
+//! #[state(version = 1)]
+//! struct OldLedger {
+//!     accounts: BTreeMap<String, u32>,
+//! }
+//!
+//! #[state]
+//! #[derive(Clone, Default)]
+//! struct Ledger {
+//!     accounts: BTreeMap<String, u64>,
+//!     total: u64,
+//! }
+//!
+//! impl From<OldLedger> for Ledger {
+//!     fn from(old: OldLedger) -> Self {
+//!         let total = old.accounts.values().copied().map(u64::from).sum();
+//!         let widened = |(name, balance)| (name, u64::from(balance));
+//!         Self { accounts: old.accounts.into_iter().map(widened).collect(), total }
+//!     }
+//! }
+//!
+//! #[guest(version = 2, from = OldLedger)]
+//! impl Ledger {
+//!     /// Refuses an upgrade after which the money is not all there.
+//!     #[check]
+//!     fn sums_up(&self) -> Result<(), Rejection> {
+//!         let sum: u64 = self.accounts.values().sum();
+//!         ensure!(sum == self.total, "sum", "the accounts hold {sum}, not {}", self.total);
+//!         Ok(())
+//!     }
+//!
+//!     pub fn total(&self) -> u64 {
+//!         self.total
+//!     }
+//! }
+//! # let old = OldLedger { accounts: [("ann".to_owned(), 7)].into() };
+//! # assert_eq!(Ledger::from(old).total, 7);
+//! ```
+//!
+//! The host rehearses an upgrade on copies: whatever fails (saving, loading, the migration, the
+//! check) leaves the old code running on its state. `Harness::upgrade` tests it natively.
+//!
 //! # Imports
 //!
 //! Every import of a component costs time at each restart, so with the default feature `lean` a
@@ -81,10 +133,11 @@
 //! `lean`, environment variables are empty and files can't be written; turn it off for a guest that
 //! has files.
 
-pub use guest_sdk_macros::{data, guest};
+pub use guest_sdk_macros::{data, guest, state};
 
 pub use crate::guest::{CrashReport, Recovery};
 pub use crate::rejection::Rejection;
+pub use crate::state::State;
 
 #[cfg(target_family = "wasm")]
 #[doc(hidden)]
@@ -106,6 +159,7 @@ mod panic;
 pub mod prelude;
 mod rejection;
 mod schema;
+mod state;
 #[cfg(all(target_family = "wasm", not(feature = "lean")))]
 mod streams;
 #[cfg(not(target_family = "wasm"))]
@@ -128,6 +182,9 @@ pub mod __private {
     pub use crate::component::{Component, State, Stateful};
     pub use crate::guest::{Argument, CallError, Contract, Fallible, Guest, Hooks};
     pub use crate::schema::{argument_schema, result_schema};
+    pub use crate::state::{
+        ByForm, BySerde, NotAtAll, Probe, migrate, read_state, unknown_version, write_state,
+    };
     pub use crate::wire::{decode_arguments, decode_parameters, encode_reply};
 }
 

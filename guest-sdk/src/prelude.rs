@@ -4,5 +4,5 @@ pub use std::collections::{BTreeMap, BTreeSet};
 
 pub use crate::{
     CrashReport, Recovery, Rejection, clock, context, data, debug, ensure, entropy, error, guest,
-    info, reject, trace, warn,
+    info, reject, state, trace, warn,
 };

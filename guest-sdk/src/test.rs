@@ -176,6 +176,56 @@ impl<G: Guest + Clone> Harness<G> {
         answer
     }
 
+    /// The state as the guest hands it over to new code. A test may keep the bytes, to see that
+    /// later code still loads them.
+    ///
+    /// # Errors
+    ///
+    /// The rejection of its `save`; `not_upgradable` for a guest without `#[state]`.
+    pub fn save(&mut self) -> Result<Vec<u8>, Rejection> {
+        simulated::with(|host| host.clone_from(&self.answers));
+        simulated::hand_over(Vec::new());
+        self.guest.save()?;
+        Ok(simulated::handed_over())
+    }
+
+    /// Starts the guest with what a guest of some version handed over, and checks it.
+    ///
+    /// # Errors
+    ///
+    /// The rejection of its `load`, or of its check.
+    pub fn load(version: u32, value: &[u8]) -> Result<Self, Rejection> {
+        Self::take_over(version, value, Answers::new())
+    }
+
+    fn take_over(version: u32, value: &[u8], answers: Answers) -> Result<Self, Rejection> {
+        simulated::with(|host| host.clone_from(&answers));
+        simulated::hand_over(value.to_vec());
+        let mut guest = G::load(version)?;
+        guest.on_restore(answers.generation);
+        guest.check()?;
+        let mut harness = Self { guest, answers };
+        // As the host does: code that can't be upgraded any more would be the last one.
+        harness.save()?;
+        Ok(harness)
+    }
+
+    /// Upgrades the guest to other code, as `host upgrade` would; this one keeps its state.
+    ///
+    /// # Errors
+    ///
+    /// The rejection of the old code's `save`, or of the new code's `load` or check.
+    ///
+    /// # Panics
+    ///
+    /// When the code of either does.
+    pub fn upgrade<N: Guest + Clone>(&mut self) -> Result<Harness<N>, Rejection> {
+        let value = self.save()?;
+        let mut answers = self.answers.clone();
+        answers.generation += 1;
+        Harness::take_over(G::upgrade().unwrap_or_default(), &value, answers)
+    }
+
     /// The state as it is now.
     #[must_use]
     pub fn state(&self) -> &G {

@@ -4,6 +4,8 @@
 //! recursion, so that no later step can meet a value that is cut off or nested without end:
 //! decoders recurse, and a guest's stack is 1 MiB.
 
+use std::io::{Read, Write};
+
 use rmp_serde::decode::Error as DecodeError;
 use rmp_serde::encode::Error as EncodeError;
 use serde::Serialize;
@@ -61,7 +63,11 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Encode
     Ok(bytes)
 }
 
-fn encode_to<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
+/// Encodes a value into whatever takes bytes.
+pub(crate) fn encode_to<T: Serialize + ?Sized>(
+    value: &T,
+    bytes: &mut impl Write,
+) -> Result<(), EncodeError> {
     // Outside the values are JSON, where types like addresses and dates are text: human readable.
     let mut serializer = rmp_serde::Serializer::new(bytes).with_struct_map().with_human_readable();
     value.serialize(&mut serializer)
@@ -82,6 +88,13 @@ fn describe(error: &DecodeError) -> String {
         DecodeError::TypeMismatch(marker) => format!("unexpected {marker:?}"),
         other => other.to_string(),
     }
+}
+
+/// Decodes one value from what a guest's older code wrote; the error is for people.
+pub(crate) fn decode_from<T: DeserializeOwned>(bytes: impl Read) -> Result<T, String> {
+    let mut deserializer = rmp_serde::Deserializer::new(bytes).with_human_readable();
+    deserializer.set_max_depth(NESTING_MAX + 1);
+    T::deserialize(&mut deserializer).map_err(|error| describe(&error))
 }
 
 /// Checks that `bytes` are exactly one whole value, nested at most [`NESTING_MAX`] levels deep.

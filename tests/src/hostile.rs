@@ -5,7 +5,8 @@
 //! reads it. So a missing roll back shows, and so does a guest that doesn't run on.
 //!
 //! ```text
-//!   page 0   8 heap, 16 counter, 64 result, 512 value, 1024 description, 4096 .. free for tests
+//!   page 0   8 heap, 16 counter, 64 result, 96 what was read, 512 value, 1024 description,
+//!            4096 .. free for tests
 //!   page 1   heap, empty at the begin of each call
 //! ```
 //!
@@ -43,8 +44,16 @@ pub struct Hostile {
     pub recover: String,
     /// What `on-restore` does.
     pub on_restore: String,
+    /// What `save` does after it has handed over the four bytes of the counter.
+    pub save: String,
+    /// What `load` does after it has taken the counter over.
+    pub load: String,
+    /// What `check` does before it answers that all is well.
+    pub check: String,
     /// What its `realloc` does before it allocates.
     pub realloc: String,
+    /// The version of its state, if it says that it can be upgraded.
+    pub upgrade: Option<u8>,
     /// Which hooks the description names: 1 is `recover`, 2 `on-restore`.
     pub hooks: u8,
     /// The JSON Schema of every contract's result, at most 80 bytes.
@@ -68,7 +77,11 @@ impl Default for Hostile {
             run: nothing(),
             recover: nothing(),
             on_restore: nothing(),
+            save: nothing(),
+            load: nothing(),
+            check: nothing(),
             realloc: nothing(),
+            upgrade: Some(1),
             hooks: 0,
             schema: "true".to_owned(),
             name: RUN.to_owned(),
@@ -133,7 +146,9 @@ impl Hostile {
             )
         };
         let contracts = [contract(1216, 3, 0), contract(1220, 4, 0), contract(1226, 5, 1)].concat();
-        let description = format!("{}{}\\{hooks:02x}", word(1056), word(3));
+        let upgrade = (u8::from(self.upgrade.is_some()), self.upgrade.unwrap_or_default());
+        let upgrade = format!("\\{:02x}\\00\\00\\00\\{:02x}", upgrade.0, upgrade.1);
+        let description = format!("{}{}\\{hooks:02x}\\00\\00\\00{upgrade}", word(1056), word(3));
         format!(
             r#"(core module $mem
   {memory}
@@ -160,7 +175,7 @@ impl Hostile {
 
     fn main_module(&self) -> String {
         let Self { imports, items, describe, prime, init, run, recover, on_restore, .. } = self;
-        let realloc = &self.realloc;
+        let Self { realloc, save, load, check, .. } = self;
         format!(
             r#"(core module $main
   {IMPORTS}
@@ -172,6 +187,12 @@ impl Hostile {
   (func (export "recover") (param i32 i32 i32 i32 i32 i32 i32 i64 i64) (result i32) {LOCALS}
     {recover} (call $reset) (call $nothing))
   (func (export "on-restore") (param i64) {LOCALS} {on_restore})
+  (func (export "save") (result i32) {LOCALS}
+    (call $handover-write #16 #4) {save} (call $reset) (call $nothing))
+  (func (export "load") (param $version i32) (result i32) {LOCALS} (call $reset)
+    (call $handover-read #4 #96)
+    (i32.store #16 (i32.load (i32.load #96))) {load} (call $reset) (call $nothing))
+  (func (export "check") (result i32) {LOCALS} {check} (call $reset) (call $nothing))
   (func (export "realloc") (param $a i32) (param $b i32) (param $c i32) (param $d i32) (result i32)
     {realloc} (call $realloc (local.get $a) (local.get $b) (local.get $c) (local.get $d)))
   {HELPERS}
@@ -239,7 +260,9 @@ const IMPORTS: &str = r#"
   (import "host" "random" (func $random (result i64)))
   (import "host" "request-id" (func $request-id (param i32)))
   (import "host" "attempt" (func $attempt (result i32)))
-  (import "host" "generation" (func $generation (result i64)))"#;
+  (import "host" "generation" (func $generation (result i64)))
+  (import "host" "handover-write" (func $handover-write (param i32 i32)))
+  (import "host" "handover-read" (func $handover-read (param i32 i32)))"#;
 
 const TYPES: &str = r#"
   (import "bulkhead:guest/types@0.1.0" (instance $types
@@ -250,7 +273,8 @@ const TYPES: &str = r#"
     (export "contract" (type $contract (eq $contract0)))
     (type $hooks0 (flags "recover" "on-restore"))
     (export "hooks" (type $hooks (eq $hooks0)))
-    (type $description0 (record (field "contracts" (list $contract)) (field "hooks" $hooks)))
+    (type $description0 (record (field "contracts" (list $contract)) (field "hooks" $hooks)
+      (field "upgrade" (option u32))))
     (export "description" (type $description (eq $description0)))
     (type $rejection0 (record (field "code" string) (field "message" string)
       (field "details" (option (list u8)))))
@@ -282,7 +306,10 @@ const TYPES: &str = r#"
   (import "bulkhead:guest/context@0.1.0" (instance $context
     (export "request-id" (func (result string)))
     (export "attempt" (func (result u32)))
-    (export "generation" (func (result u64)))))"#;
+    (export "generation" (func (result u64)))))
+  (import "bulkhead:guest/handover@0.1.0" (instance $handover
+    (export "write" (func (param "bytes" (list u8))))
+    (export "read" (func (param "max" u32) (result (list u8))))))"#;
 
 const LOWERED: &str = r#"
   (core instance $mem (instantiate $mem))
@@ -296,7 +323,10 @@ const LOWERED: &str = r#"
   (core func $request-id (canon lower (func $context "request-id") (memory $memory)
     (realloc (func $realloc))))
   (core func $attempt (canon lower (func $context "attempt")))
-  (core func $generation (canon lower (func $context "generation")))"#;
+  (core func $generation (canon lower (func $context "generation")))
+  (core func $handover-write (canon lower (func $handover "write") (memory $memory)))
+  (core func $handover-read (canon lower (func $handover "read") (memory $memory)
+    (realloc (func $realloc))))"#;
 
 const INSTANCE_BEGIN: &str = r#"
   (core instance $main (instantiate $main (with "mem" (instance $mem))
@@ -304,7 +334,9 @@ const INSTANCE_BEGIN: &str = r#"
       (export "write" (func $write)) (export "print" (func $print))
       (export "panicked" (func $panicked)) (export "now" (func $now))
       (export "random" (func $random)) (export "request-id" (func $request-id))
-      (export "attempt" (func $attempt)) (export "generation" (func $generation))))
+      (export "attempt" (func $attempt)) (export "generation" (func $generation))
+      (export "handover-write" (func $handover-write))
+      (export "handover-read" (func $handover-read))))
     (with "extra" (instance"#;
 
 const INSTANCE_END: &str = "))))";
@@ -322,4 +354,10 @@ const EXPORTS: &str = r#"
     (result (result $recovery (error $rejection)))
     (canon lift (core func $main "recover") (memory $memory) (realloc (func $main "realloc"))))
   (func (export "on-restore") (param "generation" u64)
-    (canon lift (core func $main "on-restore")))"#;
+    (canon lift (core func $main "on-restore")))
+  (func (export "save") (result (result (error $rejection)))
+    (canon lift (core func $main "save") (memory $memory)))
+  (func (export "load") (param "version" u32) (result (result (error $rejection)))
+    (canon lift (core func $main "load") (memory $memory)))
+  (func (export "check") (result (result (error $rejection)))
+    (canon lift (core func $main "check") (memory $memory)))"#;

@@ -1,4 +1,4 @@
-//! Builds the example guests for WebAssembly.
+//! Builds the guests for WebAssembly.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,18 @@ use crate::step::{Failure, cargo, output_of, root, run, say, target_dir};
 
 pub(crate) const WASM_TARGET: &str = "wasm32-wasip2";
 
-/// Builds all crates under `guests/` and copies the components next to them.
+/// Where crates of guests are: the examples, and what only tests run.
+const FOLDERS: [&str; 2] = ["guests", "tests/guests"];
+
+/// Builds all crates under [`FOLDERS`] and copies the components next to them.
 pub(crate) fn build() -> Result<(), Failure> {
     add_wasm_target()?;
-    let names = names()?;
+    let mut guests = Vec::new();
+    for folder in FOLDERS {
+        let folder = root().join(folder);
+        guests.extend(names(&folder)?.into_iter().map(|name| (folder.clone(), name)));
+    }
+    let names: Vec<&str> = guests.iter().map(|(_, name)| name.as_str()).collect();
     let built = target_dir().join(WASM_TARGET).join("guest");
     let hint = if built.exists() { "" } else { " (the first time: about a minute)" };
     say(&format!("building the guests {} for {WASM_TARGET}{hint}", names.join(", ")));
@@ -20,17 +28,16 @@ pub(crate) fn build() -> Result<(), Failure> {
         command.args(["--package", name]);
     }
     run(&mut command, "see the compiler's messages above")?;
-    for name in &names {
-        copy(&built, name)?;
+    for (folder, name) in &guests {
+        copy(&built, folder, name)?;
     }
-    say(&format!("copied {} components to guests/*.wasm", names.len()));
+    say(&format!("copied {} components to guests/ and tests/guests/", names.len()));
     Ok(())
 }
 
-/// The crates under `guests/`; each is called like its folder.
-pub(crate) fn names() -> Result<Vec<String>, Failure> {
-    let folder = root().join("guests");
-    let entries = fs::read_dir(&folder).map_err(|error| Failure::file(&folder, &error))?;
+/// The crates under `folder`; each is called like its own folder.
+fn names(folder: &Path) -> Result<Vec<String>, Failure> {
+    let entries = fs::read_dir(folder).map_err(|error| Failure::file(folder, &error))?;
     let mut names: Vec<String> = entries
         .filter_map(Result::ok)
         .filter(|entry| entry.path().join("Cargo.toml").exists())
@@ -44,15 +51,10 @@ pub(crate) fn names() -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-/// Where the component of a guest is.
-pub(crate) fn component(name: &str) -> PathBuf {
-    root().join("guests").join(format!("{name}.wasm"))
-}
-
 /// Copies a component; hosts and tests that read it at the same time see the old or the new one.
-fn copy(built: &Path, name: &str) -> Result<(), Failure> {
+fn copy(built: &Path, folder: &Path, name: &str) -> Result<(), Failure> {
     let from = built.join(format!("{}.wasm", name.replace('-', "_")));
-    let to = component(name);
+    let to = folder.join(format!("{name}.wasm"));
     let unfinished = to.with_extension("wasm.unfinished");
     fs::copy(&from, &unfinished).map_err(|error| Failure::file(&from, &error))?;
     fs::rename(&unfinished, &to).map_err(|error| Failure::file(&to, &error))

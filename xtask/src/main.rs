@@ -23,7 +23,7 @@ Usage: cargo xtask COMMAND
 Commands:
   demo          build everything, run 100,000 requests through the host, some of them crash it
   test          run all tests
-  guests        build guests/* for wasm32-wasip2 and copy them to guests/NAME.wasm
+  guests        build guests/* and tests/guests/* for wasm32-wasip2 and copy them there
   bench [NAME]  measure and print one table; NAME is a section of it, `list` lists them
   soak          run the tests longer, and those that take long (environment: BULKHEAD_SEEDS,
                 PROPTEST_CASES)

@@ -7,10 +7,11 @@ use syn::Type;
 use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
 
+use crate::form::Form;
 use crate::program::{Answer, Argument, Contract, Hook, Program};
 
 /// Writes everything that a guest becomes.
-pub(crate) fn program(program: &Program) -> TokenStream {
+pub(crate) fn program(program: &Program, form: Option<&Form>) -> TokenStream {
     let block = &program.block;
     let guest = &*block.self_ty;
     let contracts = program.contracts.iter().map(description);
@@ -19,6 +20,9 @@ pub(crate) fn program(program: &Program) -> TokenStream {
     let init = init(guest, program.init.as_ref());
     let recover = program.recover.as_ref().map(recover);
     let on_restore = program.on_restore.as_ref().map(on_restore);
+    let check = program.check.as_ref().map(check);
+    let implemented = form.map(|form| form.implement(guest));
+    let carried = carried(guest);
     let has_recover = recover.is_some();
     let has_on_restore = on_restore.is_some();
     quote! {
@@ -52,7 +56,13 @@ pub(crate) fn program(program: &Program) -> TokenStream {
             #recover
 
             #on_restore
+
+            #carried
+
+            #check
         }
+
+        #implemented
 
         ::guest_sdk::__export!(#guest);
     }
@@ -196,6 +206,39 @@ fn on_restore(hook: &Hook) -> TokenStream {
     }
 }
 
+/// How the state is handed over: by its own form, by serde alone, or not at all. Which of the three
+/// traits answers is decided by how often the probe must be borrowed for it.
+fn carried(guest: &Type) -> TokenStream {
+    let probe = quote! {
+        use ::guest_sdk::__private::{ByForm as _, BySerde as _, NotAtAll as _};
+        let probe = ::guest_sdk::__private::Probe::<#guest>::NEW;
+    };
+    quote! {
+        fn upgrade() -> ::core::option::Option<u32> {
+            #probe
+            (&&&probe).version()
+        }
+
+        fn save(&self) -> ::core::result::Result<(), ::guest_sdk::Rejection> {
+            #probe
+            (&&&probe).save(self)
+        }
+
+        fn load(version: u32) -> ::core::result::Result<Self, ::guest_sdk::Rejection> {
+            #probe
+            (&&&probe).load(version)
+        }
+    }
+}
+
+fn check(hook: &Hook) -> TokenStream {
+    let method = &hook.name;
+    let body = answer_as_result(&hook.answer, &quote!(Self::#method(self)));
+    quote! {
+        fn check(&self) -> ::core::result::Result<(), ::guest_sdk::Rejection> { #body }
+    }
+}
+
 /// Makes a `Result` with `Rejection` of what a hook answers.
 fn answer_as_result(answer: &Answer, call: &TokenStream) -> TokenStream {
     match answer {
@@ -227,7 +270,7 @@ mod tests {
     use syn::{ItemImpl, parse_quote};
 
     fn expand(block: ItemImpl) -> String {
-        let expanded = super::program(&Program::parse(block).unwrap());
+        let expanded = super::program(&Program::parse(block).unwrap(), None);
         syn::parse2::<syn::File>(expanded.clone()).unwrap();
         expanded.to_string()
     }

@@ -3,6 +3,7 @@
 
 mod data;
 mod expand;
+mod form;
 mod program;
 
 use proc_macro::TokenStream;
@@ -21,18 +22,39 @@ use proc_macro2::TokenStream as TokenStream2;
 /// | `#[init] fn new(parameters: P) -> Self` | makes the first state, `Default` without it |
 /// | `#[recover] fn recover(&mut self, report: CrashReport) -> Recovery` | asked after a crash |
 /// | `#[on_restore] fn on_restore(&mut self, generation: u64)` | told after each restart |
+/// | `#[check] fn check(&self) -> Result<(), Rejection>` | asked after an upgrade |
 ///
 /// `init` and `recover` may also answer a `Result` with `Rejection` as its error. A contract
 /// answers `T` or `Result<T, E>` with `E: Into<Rejection>`; the name `Result` is what the macro
 /// goes by, so an alias of it must be called `Result` as well. Arguments are owned values that are
 /// `Deserialize` and `JsonSchema` (see [`macro@data`]); those written as `Option<..>` may be left
 /// out. Doc comments are the contract's documentation.
+///
+/// A guest whose type is `Serialize` and `Deserialize` (see [`macro@state`]) can be upgraded.
+/// `#[guest(version = 3, from = OldLedger)]` says in which version of its form it keeps the state,
+/// and from which older form it takes it over: by `impl From<OldLedger>`, or by `TryFrom` with an
+/// error that becomes a `Rejection`. Without that, the version is 1.
 #[proc_macro_attribute]
 pub fn guest(attribute: TokenStream, item: TokenStream) -> TokenStream {
-    let expanded = program::no_arguments(attribute.into(), "#[guest]")
-        .and_then(|()| syn::parse(item))
-        .and_then(program::Program::parse)
-        .map(|program| expand::program(&program));
+    let expanded = form::Form::parse(attribute.into()).and_then(|form| {
+        let program = syn::parse(item).and_then(program::Program::parse)?;
+        Ok(expand::program(&program, form.as_ref()))
+    });
+    or_compile_error(expanded)
+}
+
+/// Makes a struct or an enum fit for a guest's state that is to survive its code.
+///
+/// Derives serde's `Serialize` and `Deserialize` through the SDK, so that a guest needs no serde
+/// itself. Attributes of serde work as usual: a new field with `#[serde(default)]` needs no new
+/// version, `#[serde(skip)]` leaves out what can be made again.
+///
+/// `#[state(version = 2, from = OlderLedger)]` marks an older form, of which newer ones are made;
+/// the oldest has a version alone.
+#[proc_macro_attribute]
+pub fn state(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    let expanded = form::Form::parse(attribute.into())
+        .and_then(|form| form::expand(form.as_ref(), &syn::parse(item)?));
     or_compile_error(expanded)
 }
 

@@ -20,6 +20,7 @@ pub(crate) struct Program {
     pub(crate) init: Option<Hook>,
     pub(crate) recover: Option<Hook>,
     pub(crate) on_restore: Option<Hook>,
+    pub(crate) check: Option<Hook>,
 }
 
 /// A method that callers outside can reach.
@@ -59,6 +60,7 @@ enum HookKind {
     Init,
     Recover,
     OnRestore,
+    Check,
 }
 
 impl Program {
@@ -73,6 +75,7 @@ impl Program {
         let mut init = None;
         let mut recover = None;
         let mut on_restore = None;
+        let mut check = None;
         for item in &mut block.items {
             let ImplItem::Fn(function) = item else {
                 continue;
@@ -83,6 +86,7 @@ impl Program {
                 Some(HookKind::OnRestore) => {
                     fill(&mut on_restore, Hook::on_restore(function)?, function)?;
                 }
+                Some(HookKind::Check) => fill(&mut check, Hook::check(function)?, function)?,
                 None if matches!(function.vis, Visibility::Public(_)) => {
                     contracts.push(Contract::parse(function)?);
                 }
@@ -94,7 +98,7 @@ impl Program {
                 "a guest needs at least one contract: a `pub fn` with `&mut self` or `&self`";
             return Err(Error::new(block.self_ty.span(), message));
         }
-        Ok(Self { block, contracts, init, recover, on_restore })
+        Ok(Self { block, contracts, init, recover, on_restore, check })
     }
 }
 
@@ -150,18 +154,29 @@ impl Hook {
         let expected = "#[recover] is `fn(&mut self, report: CrashReport) -> Recovery`, or \
                         `-> Result<Recovery, Rejection>`";
         check_plain_function(function, "#[recover]")?;
-        check_hook_receiver(function, expected)?;
+        check_hook_receiver(function, Access::Write, expected)?;
         Self::parse(function, 1..=1, expected)?.with_answer(expected)
     }
 
     fn on_restore(function: &ImplItemFn) -> Result<Self> {
         let expected = "#[on_restore] is `fn(&mut self, generation: u64)`";
         check_plain_function(function, "#[on_restore]")?;
-        check_hook_receiver(function, expected)?;
+        check_hook_receiver(function, Access::Write, expected)?;
         let hook = Self::parse(function, 1..=1, expected)?;
         match hook.answer {
             Answer::Unit => Ok(hook),
             Answer::Plain(ty) | Answer::Fallible(ty) => Err(Error::new(ty.span(), expected)),
+        }
+    }
+
+    fn check(function: &ImplItemFn) -> Result<Self> {
+        let expected = "#[check] is `fn(&self) -> Result<(), Rejection>`";
+        check_plain_function(function, "#[check]")?;
+        check_hook_receiver(function, Access::Read, expected)?;
+        let hook = Self::parse(function, 0..=0, expected)?;
+        match hook.answer {
+            Answer::Fallible(_) => Ok(hook),
+            Answer::Unit | Answer::Plain(_) => Err(Error::new(hook.name.span(), expected)),
         }
     }
 
@@ -232,6 +247,7 @@ fn take_hook_attribute(function: &mut ImplItemFn) -> Result<Option<HookKind>> {
             Some(name) if name == "init" => HookKind::Init,
             Some(name) if name == "recover" => HookKind::Recover,
             Some(name) if name == "on_restore" => HookKind::OnRestore,
+            Some(name) if name == "check" => HookKind::Check,
             _ => {
                 kept.push(attribute);
                 continue;
@@ -299,9 +315,9 @@ fn check_receiver(receiver: &Receiver) -> Result<Access> {
     Ok(if receiver.mutability.is_some() { Access::Write } else { Access::Read })
 }
 
-fn check_hook_receiver(function: &ImplItemFn, expected: &str) -> Result<()> {
+fn check_hook_receiver(function: &ImplItemFn, access: Access, expected: &str) -> Result<()> {
     match function.sig.receiver() {
-        Some(receiver) if check_receiver(receiver)? == Access::Write => Ok(()),
+        Some(receiver) if check_receiver(receiver)? == access => Ok(()),
         Some(receiver) => Err(Error::new(receiver.span(), expected)),
         None => Err(Error::new(function.sig.ident.span(), expected)),
     }

@@ -149,6 +149,11 @@ fn hooks_have_their_form() {
     assert_says(&recover_none, "#[recover] is");
     let restore = refuse_function(parse_quote! { #[on_restore] fn o(&mut self, g: u64) -> u64 {} });
     assert_says(&restore, "#[on_restore] is");
+    let check =
+        refuse_function(parse_quote! { #[check] fn c(&mut self) -> Result<(), Rejection> {} });
+    assert_says(&check, "#[check] is");
+    let check_nothing = refuse_function(parse_quote! { #[check] fn c(&self) {} });
+    assert_says(&check_nothing, "#[check] is");
     let restore_none = refuse_function(parse_quote! { #[on_restore] fn o(&mut self) {} });
     assert_says(&restore_none, "#[on_restore] is");
     let hook_async = refuse_function(parse_quote! { #[init] async fn new() -> Self {} });
@@ -173,7 +178,7 @@ fn a_hook_stands_once() {
 
 #[test]
 fn attributes_take_no_arguments() {
-    assert!(no_arguments(TokenStream::new(), "#[guest]").is_ok());
-    let error = no_arguments(parse_quote! { name = "x" }, "#[guest]").unwrap_err();
-    assert_eq!(error.to_string(), "#[guest] takes no arguments");
+    assert!(no_arguments(TokenStream::new(), "#[data]").is_ok());
+    let error = no_arguments(parse_quote! { name = "x" }, "#[data]").unwrap_err();
+    assert_eq!(error.to_string(), "#[data] takes no arguments");
 }

@@ -41,3 +41,11 @@ pub(crate) fn attempt() -> u32 {
 pub(crate) fn generation() -> u64 {
     world::context::generation()
 }
+
+pub(crate) fn handover_write(bytes: &[u8]) {
+    world::handover::write(bytes);
+}
+
+pub(crate) fn handover_read(max: usize) -> Vec<u8> {
+    world::handover::read(u32::try_from(max).unwrap_or(u32::MAX))
+}

@@ -2,7 +2,9 @@
 
 use guest_sdk::prelude::*;
 
-/// The state. It lives in memory, and every change of a committed call is kept.
+/// The state. It lives in memory, and every change of a committed call is kept. As `#[state]` it
+/// can be handed over to a later build of this guest: `host upgrade`.
+#[state]
 #[derive(Clone, Debug, Default)]
 pub struct Greeter {
     greetings: BTreeMap<String, u64>,
@@ -38,6 +40,17 @@ mod tests {
         assert_eq!(greeting, json!("Hello ann! This is greeting number 1."));
         assert_eq!(
             greeter.call("greetings", json!({"who": "ann"})).committed(),
+            json!(1)
+        );
+    }
+
+    #[test]
+    fn a_later_build_takes_the_state_over() {
+        let mut greeter = Harness::<Greeter>::new(json!({}));
+        greeter.call("greet", json!({"who": "ann"})).committed();
+        let mut next: Harness<Greeter> = greeter.upgrade().unwrap();
+        assert_eq!(
+            next.call("greetings", json!({"who": "ann"})).committed(),
             json!(1)
         );
     }

@@ -23,10 +23,12 @@ pub use crate::ways::How;
 pub const PAGE_BYTES: usize = 4096;
 
 const MIB: usize = 1024 * 1024;
+const HELD_BYTE: u8 = 0xa5;
 const START_BALANCE: i64 = 1000;
 const MOVED: i64 = 10;
 
 /// What tests watch over.
+#[state]
 #[derive(Clone, Debug)]
 pub struct Chaos {
     parameters: Parameters,
@@ -37,7 +39,25 @@ pub struct Chaos {
     left: i64,
     right: i64,
     touched: Vec<u8>,
-    held: Vec<Vec<u8>>,
+    held: Held,
+}
+
+/// Blocks of a MiB, all alike: as a value only their number counts.
+#[state]
+#[serde(from = "u32", into = "u32")]
+#[derive(Clone, Debug, Default)]
+struct Held(Vec<Vec<u8>>);
+
+impl From<Held> for u32 {
+    fn from(held: Held) -> Self {
+        Self::try_from(held.0.len()).unwrap_or(Self::MAX)
+    }
+}
+
+impl From<u32> for Held {
+    fn from(mib: u32) -> Self {
+        Self((0..mib).map(|_| vec![HELD_BYTE; MIB]).collect())
+    }
 }
 
 /// How the guest is to behave where nobody calls it.
@@ -81,7 +101,7 @@ impl Chaos {
             left: START_BALANCE,
             right: START_BALANCE,
             touched: Vec::new(),
-            held: Vec::new(),
+            held: Held::default(),
         })
     }
 
@@ -139,13 +159,13 @@ impl Chaos {
     pub fn hold(&mut self, mib: u32) -> Result<u64, Rejection> {
         for _ in 0..mib {
             let mut block = Vec::new();
-            if block.try_reserve_exact(MIB).is_err() || self.held.try_reserve(1).is_err() {
+            if block.try_reserve_exact(MIB).is_err() || self.held.0.try_reserve(1).is_err() {
                 reject!("no_room", "{mib} MiB more do not fit in memory");
             }
-            block.resize(MIB, 0xa5);
-            self.held.push(block);
+            block.resize(MIB, HELD_BYTE);
+            self.held.0.push(block);
         }
-        Ok(self.held.len() as u64)
+        Ok(self.held.0.len() as u64)
     }
 
     /// Answers a hash of everything that the guest holds.
@@ -156,7 +176,7 @@ impl Chaos {
         hash.number(self.left.cast_unsigned());
         hash.number(self.right.cast_unsigned());
         hash.bytes(&self.touched);
-        self.held.iter().for_each(|block| hash.bytes(block));
+        self.held.0.iter().for_each(|block| hash.bytes(block));
         hash.0
     }
 
@@ -273,6 +293,17 @@ mod tests {
         assert_eq!(answer, Ok(Ok(Recovery::Park)));
         let answer = chaos(json!({"die_in_recover": "spin"})).recover(report());
         assert!(answer.is_err());
+    }
+
+    #[test]
+    fn everything_it_holds_moves_to_new_code() {
+        let mut chaos = chaos(json!({"recovery": "park"}));
+        chaos.call("touch", json!([3])).committed();
+        chaos.call("hold", json!([2])).committed();
+        let before = chaos.call("state", json!([])).committed();
+        let mut next: Harness<Chaos> = chaos.upgrade().unwrap();
+        assert_eq!(next.call("state", json!([])).committed(), before);
+        assert_eq!(next.recover(report()), Ok(Ok(Recovery::Park)));
     }
 
     #[test]

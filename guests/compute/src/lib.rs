@@ -17,6 +17,7 @@ use std::fmt::Write as _;
 use guest_sdk::prelude::*;
 
 /// Nothing to keep but how often it ran, so that a run is a transaction with a change.
+#[state]
 #[derive(Clone, Debug, Default)]
 pub struct Compute {
     rounds: u64,

@@ -12,6 +12,7 @@
 use guest_sdk::prelude::*;
 
 /// A number that only grows.
+#[state]
 #[derive(Clone, Debug, Default)]
 pub struct Counter {
     value: u64,

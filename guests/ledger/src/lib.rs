@@ -23,6 +23,7 @@
 use guest_sdk::prelude::*;
 
 /// All accounts with their balances.
+#[state]
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     accounts: BTreeMap<String, u64>,
@@ -43,6 +44,14 @@ pub struct Receipt {
 
 #[guest]
 impl Ledger {
+    /// Refuses an upgrade that would lose money, or make some.
+    #[check]
+    fn money_is_all_there(&self) -> Result<(), Rejection> {
+        let sum = self.accounts.values().try_fold(0_u64, |sum, &balance| sum.checked_add(balance));
+        ensure!(sum == Some(self.total), "unbalanced", "the accounts hold {sum:?}, not the total");
+        Ok(())
+    }
+
     /// Pays `amount` in, opens the account where there is none, and answers the new balance.
     pub fn deposit(&mut self, account: String, amount: u64) -> Result<u64, Rejection> {
         let Some(total) = self.total.checked_add(amount) else {
@@ -147,6 +156,17 @@ mod tests {
         ledger.call("transfer", json!(["ann", "eve", 4])).committed();
         assert_eq!(ledger.call("balance", json!(["eve"])).committed(), json!(4));
         assert_eq!(ledger.call("total", json!([])).committed(), json!(11));
+    }
+
+    #[test]
+    fn a_build_with_the_same_form_takes_the_state_over() {
+        let mut ledger = ledger();
+        let mut next: Harness<Ledger> = ledger.upgrade().unwrap();
+        assert_eq!(next.call("balance", json!(["ann"])).committed(), json!(10));
+        assert_eq!(next.call("total", json!([])).committed(), json!(11));
+        let unbalanced = b"\x82\xa8accounts\x81\xa3ann\x0a\xa5total\x0b";
+        let refused = Harness::<Ledger>::load(1, unbalanced).unwrap_err();
+        assert_eq!(refused.code(), "unbalanced");
     }
 
     #[test]

@@ -28,11 +28,13 @@ pub const START_CENTS: i64 = SAVINGS_START_CENTS + CHECKING_START_CENTS;
 pub const PENALTY_CENTS: i64 = 1;
 
 /// A bank; a customer's number is the place in the list.
+#[state]
 #[derive(Clone, Debug, Default)]
 pub struct SmallBank {
     customers: Vec<Customer>,
 }
 
+#[state]
 #[derive(Clone, Copy, Debug)]
 struct Customer {
     savings: i64,

@@ -150,6 +150,29 @@ pub const INIT_DEADLINE: Duration = Duration::from_secs(10);
 /// Fuel of `recover` and `on-restore`.
 pub const RECOVER_FUEL: u64 = FUEL_DEFAULT;
 
+/// Bytes of a guest's state as the value that moves from old code to new. The host holds it in its
+/// own memory, beyond the budgets, while an upgrade runs; and a state that needs more is more than
+/// one record of the journal holds.
+pub const HANDOVER_BYTES_MAX: usize = 256 << 20;
+
+/// Fuel of each of `save`, `load` and `check`: half a minute of ordinary work, for a state of some
+/// ten million entries.
+pub const UPGRADE_FUEL: u64 = 60 * FUEL_DEFAULT;
+
+/// Deadline of each of `save`, `load` and `check`; the daemon answers nobody meanwhile.
+pub const UPGRADE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How many times longer than the last trial of `save` took a daemon waits before the next one:
+/// trials take a thousandth of its time.
+pub const SAVE_TRIAL_REST: u32 = 1000;
+
+/// Shortest time between two trials of `save`.
+pub const SAVE_TRIAL_WAIT_MIN: Duration = Duration::from_secs(60);
+
+/// Longest time between two trials of `save`, however long they take: nobody wants to learn a day
+/// later that a guest can't be upgraded any more.
+pub const SAVE_TRIAL_WAIT_MAX: Duration = Duration::from_secs(3600);
+
 /// Time that a daemon gets to end its running transaction when the host stops.
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
 

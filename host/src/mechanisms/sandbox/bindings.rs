@@ -38,6 +38,7 @@ wasmtime::component::flags! {
 pub(super) struct WitDescription {
     pub(super) contracts: Vec<WitContract>,
     pub(super) hooks: WitHooks,
+    pub(super) upgrade: Option<u32>,
 }
 
 /// `types.rejection`.

@@ -32,6 +32,7 @@ pub struct Guest {
     pub(super) exports: Exports,
     contracts: Vec<Contract>,
     hooks: Hooks,
+    upgrade: Option<u32>,
     facts: GuestFacts,
     code: Arc<[u8]>,
 }
@@ -50,6 +51,9 @@ pub(super) struct Exports {
     pub(super) call: ComponentExportIndex,
     pub(super) recover: ComponentExportIndex,
     pub(super) on_restore: ComponentExportIndex,
+    pub(super) save: ComponentExportIndex,
+    pub(super) load: ComponentExportIndex,
+    pub(super) check: ComponentExportIndex,
 }
 
 /// Which hooks of the guest do something.
@@ -146,6 +150,12 @@ impl Guest {
         self.hooks
     }
 
+    /// The version in which it hands its state over to other code; none when it can't.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<u32> {
+        self.upgrade
+    }
+
     /// What is known of its file.
     #[must_use]
     pub fn facts(&self) -> &GuestFacts {
@@ -212,8 +222,8 @@ impl Sandbox {
         })?;
         let layout = rewritten.layout;
         let (contracts, hooks) = (Vec::new(), Hooks::default());
-        let code = bytes.into();
-        let mut guest = Guest { pre, layout, exports, contracts, hooks, facts, code };
+        let (upgrade, code) = (None, bytes.into());
+        let mut guest = Guest { pre, layout, exports, contracts, hooks, upgrade, facts, code };
         let undescribed = Arc::new(guest);
         let description = describe(&undescribed)?;
         guest = Arc::into_inner(undescribed).ok_or_else(|| {
@@ -223,6 +233,7 @@ impl Sandbox {
             recover: description.hooks.contains(WitHooks::RECOVER),
             on_restore: description.hooks.contains(WitHooks::ON_RESTORE),
         };
+        guest.upgrade = description.upgrade;
         guest.contracts = contracts_of(description)?;
         Ok(Arc::new(guest))
     }
@@ -259,6 +270,9 @@ fn exports(component: &Component) -> Result<Exports, DeployError> {
         call: find("call")?,
         recover: find("recover")?,
         on_restore: find("on-restore")?,
+        save: find("save")?,
+        load: find("load")?,
+        check: find("check")?,
     })
 }
 

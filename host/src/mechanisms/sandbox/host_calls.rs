@@ -26,6 +26,7 @@ pub(super) fn link(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
     linker.instance(&format!("bulkhead:guest/types@{VERSION}"))?;
     link_log(linker)?;
     link_context(linker)?;
+    link_handover(linker)?;
     let mut clock = linker.instance(&format!("bulkhead:guest/clock@{VERSION}"))?;
     clock.func_wrap("now", |mut store: Store<'_>, ()| {
         charge(&mut store, 0)?;
@@ -88,6 +89,20 @@ fn link_context(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
     context.func_wrap("generation", |mut store: Store<'_>, ()| {
         charge(&mut store, 0)?;
         Ok((store.data().diary.with(|diary| diary.generation.0),))
+    })
+}
+
+fn link_handover(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
+    let mut handover = linker.instance(&format!("bulkhead:guest/handover@{VERSION}"))?;
+    handover.func_wrap("write", |mut store: Store<'_>, (bytes,): (Vec<u8>,)| {
+        charge(&mut store, bytes.len())?;
+        Ok(store.data_mut().passage.write(bytes)?)
+    })?;
+    handover.func_wrap("read", |mut store: Store<'_>, (max,): (u32,)| {
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        let bytes = store.data_mut().passage.read(max)?;
+        charge(&mut store, bytes.len())?;
+        Ok((bytes,))
     })
 }
 

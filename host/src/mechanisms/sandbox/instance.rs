@@ -86,9 +86,9 @@ impl StartError {
 /// Why an instance could not be started.
 #[derive(Clone, Debug)]
 pub enum StartCause {
-    /// The guest's `init` said no.
+    /// The guest's `init` or `load` said no.
     Rejected(Rejection),
-    /// Instantiation, `prime` or `init` crashed.
+    /// Instantiation, `prime`, `init` or `load` crashed.
     Crashed(Caught),
 }
 
@@ -109,10 +109,10 @@ type CallFunc = TypedFunc<(u32, Arc<[u8]>), (Result<Vec<u8>, WitCallError>,)>;
 
 /// A running guest.
 pub struct Instance {
-    store: Store<StoreState>,
+    pub(super) store: Store<StoreState>,
     instance: component::Instance,
     call: CallFunc,
-    guest: Arc<Guest>,
+    pub(super) guest: Arc<Guest>,
     handles: usize,
     usage: Usage,
 }
@@ -140,9 +140,14 @@ impl Instance {
     ) -> Result<Self, Box<StartError>> {
         let mut instance = Self::unstarted(guest, images, environment, generation, context)?;
         let started = instance.prime(context).and_then(|()| instance.init(parameters, context));
-        match started {
-            Ok(()) => Ok(instance),
-            Err(cause) => Err(StartError::new(instance.into_environment(), cause)),
+        instance.started(started)
+    }
+
+    /// Itself, when its first state was made.
+    pub(super) fn started(self, made: Result<(), StartCause>) -> Result<Self, Box<StartError>> {
+        match made {
+            Ok(()) => Ok(self),
+            Err(cause) => Err(StartError::new(self.into_environment(), cause)),
         }
     }
 
@@ -249,7 +254,7 @@ impl Instance {
         }
     }
 
-    fn prime(&mut self, context: &CallContext) -> Result<(), StartCause> {
+    pub(super) fn prime(&mut self, context: &CallContext) -> Result<(), StartCause> {
         let export = self.guest.exports.prime;
         self.store.data_mut().gauge.growth_denied = true;
         let primed = self.run::<_, ()>(export, (), context, &INIT_LIMITS);
@@ -387,7 +392,7 @@ impl Instance {
         Environment(self.store.into_data())
     }
 
-    fn run<Params, Return>(
+    pub(super) fn run<Params, Return>(
         &mut self,
         export: component::ComponentExportIndex,
         params: Params,
@@ -437,7 +442,7 @@ impl Instance {
         }
     }
 
-    fn check_handles(&mut self) -> Result<(), Caught> {
+    pub(super) fn check_handles(&mut self) -> Result<(), Caught> {
         let now = self.store.data_mut().handles();
         if now == self.handles {
             return Ok(());
@@ -482,7 +487,7 @@ fn on_tick(state: &mut StoreState) -> wasmtime::Result<UpdateDeadline> {
     Ok(UpdateDeadline::Continue(1))
 }
 
-fn shown(rejection: WitRejection) -> Rejection {
+pub(super) fn shown(rejection: WitRejection) -> Rejection {
     Rejection {
         code: printable(&rejection.code, KEY_BYTES_MAX),
         blame: Blame::Caller,

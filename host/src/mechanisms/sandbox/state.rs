@@ -8,6 +8,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::crash::Stop;
+use super::handover::Passage;
 use super::wasi;
 use crate::base::entropy::EntropyStream;
 use crate::base::error::{Code, printable};
@@ -208,6 +209,8 @@ pub(super) struct StoreState {
     wasi_clock: Arc<AtomicU64>,
     table: ResourceTable,
     pub(super) host_calls: u32,
+    /// What the guest may do with `handover`.
+    pub(super) passage: Passage,
     /// Ticks until the deadline of the running call.
     pub(super) ticks_left: u64,
     pub(super) share: CpuShare,
@@ -248,6 +251,7 @@ impl StoreState {
             wasi_clock,
             table: table(),
             host_calls: 0,
+            passage: Passage::Closed,
             ticks_left: 0,
             share,
             rested: Duration::ZERO,

@@ -26,13 +26,24 @@ pub struct Interface {
 impl World {
     /// The world `bulkhead:guest/guest@0.1`, with WASI 0.2 for standard libraries that want it.
     pub const GUEST: Self = Self {
-        exports: &["describe", "prime", "init", "call", "recover", "on-restore"],
+        exports: &[
+            "describe",
+            "prime",
+            "init",
+            "call",
+            "recover",
+            "on-restore",
+            "save",
+            "load",
+            "check",
+        ],
         imports: Some(&[
             Interface { name: "bulkhead:guest/types", version: "0.1." },
             Interface { name: "bulkhead:guest/log", version: "0.1." },
             Interface { name: "bulkhead:guest/clock", version: "0.1." },
             Interface { name: "bulkhead:guest/entropy", version: "0.1." },
             Interface { name: "bulkhead:guest/context", version: "0.1." },
+            Interface { name: "bulkhead:guest/handover", version: "0.1." },
             Interface { name: "wasi:cli/", version: "0.2." },
             Interface { name: "wasi:clocks/", version: "0.2." },
             Interface { name: "wasi:filesystem/", version: "0.2." },
