@@ -14,3 +14,4 @@ pub mod reader;
 pub mod record;
 pub mod request;
 pub mod size;
+pub mod upgrade;

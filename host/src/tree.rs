@@ -7,8 +7,8 @@ mod guest_log;
 mod root;
 mod worker;
 
-pub use daemon::{Bound, Daemon, DaemonOptions, JournalSeat, Transacted, World};
-pub use gauges::{DaemonState, Gauges, Report, Restarts};
+pub use daemon::{Bound, Daemon, DaemonOptions, JournalSeat, Transacted, Upgraded, World};
+pub use gauges::{DaemonState, Gauges, Report, Restarts, Upgradable};
 pub use root::{
     DaemonPlan, DaemonView, Deploy, KeptCommits, MakeLog, Reply, RevertTo, Root, RootError,
     RootOptions,

@@ -25,20 +25,24 @@ pub use tree::{Tree, plan, request};
 /// The example guests.
 pub const GUESTS: [&str; 5] = ["chaos", "compute", "counter", "ledger", "smallbank"];
 
+/// Guests that only tests run.
+pub const TEST_GUESTS: [&str; 1] = ["ledger-next"];
+
 /// The repository.
 #[must_use]
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// The file of a built example guest.
+/// The file of a built guest.
 ///
 /// # Panics
 ///
 /// When it was not built.
 #[must_use]
 pub fn guest(name: &str) -> Vec<u8> {
-    let path = repository().join("guests").join(name).with_extension("wasm");
+    let folder = if TEST_GUESTS.contains(&name) { "tests/guests" } else { "guests" };
+    let path = repository().join(folder).join(name).with_extension("wasm");
     std::fs::read(&path).unwrap_or_else(|error| {
         panic!("{}: {error}; run `cargo xtask guests` first", path.display())
     })
@@ -67,6 +71,17 @@ pub fn deployed(name: &str) -> Arc<Guest> {
     // Outside the lock: two guests may be compiled at once.
     cell.get_or_init(|| deploy(&guest(name)).unwrap_or_else(|error| panic!("{name}: {error}")))
         .clone()
+}
+
+/// The same program as [`deployed`], from a file with other bytes: what a new build looks like.
+///
+/// # Panics
+///
+/// As [`deployed`].
+#[must_use]
+pub fn rebuilt(name: &str, build: u8) -> Vec<u8> {
+    // A custom section of one byte, with a name of five.
+    [&guest(name), &b"\x00\x07\x05build"[..], &[build]].concat()
 }
 
 /// Deploys bytes in the shared sandbox.

@@ -8,11 +8,11 @@ use host::base::entropy::SeededEntropy;
 use host::base::error::{Code, Fault};
 use host::base::ids::RequestId;
 use host::mechanisms::memory::Images;
-use host::mechanisms::sandbox::{Guest, GuestLine, GuestLog, Level};
+use host::mechanisms::sandbox::{Guest, GuestLine, GuestLog, Level, Limits};
 use host::pure::json::from_message_pack;
 use host::pure::policy::OnCrash;
 use host::pure::request::{Crash, Outcome, Rejection};
-use host::tree::{Bound, Daemon, DaemonOptions, Transacted, World};
+use host::tree::{Bound, Daemon, DaemonOptions, Transacted, Upgraded, World};
 use serde_json::Value;
 
 /// One line of a guest's log, owned.
@@ -68,7 +68,7 @@ impl GuestLog for Lines {
     }
 }
 
-/// How a rig's daemon is set up. Whole images are always compared.
+/// How a rig's daemon is set up. Whole images are compared unless a test says otherwise.
 #[derive(Clone, Debug)]
 pub struct RigOptions {
     /// Bytes of its budget.
@@ -77,12 +77,16 @@ pub struct RigOptions {
     pub parameters: Value,
     /// Fuel of each transaction.
     pub fuel: u64,
-    /// Deadline of each transaction.
+    /// Fuel of each of `save`, `load` and `check`.
+    pub upgrade_fuel: u64,
+    /// Deadline of each transaction, and of each of those.
     pub deadline: Duration,
     /// Times that a crashed transaction is tried again.
     pub retries_max: u32,
     /// What happens after a crash.
     pub on_crash: OnCrash,
+    /// Compare whole images.
+    pub verify: bool,
 }
 
 impl Default for RigOptions {
@@ -92,10 +96,12 @@ impl Default for RigOptions {
             budget_bytes: defaults.budget_bytes,
             parameters: Value::Object(serde_json::Map::new()),
             fuel: 100_000_000,
+            upgrade_fuel: 1_000_000_000,
             // Fuel ends what doesn't end; a busy machine must not.
             deadline: Duration::from_secs(60),
             retries_max: 0,
             on_crash: defaults.on_crash,
+            verify: true,
         }
     }
 }
@@ -133,7 +139,9 @@ impl Rig {
         daemon_options.limits.deadline = options.deadline;
         daemon_options.retries_max = options.retries_max;
         daemon_options.on_crash = options.on_crash;
-        daemon_options.verify = true;
+        daemon_options.verify = options.verify;
+        daemon_options.upgrade_limits =
+            Limits { fuel: options.upgrade_fuel, deadline: options.deadline };
         let daemon = Daemon::start(guest.clone(), images, daemon_options, world)?;
         Ok(Self { daemon, lines, clock, requests: 0 })
     }
@@ -229,6 +237,22 @@ impl Rig {
         let crash = self.crashed(contract, args);
         assert_eq!(crash.code, code, "{crash:?}");
         crash
+    }
+
+    /// Upgrades to other code, in images of the same budget.
+    ///
+    /// # Errors
+    ///
+    /// The daemon's.
+    ///
+    /// # Panics
+    ///
+    /// When there is no memory, or live and committed state differ.
+    pub fn upgrade(&mut self, guest: &Arc<Guest>, dry_run: bool) -> Result<Upgraded, Fault> {
+        let images = Images::new(self.daemon.options().budget_bytes, &guest.shape()).unwrap();
+        let upgraded = self.daemon.upgrade(guest.clone(), images, dry_run);
+        self.assert_whole();
+        upgraded
     }
 
     /// Hash of the committed state.

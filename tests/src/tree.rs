@@ -80,9 +80,17 @@ impl Tree {
     /// When they don't start.
     #[must_use]
     pub fn durable(plans: Vec<DaemonPlan>, journal: Arc<Store>) -> Self {
-        let root = start(plans, usize::MAX, Arc::new(NoLog), Some(journal));
-        let root = root.unwrap_or_else(|error| panic!("{error}"));
-        Self { root, lines: Arc::default() }
+        Self::try_durable(plans, journal).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same, where that may fail.
+    ///
+    /// # Errors
+    ///
+    /// The root's.
+    pub fn try_durable(plans: Vec<DaemonPlan>, journal: Arc<Store>) -> Result<Self, RootError> {
+        let root = start(plans, usize::MAX, Arc::new(NoLog), Some(journal))?;
+        Ok(Self { root, lines: Arc::default() })
     }
 
     /// Runs a request to its end.

@@ -17,6 +17,7 @@ mod host {
     mod fuel;
     mod lineage;
     mod model;
-    mod printing;
+    pub(crate) mod printing;
     mod tree;
+    mod upgrade;
 }

@@ -161,7 +161,7 @@ codes! {
         "Try again later, with fewer requests in flight.";
     Parked "E_PARKED" Guest
         "The daemon takes no requests: its guest could not recover."
-        "`host ps` has the reason; repair, then `host resume DAEMON`.";
+        "`host ps` has the reason; repair, then `host resume DAEMON`, or `host upgrade` to better code.";
     Stopping "E_STOPPING" Operator
         "The host is stopping. Nothing was started."
         "Send it again when the host is back.";
@@ -215,7 +215,25 @@ codes! {
         "Change less per call.";
     CodeChanged "E_CODE_CHANGED" Operator
         "The daemon's state was made by other code than the file's."
-        "Run the file that made it, or give the daemon another name or --data directory.";
+        "Upgrade it with --upgrade, run the file that made it, or use another --data directory.";
+    UpgradeSame "E_UPGRADE_SAME" Operator
+        "The daemon runs this code already."
+        "Nothing is to be done; `host inspect` shows the digest of a file.";
+    UpgradeForm "E_UPGRADE_FORM" Guest
+        "A guest can't hand its state over, or can't take one over: it has no form for it."
+        "Put `#[state]` on the guest's type; a state that is there moves through contracts only.";
+    UpgradeVersion "E_UPGRADE_VERSION" Operator
+        "The new code knows only older versions of the state."
+        "Use newer code; `host revert` and `host fork` go back in time, upgrades don't.";
+    UpgradeSave "E_UPGRADE_SAVE" Guest
+        "A guest could not save its state. The daemon runs on as it was."
+        "The message has the guest's own words, and whether it was the running or the new code.";
+    UpgradeLoad "E_UPGRADE_LOAD" Guest
+        "The new code could not take the state over. The daemon runs on as it was."
+        "The message has the guest's own words; correct the migration and rehearse with --dry-run.";
+    UpgradeCheck "E_UPGRADE_CHECK" Guest
+        "The new code found the state that it took over unsound. The daemon runs on as it was."
+        "The message has the words of its `#[check]`; correct the migration.";
     DataDir "E_DATA_DIR" Operator
         "The data directory is not one, or its state is gone."
         "Check --data; a directory whose state is missing is never filled anew.";

@@ -80,11 +80,12 @@ impl Keys {
     }
 }
 
-/// Hash of what a key stands for.
+/// Hash of what a key stands for: the name of a contract, which outlives its code, and arguments.
 #[must_use]
-pub fn request_hash(contract: u32, arguments: &[u8]) -> blake3::Hash {
+pub fn request_hash(contract: &str, arguments: &[u8]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&contract.to_le_bytes());
+    hasher.update(&(contract.len() as u64).to_le_bytes());
+    hasher.update(contract.as_bytes());
     hasher.update(arguments);
     hasher.finalize()
 }
@@ -106,7 +107,7 @@ mod tests {
         keys.keep("k", kept.clone());
         assert_eq!(keys.look_up("k", &kept.request), Lookup::Answered(&kept));
         assert_eq!(keys.look_up("k", &blake3::hash(b"b")), Lookup::Conflict);
-        assert_ne!(request_hash(1, b"x"), request_hash(2, b"x"));
+        assert_ne!(request_hash("a", b"bx"), request_hash("ab", b"x"));
     }
 
     #[test]

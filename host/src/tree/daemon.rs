@@ -26,8 +26,10 @@ mod recorder;
 mod recovery;
 mod reload;
 mod start;
+mod upgrade;
 
 pub use recorder::JournalSeat;
+pub use upgrade::Upgraded;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +54,7 @@ use crate::pure::pace::CpuShare;
 use crate::pure::policy::{CrashedTry, OnCrash, Verdict, after_crash};
 use crate::pure::record::Kind;
 use crate::pure::request::{Crash, Outcome, Rejection};
+use crate::pure::upgrade::SaveTrials;
 
 /// What a daemon needs of the world around it.
 #[derive(Clone)]
@@ -81,6 +84,8 @@ pub struct DaemonOptions {
     pub parameters: Value,
     /// What each transaction may use.
     pub limits: Limits,
+    /// What each of `save`, `load` and `check` may use.
+    pub upgrade_limits: Limits,
     /// Times that a crashed transaction is tried again.
     pub retries_max: u32,
     /// Which state to go on with after a crash.
@@ -100,6 +105,7 @@ impl DaemonOptions {
             budget_bytes,
             parameters: Value::Object(serde_json::Map::new()),
             limits: Limits::default(),
+            upgrade_limits: Limits::UPGRADE,
             retries_max: RETRIES_DEFAULT,
             on_crash: OnCrash::default(),
             share: CpuShare::FULL,
@@ -157,6 +163,8 @@ pub struct Daemon {
     panic_in_host_call: Arc<AtomicBool>,
     parameters: Vec<u8>,
     keys: Keys,
+    /// Hash of the request that runs, when it has a key.
+    keyed: Option<blake3::Hash>,
     /// What makes commits durable; none when the state lives in memory only.
     recorder: Option<Recorder>,
     generation: Generation,
@@ -168,13 +176,18 @@ pub struct Daemon {
     hash: Option<(Sequence, blake3::Hash)>,
     rested: Duration,
     now: Now,
+    trials: SaveTrials,
 }
 
 impl Daemon {
     /// Runs one request to its end. Never panics, whatever the guest does.
     pub fn transact(&mut self, bound: &Bound) -> Transacted {
         self.rested = Duration::ZERO;
-        let hash = bound.key.as_ref().map(|_| request_hash(bound.contract, &bound.arguments));
+        let hash = bound.key.as_ref().map(|_| {
+            let name = self.guest.contract_at(bound.contract).map_or("", |contract| &contract.name);
+            request_hash(name, &bound.arguments)
+        });
+        self.keyed = hash;
         if let (Some(key), Some(hash)) = (&bound.key, &hash) {
             match self.keys.look_up(key, hash) {
                 Lookup::New => {}
@@ -276,8 +289,7 @@ impl Daemon {
 
     /// Commits the changes of a call that returned, or puts them back when it was a read.
     fn settle(&mut self, bound: &Bound, attempt: u32, value: Vec<u8>) -> Result<Outcome, Caught> {
-        let index = usize::try_from(bound.contract).unwrap_or(usize::MAX);
-        let Some(contract) = self.guest.contracts().get(index) else {
+        let Some(contract) = self.guest.contract_at(bound.contract) else {
             return Err(Caught::new(Code::HostBug, "a contract out of range was bound"));
         };
         if let Err(error) = contract.result.check(&value) {
@@ -288,7 +300,8 @@ impl Daemon {
             self.put_back()?;
             Gauges::add(&self.gauges.read, 1);
         } else {
-            self.commit(Some(Answered { bound, attempt, value: &value }))?;
+            let request = self.keyed;
+            self.commit(Some(Answered { bound, attempt, value: &value, request }))?;
             Gauges::add(&self.gauges.committed, 1);
         }
         Ok(Outcome::Committed(value))

@@ -35,6 +35,23 @@ impl DaemonState {
     }
 }
 
+/// Whether a daemon's state could be handed over to other code.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Upgradable {
+    /// Not tried yet.
+    #[default]
+    Unknown,
+    /// The last trial of `save` worked.
+    Yes {
+        /// The version in which it saves.
+        version: u32,
+        /// Bytes of the state as a value.
+        value_bytes: u64,
+    },
+    /// Why not.
+    No(String),
+}
+
 /// Numbers of one daemon. Each is right by itself; two read one after the other may be a
 /// transaction apart.
 #[derive(Debug)]
@@ -59,6 +76,7 @@ pub struct Gauges {
     pub(super) running_since: AtomicU64,
     restart_nanos: Mutex<Option<Histogram<u32>>>,
     parked: Mutex<Option<Fault>>,
+    upgradable: Mutex<Upgradable>,
 }
 
 impl Default for Gauges {
@@ -83,6 +101,7 @@ impl Default for Gauges {
             running_since: AtomicU64::default(),
             restart_nanos: Mutex::new(histogram()),
             parked: Mutex::default(),
+            upgradable: Mutex::default(),
         }
     }
 }
@@ -142,6 +161,8 @@ pub struct Report {
     pub running: Option<(u64, u64)>,
     /// How long restarts took.
     pub restart_times: Restarts,
+    /// Whether it can be upgraded.
+    pub upgradable: Upgradable,
 }
 
 impl Gauges {
@@ -151,6 +172,10 @@ impl Gauges {
 
     pub(super) fn set_parked(&self, reason: Option<Fault>) {
         *self.parked.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
+    pub(super) fn set_upgradable(&self, upgradable: Upgradable) {
+        *self.upgradable.lock().unwrap_or_else(PoisonError::into_inner) = upgradable;
     }
 
     pub(super) fn add(counter: &AtomicU64, more: u64) {
@@ -200,6 +225,7 @@ impl Gauges {
             lines_dropped: get(&self.lines_dropped),
             running: (running != 0).then(|| (running, get(&self.running_since))),
             restart_times: self.restart_times(),
+            upgradable: self.upgradable.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 

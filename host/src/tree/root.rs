@@ -5,6 +5,7 @@
 
 mod lineage;
 mod plan;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -183,7 +184,8 @@ impl Root {
                 return reply(Answer::refused(id, &request, Sequence::default(), fault));
             }
         };
-        let bound = match bind(&worker, id, &request) {
+        let guest = worker.guest();
+        let bound = match bind(&worker, &guest, id, &request) {
             Ok(bound) => bound,
             Err(fault) => {
                 let sequence = Sequence(worker.gauges.report().sequence);
@@ -197,8 +199,8 @@ impl Root {
             let Transacted { outcome, sequence, attempts } = transacted;
             reply(Answer { request: id, daemon, contract, outcome, sequence, attempts });
         });
-        if let Err((fault, Message::Transact(_, reply))) =
-            worker.send(Message::Transact(bound, answer))
+        if let Err((fault, Message::Transact(_, _, reply))) =
+            worker.send(Message::Transact(bound, guest, answer))
         {
             let outcome = Outcome::Rejected(fault.into());
             let sequence = Sequence(worker.gauges.report().sequence);
@@ -414,8 +416,7 @@ impl Drop for Root {
 }
 
 /// Finds the contract and binds the arguments, on the caller's thread.
-fn bind(worker: &Worker, id: RequestId, request: &Request) -> Result<Bound, Fault> {
-    let guest = worker.guest();
+fn bind(worker: &Worker, guest: &Guest, id: RequestId, request: &Request) -> Result<Bound, Fault> {
     let contract = guest.contract(&request.contract).ok_or_else(|| {
         let names: Vec<&str> =
             guest.contracts().iter().map(|contract| contract.name.as_str()).collect();

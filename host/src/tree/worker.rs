@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -25,8 +25,8 @@ pub(super) type TransactedReply = Box<dyn FnOnce(Transacted) + Send>;
 
 /// What a daemon can be asked.
 pub(super) enum Message {
-    /// Run a request.
-    Transact(Bound, TransactedReply),
+    /// Run a request that was bound to this code.
+    Transact(Bound, Arc<Guest>, TransactedReply),
     /// Do something else between two transactions.
     Control(Control),
 }
@@ -159,36 +159,76 @@ fn serve(
     stopping: &AtomicBool,
 ) {
     let mut pace = Pace::new(daemon.options().share);
-    while let Ok(message) = messages.recv() {
+    let mut now = world.clock.monotonic_nanos();
+    while let Some(message) = next(&mut daemon, now, world, messages, stopping) {
         if let Some(gate) = gate {
             gate.keep_up(&mut daemon);
         }
         match message {
-            Message::Transact(bound, reply) if stopping.load(Ordering::Relaxed) => {
+            Message::Transact(bound, _, reply) if stopping.load(Ordering::Relaxed) => {
                 let request = bound.request;
                 let fault =
                     Fault::new(Code::Stopping, format!("request {request} was not started"));
-                let outcome = Outcome::Rejected(fault.into());
-                reply(Transacted { outcome, sequence: daemon.sequence(), attempts: 0 });
+                reply(refused(&daemon, fault));
             }
-            Message::Transact(bound, reply) => {
+            Message::Transact(bound, guest, reply) => {
                 let started = world.clock.monotonic_nanos();
-                let transacted = daemon.transact(&bound);
+                let transacted = transact(&mut daemon, bound, &guest);
                 let rested = u64::try_from(daemon.rested().as_nanos()).unwrap_or(u64::MAX);
                 match gate {
                     Some(gate) => gate.pass(&mut daemon, transacted, reply),
                     None => reply(transacted),
                 }
-                let now = world.clock.monotonic_nanos();
+                now = world.clock.monotonic_nanos();
                 let wait = pace.after(started, now, rested);
                 if wait > 0 && !stopping.load(Ordering::Relaxed) {
                     std::thread::sleep(Duration::from_nanos(wait));
                 }
             }
-            Message::Control(work) => work(&mut daemon, gate),
+            Message::Control(work) => {
+                work(&mut daemon, gate);
+                now = world.clock.monotonic_nanos();
+            }
         }
     }
     daemon.gauges().set_state(DaemonState::Stopped);
+}
+
+/// The next message, none at the end. Now and then the guest's `save` is tried in between.
+fn next(
+    daemon: &mut Daemon,
+    mut now: u64,
+    world: &World,
+    messages: &Receiver<Message>,
+    stopping: &AtomicBool,
+) -> Option<Message> {
+    loop {
+        match daemon.save_trial_wait(now) {
+            Some(Duration::ZERO) if !stopping.load(Ordering::Relaxed) => drop(daemon.try_save()),
+            None | Some(Duration::ZERO) => return messages.recv().ok(),
+            Some(wait) => match messages.recv_timeout(wait) {
+                Ok(message) => return Some(message),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {}
+            },
+        }
+        now = world.clock.monotonic_nanos();
+    }
+}
+
+fn transact(daemon: &mut Daemon, bound: Bound, guest: &Arc<Guest>) -> Transacted {
+    if Arc::ptr_eq(guest, daemon.guest()) {
+        return daemon.transact(&bound);
+    }
+    match daemon.rebind(bound, guest) {
+        Ok(bound) => daemon.transact(&bound),
+        Err(fault) => refused(daemon, fault),
+    }
+}
+
+fn refused(daemon: &Daemon, fault: Fault) -> Transacted {
+    let outcome = Outcome::Rejected(fault.into());
+    Transacted { outcome, sequence: daemon.sequence(), attempts: 0 }
 }
 
 impl Worker {
@@ -222,6 +262,11 @@ impl Worker {
     /// The code that runs now.
     pub(super) fn guest(&self) -> Arc<Guest> {
         self.guest.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Other code runs from here on.
+    pub(super) fn set_guest(&self, guest: Arc<Guest>) {
+        *self.guest.write().unwrap_or_else(PoisonError::into_inner) = guest;
     }
 
     /// Waits for the thread; after `grace` the running transaction is cancelled.

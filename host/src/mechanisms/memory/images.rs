@@ -142,6 +142,12 @@ impl Images {
         self.controls.get(module).map(|control| &control.slot)
     }
 
+    /// Most bytes that the guest's memory may have.
+    #[must_use]
+    pub fn budget(&self) -> usize {
+        self.budget
+    }
+
     /// Bytes of the guest's memory now.
     #[must_use]
     pub fn live_size(&self) -> usize {

@@ -144,6 +144,12 @@ impl Guest {
         self.contracts.iter().find(|contract| contract.name == name)
     }
 
+    /// The contract at that place.
+    #[must_use]
+    pub fn contract_at(&self, index: u32) -> Option<&Contract> {
+        self.contracts.get(usize::try_from(index).unwrap_or(usize::MAX))
+    }
+
     /// Which hooks do something.
     #[must_use]
     pub fn hooks(&self) -> Hooks {

@@ -9,6 +9,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Lower};
+
 use super::bindings::WitRejection;
 use super::crash::{Caught, Stop};
 use super::deploy::Guest;
@@ -16,12 +18,9 @@ use super::instance::{Environment, Instance, StartCause, StartError, shown};
 use super::state::{CallContext, Limits};
 use crate::base::error::Code;
 use crate::base::ids::Generation;
-use crate::base::limits::{HANDOVER_BYTES_MAX, UPGRADE_DEADLINE, UPGRADE_FUEL};
+use crate::base::limits::HANDOVER_BYTES_MAX;
 use crate::mechanisms::memory::Images;
 use crate::pure::request::Rejection;
-
-/// For each of `save`, `load` and `check`.
-const UPGRADE_LIMITS: Limits = Limits { fuel: UPGRADE_FUEL, deadline: UPGRADE_DEADLINE };
 
 /// Pieces that are smaller together are kept as one: a guest that writes byte by byte must not cost
 /// the host an allocation each time.
@@ -124,14 +123,14 @@ impl Instance {
         environment: Environment,
         (version, value): (u32, Handover),
         generation: Generation,
-        context: &CallContext,
+        (context, limits): (&CallContext, &Limits),
     ) -> Result<Self, Box<StartError>> {
         let mut instance = Self::unstarted(guest, images, environment, generation, context)?;
         let primed = instance.prime(context);
         let loaded = primed.and_then(|()| {
             instance.store.data_mut().passage = Passage::Load(value);
             let export = instance.guest.exports.load;
-            let answer = instance.ask(export, (version,), context);
+            let answer = instance.ask(export, (version,), context, limits);
             instance.store.data_mut().passage = Passage::Closed;
             match answer {
                 Ok(Ok(())) => Ok(()),
@@ -152,11 +151,12 @@ impl Instance {
         &mut self,
         keep: bool,
         context: &CallContext,
+        limits: &Limits,
     ) -> Result<Result<Handover, Rejection>, Caught> {
         let value = Handover::default();
         self.store.data_mut().passage = Passage::Save { value, keep };
         let export = self.guest.exports.save;
-        let answer = self.ask(export, (), context);
+        let answer = self.ask(export, (), context, limits);
         let passage = std::mem::take(&mut self.store.data_mut().passage);
         Ok(answer?.map(|()| match passage {
             Passage::Save { value, .. } => value,
@@ -169,22 +169,27 @@ impl Instance {
     /// # Errors
     ///
     /// [`Caught`] when it crashes; the instance must be dropped then.
-    pub fn check(&mut self, context: &CallContext) -> Result<Result<(), Rejection>, Caught> {
+    pub fn check(
+        &mut self,
+        context: &CallContext,
+        limits: &Limits,
+    ) -> Result<Result<(), Rejection>, Caught> {
         let export = self.guest.exports.check;
-        self.ask(export, (), context)
+        self.ask(export, (), context, limits)
     }
 
     fn ask<Params>(
         &mut self,
-        export: wasmtime::component::ComponentExportIndex,
+        export: ComponentExportIndex,
         params: Params,
         context: &CallContext,
+        limits: &Limits,
     ) -> Result<Result<(), Rejection>, Caught>
     where
-        Params: wasmtime::component::ComponentNamedList + wasmtime::component::Lower,
+        Params: ComponentNamedList + Lower,
     {
-        let (answer,) =
-            self.run::<_, (Result<(), WitRejection>,)>(export, params, context, &UPGRADE_LIMITS)?;
+        type Answer = (Result<(), WitRejection>,);
+        let (answer,) = self.run::<_, Answer>(export, params, context, limits)?;
         self.check_handles()?;
         Ok(answer.map_err(shown))
     }

@@ -55,6 +55,14 @@ impl Environment {
         Self(StoreState::new(log, entropy_secret, share, budget_bytes))
     }
 
+    /// The same with the flags of another one: of the daemon that it is to take the place of.
+    #[must_use]
+    pub fn with_flags(mut self, cancel: Arc<AtomicBool>, panic: Arc<AtomicBool>) -> Self {
+        self.0.cancel = cancel;
+        self.0.panic_in_host_call = panic;
+        self
+    }
+
     /// A flag that ends the running call at the next tick with `E_CANCELLED`.
     #[must_use]
     pub fn cancel_flag(&self) -> Arc<AtomicBool> {

@@ -16,6 +16,7 @@ use crate::base::ids::{Generation, RequestId};
 use crate::base::limits::{
     DEADLINE_DEFAULT, EPOCH_TICK, FUEL_DEFAULT, HANDLES_MAX, HOSTCALLS_PER_TRANSACTION_MAX,
     LOG_LINE_BYTES_MAX, LOG_LINES_PER_TRANSACTION_MAX, MESSAGE_BYTES_MAX, TABLE_ELEMENTS_MAX,
+    UPGRADE_DEADLINE, UPGRADE_FUEL,
 };
 use crate::pure::pace::CpuShare;
 
@@ -26,6 +27,11 @@ pub struct Limits {
     pub fuel: u64,
     /// Wall time.
     pub deadline: Duration,
+}
+
+impl Limits {
+    /// What each of `save`, `load` and `check` may use.
+    pub const UPGRADE: Self = Self { fuel: UPGRADE_FUEL, deadline: UPGRADE_DEADLINE };
 }
 
 impl Default for Limits {

@@ -15,7 +15,6 @@ use crate::mechanisms::journal::{DaemonKey, Journal};
 use crate::mechanisms::memory::{Changed, Images};
 use crate::mechanisms::sandbox::Caught;
 use crate::pure::delta::Delta;
-use crate::pure::keys::request_hash;
 use crate::pure::record::{Draft, EncodeError, Encoder, Head, Keyed, Kind, PAYLOAD_BYTES_MAX};
 
 /// Bytes of a record's payload that are kept free for headers of ranges.
@@ -36,6 +35,8 @@ pub(super) struct Answered<'a> {
     pub(super) bound: &'a Bound,
     pub(super) attempt: u32,
     pub(super) value: &'a [u8],
+    /// Hash of the request, when it has a key.
+    pub(super) request: Option<blake3::Hash>,
 }
 
 /// When a commit was made, and by whom.
@@ -127,6 +128,26 @@ impl Recorder {
         self.write(Kind::Revert, RequestId(to.0), images, moment, None)
     }
 
+    /// Writes the record of an upgrade: the whole state of `images`, made by other code, which
+    /// makes the later ones too.
+    ///
+    /// # Errors
+    ///
+    /// `E_COMMIT_TOO_LARGE`; then nothing is recorded, and the code is what it was.
+    pub(super) fn record_upgrade(
+        &mut self,
+        code: [u8; 32],
+        images: &Images,
+        moment: Moment,
+    ) -> Result<(), Caught> {
+        let before = std::mem::replace(&mut self.code, code);
+        let written = self.write(Kind::Upgrade, RequestId(0), images, moment, None);
+        if written.is_err() {
+            self.code = before;
+        }
+        written
+    }
+
     /// Writes the record of the commit that was applied last.
     ///
     /// # Errors
@@ -174,8 +195,7 @@ impl Recorder {
         };
         let keyed = answered.and_then(|answered| {
             let key = answered.bound.key.as_deref()?;
-            let request = request_hash(answered.bound.contract, &answered.bound.arguments);
-            Some(Keyed { key, request, reply: answered.value })
+            Some(Keyed { key, request: answered.request?, reply: answered.value })
         });
         let draft = Draft { head, keyed, controls: &controls, delta: &self.delta };
         let mut record = self.spare.pop().unwrap_or_default();

@@ -13,7 +13,7 @@ use crate::pure::request::Crash;
 use crate::tree::gauges::Gauges;
 
 /// For `recover` and `on-restore`.
-const RECOVER_LIMITS: Limits = Limits { fuel: RECOVER_FUEL, deadline: DEADLINE_DEFAULT };
+pub(super) const RECOVER_LIMITS: Limits = Limits { fuel: RECOVER_FUEL, deadline: DEADLINE_DEFAULT };
 
 /// `E_INIT` with the guest's own words.
 pub(super) fn init_fault(name: &str, cause: &StartCause) -> Fault {
@@ -122,8 +122,7 @@ impl Daemon {
     /// Asks the guest, on its last commit.
     fn ask(&mut self, crash: &Crash, contract: u32) -> Result<(), Fault> {
         self.start_on_checkpoint()?;
-        let index = usize::try_from(contract).unwrap_or(usize::MAX);
-        let name = self.guest.contracts().get(index).map_or("", |contract| &contract.name);
+        let name = self.guest.contract_at(contract).map_or("", |contract| &contract.name);
         let name = name.to_owned();
         let context = own_context(&self.world);
         let Phase::Live(instance) = &mut self.phase else { return Ok(()) };

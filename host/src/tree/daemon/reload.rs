@@ -62,9 +62,14 @@ impl Daemon {
 
     /// Why a request that may write is refused before it runs.
     pub(super) fn journal_refuses(&self, bound: &Bound) -> Option<Fault> {
+        let refusal = self.journal_refusal()?;
+        let read_only = self.guest.contract_at(bound.contract).is_some_and(|one| one.read_only);
+        (!read_only).then_some(refusal)
+    }
+
+    /// Why the journal takes no commit at the moment.
+    pub(super) fn journal_refusal(&self) -> Option<Fault> {
         let refusal = self.recorder.as_ref()?.seat().journal.refusal()?;
-        let index = usize::try_from(bound.contract).unwrap_or(usize::MAX);
-        let read_only = self.guest.contracts().get(index).is_some_and(|one| one.read_only);
-        (!read_only).then(|| Fault::from(&refusal))
+        Some(Fault::from(&refusal))
     }
 }

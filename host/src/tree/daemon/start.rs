@@ -15,6 +15,7 @@ use crate::mechanisms::sandbox::{Environment, Guest, Instance, StartCause};
 use crate::pure::contract::write_json;
 use crate::pure::keys::{KeptAnswer, Keys};
 use crate::pure::record::Kind;
+use crate::pure::upgrade::SaveTrials;
 
 impl Daemon {
     /// Makes the guest's first state and commits it as sequence 0. It lives in memory only.
@@ -37,7 +38,8 @@ impl Daemon {
             Instance::first(&guest, &mut images, environment, &parameters, generation, &context)
                 .map_err(|error| init_fault(&options.name, &error.cause))?;
         images.commit_whole();
-        let daemon = Self::new(guest, images, instance, flags, options, world, generation);
+        let mut daemon = Self::new(guest, images, instance, flags, options, world, generation);
+        daemon.show_form(SaveTrials::AT_ONCE);
         daemon.show_state();
         Ok(daemon)
     }
@@ -108,10 +110,13 @@ impl Daemon {
                     StartCause::Rejected(rejection) => Fault::new(Code::Init, rejection.message),
                 },
             )?;
-        Ok(Self::new(guest, images, instance, flags, options, world, generation))
+        let mut daemon = Self::new(guest, images, instance, flags, options, world, generation);
+        // This state was tried before; a start is no time for work that can wait.
+        daemon.show_form(SaveTrials::later(daemon.world.clock.monotonic_nanos()));
+        Ok(daemon)
     }
 
-    fn new(
+    pub(super) fn new(
         guest: Arc<Guest>,
         images: Images,
         instance: Instance,
@@ -132,6 +137,7 @@ impl Daemon {
             cancel,
             panic_in_host_call,
             keys: Keys::default(),
+            keyed: None,
             recorder: None,
             generation,
             sequence: Sequence::default(),
@@ -139,6 +145,7 @@ impl Daemon {
             host_bugs: 0,
             hash: None,
             now: Now::default(),
+            trials: SaveTrials::AT_ONCE,
             rested: Duration::ZERO,
         }
     }
@@ -147,7 +154,7 @@ impl Daemon {
 /// The flags that cancel the running call, and that make a host call panic.
 type Flags = (Arc<std::sync::atomic::AtomicBool>, Arc<std::sync::atomic::AtomicBool>);
 
-fn environment(options: &DaemonOptions, world: &World) -> Environment {
+pub(super) fn environment(options: &DaemonOptions, world: &World) -> Environment {
     let (log, secret) = (world.log.clone(), world.entropy.seed());
     Environment::new(log, secret, options.share, options.budget_bytes)
 }

@@ -88,18 +88,6 @@ impl Ledger {
         Ok(())
     }
 
-    /// Pays `amount` in and answers the new balance.
-    pub fn deposit(&mut self, account: String, amount: u64) -> Result<u64, Rejection> {
-        let Some(total) = self.total.checked_add(amount) else {
-            reject!("overflow", "a total of {} + {amount} does not fit in 64 bits", self.total);
-        };
-        self.total = total;
-        let account = self.accounts.entry(account).or_default();
-        account.uses += 1;
-        account.balance += amount;
-        Ok(account.balance)
-    }
-
     /// Answers how often the account was used since it was taken over.
     pub fn uses(&self, account: String) -> u32 {
         self.accounts.get(&account).map_or(0, |account| account.uses)
@@ -118,5 +106,17 @@ impl Ledger {
     /// Answers all balances.
     pub fn balances(&self) -> BTreeMap<String, u64> {
         self.accounts.iter().map(|(name, account)| (name.clone(), account.balance)).collect()
+    }
+
+    /// Pays `amount` in and answers the new balance.
+    pub fn deposit(&mut self, account: String, amount: u64) -> Result<u64, Rejection> {
+        let Some(total) = self.total.checked_add(amount) else {
+            reject!("overflow", "a total of {} + {amount} does not fit in 64 bits", self.total);
+        };
+        self.total = total;
+        let account = self.accounts.entry(account).or_default();
+        account.uses += 1;
+        account.balance += amount;
+        Ok(account.balance)
     }
 }

@@ -1,8 +1,8 @@
-//! Random commits, reverts, forks, snapshots, removals and restarts over one data directory,
-//! against plain maps that remember every state of every daemon.
+//! Random commits, upgrades, reverts, forks, snapshots, removals and restarts over one data
+//! directory, against plain maps that remember every state of every daemon.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use host::base::error::{Code, Fault};
 use host::base::ids::Sequence;
@@ -13,7 +13,7 @@ use host::tree::{DaemonOptions, DaemonPlan, RevertTo};
 use proptest::prelude::{Strategy, prop_oneof};
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
-use tests::{Tree, deployed, plan, request};
+use tests::{Tree, deployed, plan, rebuilt, request};
 
 const DAEMONS_MAX: usize = 5;
 const BUDGET: usize = 2 << 20;
@@ -25,21 +25,43 @@ enum Step {
     Revert { daemon: usize, back: u64 },
     Fork { daemon: usize, back: Option<u64> },
     Copy { daemon: usize, back: Option<u64> },
+    Upgrade { daemon: usize, code: usize, dry_run: bool },
     Remove { daemon: usize },
     Restart,
+}
+
+/// The codes that a daemon may have: two builds of the first version, two of the second.
+fn codes() -> &'static [Arc<Guest>; 4] {
+    static CODES: OnceLock<[Arc<Guest>; 4]> = OnceLock::new();
+    CODES.get_or_init(|| {
+        let rebuilt = |name| tests::deploy(&rebuilt(name, 1)).unwrap();
+        let (ledger, next) = (deployed("ledger"), deployed("ledger-next"));
+        [ledger, rebuilt("ledger"), next, rebuilt("ledger-next")]
+    })
+}
+
+/// The one account that the check of the second version refuses.
+const UNSOUND: &str = "a2#unsound";
+
+fn account_name(account: u8) -> String {
+    if account == 2 { UNSOUND.to_owned() } else { format!("a{account}") }
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let daemon = || 0..DAEMONS_MAX;
     let back = || proptest::option::of(0..12_u64);
     let key = proptest::option::weighted(0.4, 0..4_u8);
+    let account = prop_oneof![9 => 0..2_u8, 1 => proptest::strategy::Just(2)];
     let step = prop_oneof![
-        12 => (daemon(), 0..3_u8, 0..4_u64, key).prop_map(|(daemon, account, amount, key)| {
+        12 => (daemon(), account, 0..4_u64, key).prop_map(|(daemon, account, amount, key)| {
             Step::Deposit { daemon, account, amount, key }
         }),
         3 => (daemon(), 0..12_u64).prop_map(|(daemon, back)| Step::Revert { daemon, back }),
         1 => (daemon(), back()).prop_map(|(daemon, back)| Step::Fork { daemon, back }),
         1 => (daemon(), back()).prop_map(|(daemon, back)| Step::Copy { daemon, back }),
+        2 => (daemon(), 0..4_usize, proptest::bool::weighted(0.3)).prop_map(
+            |(daemon, code, dry_run)| Step::Upgrade { daemon, code, dry_run }
+        ),
         1 => daemon().prop_map(|daemon| Step::Remove { daemon }),
         1 => proptest::strategy::Just(Step::Restart),
     ];
@@ -48,10 +70,18 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 type Accounts = BTreeMap<String, u64>;
 
+/// What is known of one commit.
+#[derive(Clone, Debug)]
+struct State {
+    accounts: Accounts,
+    hash: String,
+    code: usize,
+}
+
 /// What is known of one daemon: its state after each commit, and the keys that it answered.
 #[derive(Clone, Debug, Default)]
 struct Known {
-    states: Vec<(Accounts, String)>,
+    states: Vec<State>,
     keys: BTreeMap<u8, (u8, u64, usize)>,
     generation: u64,
 }
@@ -59,6 +89,15 @@ struct Known {
 impl Known {
     fn last(&self) -> usize {
         self.states.len() - 1
+    }
+
+    fn state(&self) -> &State {
+        &self.states[self.last()]
+    }
+
+    /// The code to start with; there is no state before the first start.
+    fn code(&self) -> Arc<Guest> {
+        codes()[self.states.last().map_or(0, |state| state.code)].clone()
     }
 }
 
@@ -71,9 +110,8 @@ struct World {
 
 /// Compiling it again for each copy would be most of the test's time.
 fn deploy(code: &[u8]) -> Result<Arc<Guest>, Fault> {
-    let ledger = deployed("ledger");
-    assert!(**ledger.code() == *code, "the code that made the state");
-    Ok(ledger)
+    let made = codes().iter().find(|guest| **guest.code() == *code);
+    Ok(made.unwrap_or_else(|| panic!("not a code that made a state")).clone())
 }
 
 fn number(at: u64) -> usize {
@@ -86,7 +124,8 @@ impl World {
         let known = BTreeMap::from([("ledger".to_owned(), Known::default())]);
         let mut world = Self { dir, tree: None, known, made: 0 };
         world.restart();
-        let first = (Accounts::new(), world.tree().hash("ledger"));
+        let (accounts, hash) = (Accounts::new(), world.tree().hash("ledger"));
+        let first = State { accounts, hash, code: 0 };
         world.known.get_mut("ledger").unwrap().states.push(first);
         world
     }
@@ -104,9 +143,9 @@ impl World {
             ..StoreOptions::default()
         };
         let store = Store::open(self.dir.path(), options, DirectoryId(3)).unwrap();
-        let plans = self.known.keys().map(|name| DaemonPlan {
+        let plans = self.known.iter().map(|(name, known)| DaemonPlan {
             copied: name != "ledger",
-            ..plan(name, &deployed("ledger"), |options| options.budget_bytes = BUDGET)
+            ..plan(name, &known.code(), |options| options.budget_bytes = BUDGET)
         });
         self.tree = Some(Tree::durable(plans.collect(), Arc::new(store)));
     }
@@ -117,7 +156,7 @@ impl World {
 
     fn deposit(&mut self, daemon: usize, account: u8, amount: u64, key: Option<u8>) {
         let name = self.name(daemon);
-        let args = json!({"account": format!("a{account}"), "amount": amount});
+        let args = json!({"account": account_name(account), "amount": amount});
         let request =
             Request { key: key.map(|key| format!("key-{key}")), ..request(&name, "deposit", args) };
         let answer = self.tree().root.call(request).unwrap();
@@ -136,16 +175,16 @@ impl World {
             None => {
                 assert!(matches!(answer.outcome, Outcome::Committed(_)), "{answer:?}");
                 assert_eq!(number(answer.sequence.0), known.states.len());
-                let mut accounts = known.states[known.last()].0.clone();
-                *accounts.entry(format!("a{account}")).or_default() += amount;
+                let State { mut accounts, code, .. } = known.state().clone();
+                *accounts.entry(account_name(account)).or_default() += amount;
                 if let Some(key) = key {
                     known.keys.insert(key, (account, amount, known.states.len()));
                 }
-                known.states.push((accounts, hash));
+                known.states.push(State { accounts, hash, code });
                 return;
             }
         }
-        assert_eq!(hash, known.states[known.last()].1, "nothing changed");
+        assert_eq!(hash, known.state().hash, "nothing changed");
     }
 
     /// True when the commit was there; else it was folded away, and the journal says so.
@@ -165,9 +204,15 @@ impl World {
             assert_eq!(reverted.unwrap_err().code, Code::NoCommit);
             return;
         };
+        let known = &self.known[&name];
+        let changed = known.states[to].code != known.state().code;
+        if changed && matches!(&reverted, Err(fault) if fault.code == Code::CodeChanged) {
+            return;
+        }
         if !self.was_kept(&name, to, &reverted) {
             return;
         }
+        assert!(!changed, "other code made the state");
         assert_eq!(reverted.unwrap(), (Sequence(to as u64), Sequence(last as u64 + 1)));
         let known = self.known.get_mut(&name).unwrap();
         known.keys.retain(|_, (_, _, sequence)| *sequence <= to);
@@ -198,11 +243,30 @@ impl World {
             return;
         }
         let (state, checkpoint) = (self.known[&name].states[at].clone(), copied.unwrap());
-        assert_eq!(checkpoint.hash().to_hex().to_string(), state.1);
+        assert_eq!(checkpoint.hash().to_hex().to_string(), state.hash);
         let view = self.tree().view(&new);
         assert!(view.report.generation > checkpoint.generation.0, "a generation of its own");
         let known = Known { states: vec![state], ..Known::default() };
         self.known.insert(new, known);
+    }
+
+    fn upgrade(&mut self, daemon: usize, code: usize, dry_run: bool) {
+        let name = self.name(daemon);
+        let before = self.known[&name].state().clone();
+        let upgraded = self.tree().root.upgrade(&name, codes()[code].clone(), dry_run);
+        let second = |code: usize| code >= 2;
+        let expected = match before.code {
+            same if same == code => Err(Code::UpgradeSame),
+            old if second(old) && !second(code) => Err(Code::UpgradeVersion),
+            _ if second(code) && before.accounts.contains_key(UNSOUND) => Err(Code::UpgradeCheck),
+            _ => Ok(()),
+        };
+        assert_eq!(upgraded.as_ref().map(|_| ()).map_err(|fault| fault.code), expected);
+        if expected.is_ok() && !dry_run {
+            let hash = self.tree().hash(&name);
+            let known = self.known.get_mut(&name).unwrap();
+            known.states.push(State { hash, code, ..before });
+        }
     }
 
     fn remove(&mut self, daemon: usize) {
@@ -224,6 +288,7 @@ impl World {
             Step::Revert { daemon, back } => self.revert(daemon, back),
             Step::Fork { daemon, back } => self.copy(daemon, back, false),
             Step::Copy { daemon, back } => self.copy(daemon, back, true),
+            Step::Upgrade { daemon, code, dry_run } => self.upgrade(daemon, code, dry_run),
             Step::Remove { daemon } => self.remove(daemon),
             Step::Restart => self.restart(),
         }
@@ -234,10 +299,12 @@ impl World {
     fn compare(&mut self) {
         let Some(tree) = &self.tree else { return };
         for (name, known) in &mut self.known {
-            let (accounts, hash) = &known.states[known.states.len() - 1];
-            assert_eq!(&tree.hash(name), hash, "{name}");
+            let state = known.state();
+            assert_eq!(tree.hash(name), state.hash, "{name}");
             let total = tree.committed(name, "total", json!({}));
-            assert_eq!(total, json!(accounts.values().sum::<u64>()), "{name}");
+            assert_eq!(total, json!(state.accounts.values().sum::<u64>()), "{name}");
+            let running = tree.root.guest(name).unwrap();
+            assert!(Arc::ptr_eq(&running, &codes()[state.code]), "{name}");
             let report = tree.view(name).report;
             assert_eq!(number(report.sequence), known.states.len() - 1, "{name}");
             assert!(report.generation >= known.generation, "{name}");

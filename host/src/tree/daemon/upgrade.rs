@@ -1,0 +1,318 @@
+//! New code on the same state: rehearsed whole on copies, then one swap between two transactions.
+//!
+//! ```text
+//!   running code, its images          save, rolled back          [fails: as it was]
+//!   new code, images of its own       load, on-restore, commit   [fails: images dropped]
+//!                                     check, save, rolled back   [fails: images dropped]
+//!   one record, one swap
+//! ```
+//!
+//! The running code saves on its live image, not on a copy of it: rolling back makes the copy
+//! superfluous, since it leaves what was there, byte for byte.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::start::environment;
+use super::{Bound, Daemon, Moment, Phase, own_context};
+use crate::base::error::{Code, Fault};
+use crate::base::ids::{Generation, Sequence};
+use crate::mechanisms::memory::Images;
+use crate::mechanisms::sandbox::{Caught, Guest, Handover, Instance, StartCause};
+use crate::pure::request::Rejection;
+use crate::pure::size::show_bytes;
+use crate::pure::upgrade::{ContractChanges, NO_FORM, SaveTrials, Side, admit, rebind};
+use crate::tree::gauges::Upgradable;
+
+/// What an upgrade did, or would do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Upgraded {
+    /// Digest of the code that ran.
+    pub from: blake3::Hash,
+    /// Digest of the new code.
+    pub to: blake3::Hash,
+    /// Version in which the state was saved.
+    pub from_version: u32,
+    /// Version in which the new code saves it.
+    pub to_version: u32,
+    /// Bytes of the state as a value.
+    pub value_bytes: usize,
+    /// Bytes of the new code's memory.
+    pub memory_bytes: usize,
+    /// What callers find changed.
+    pub contracts: ContractChanges,
+    /// How long requests had to wait.
+    pub took: Duration,
+    /// The commit: the upgrade's own, or the last one when it was a rehearsal.
+    pub sequence: Sequence,
+    /// Generation of the instance that runs.
+    pub generation: Generation,
+    /// It was a rehearsal: the old code runs on.
+    pub dry_run: bool,
+}
+
+impl Daemon {
+    /// Goes on with other code, on the state that this code hands over. `images` are fresh ones of
+    /// the new code's shape; their budget is the daemon's from then on. A parked daemon runs again.
+    ///
+    /// With `dry_run` everything is done but the swap.
+    ///
+    /// # Errors
+    ///
+    /// `E_UPGRADE_SAME`, `E_UPGRADE_FORM`, `E_UPGRADE_VERSION` and `E_MEM_LIMIT` before anything
+    /// ran; `E_UPGRADE_SAVE`, `E_UPGRADE_LOAD` and `E_UPGRADE_CHECK` with the guest's own words;
+    /// `E_COMMIT_TOO_LARGE` when no record holds the new state. The daemon is as it was then, byte
+    /// for byte; only its instance may be another one, when its `save` crashed.
+    pub fn upgrade(
+        &mut self,
+        guest: Arc<Guest>,
+        images: Images,
+        dry_run: bool,
+    ) -> Result<Upgraded, Fault> {
+        let started = self.world.clock.monotonic_nanos();
+        let versions = admit(side(&self.guest), side(&guest))?;
+        let needs = usize::try_from(guest.facts().memory_minimum_bytes).unwrap_or(usize::MAX);
+        if needs > images.budget() {
+            let (needs, budget) = (show_bytes(needs), show_bytes(images.budget()));
+            let message = format!("the new code starts with {needs} of memory, of {budget}");
+            return Err(Fault::new(Code::MemoryLimit, message));
+        }
+        if let Some(refusal) = self.journal_refusal().filter(|_| !dry_run) {
+            return Err(refusal);
+        }
+        let contracts = ContractChanges::between(self.guest.contracts(), guest.contracts());
+        let (from, to) = (self.guest.facts().digest, guest.facts().digest);
+        let parked = self.parked().cloned();
+        let rehearsed = self.rehearse(guest, images, versions.0);
+        let taken_over = rehearsed.and_then(|(next, value_bytes)| {
+            let memory_bytes = next.images.committed_size();
+            if !dry_run {
+                self.take_over(next)?;
+            }
+            Ok((value_bytes, memory_bytes))
+        });
+        if let Some(reason) = parked.filter(|_| dry_run || taken_over.is_err()) {
+            self.park(reason);
+        }
+        self.show_state();
+        let (value_bytes, memory_bytes) = taken_over?;
+        let took = self.world.clock.monotonic_nanos().saturating_sub(started);
+        Ok(Upgraded {
+            from,
+            to,
+            from_version: versions.0,
+            to_version: versions.1,
+            value_bytes,
+            memory_bytes,
+            contracts,
+            took: Duration::from_nanos(took),
+            sequence: self.sequence,
+            generation: self.generation,
+            dry_run,
+        })
+    }
+
+    /// A daemon of the new code on this one's state, which has shown that it works; and the bytes
+    /// of the state as a value.
+    fn rehearse(
+        &mut self,
+        guest: Arc<Guest>,
+        mut images: Images,
+        version: u32,
+    ) -> Result<(Self, usize), Fault> {
+        if self.parked().is_some() {
+            self.images.roll_back();
+            self.again().map_err(|fault| failed(Code::UpgradeSave, RUNNING, &fault))?;
+        }
+        let value = self.save(true, RUNNING)?;
+        let value_bytes = value.bytes();
+        let mut options = self.options.clone();
+        options.budget_bytes = images.budget();
+        let environment = environment(&options, &self.world)
+            .with_flags(self.cancel.clone(), self.panic_in_host_call.clone());
+        let flags = (self.cancel.clone(), self.panic_in_host_call.clone());
+        let (generation, context) = (self.generation.next(), own_context(&self.world));
+        let (value, means) = ((version, value), (&context, &options.upgrade_limits));
+        let loaded = Instance::load(&guest, &mut images, environment, value, generation, means);
+        let instance = loaded.map_err(|error| match &error.cause {
+            StartCause::Rejected(no) => rejected(Code::UpgradeLoad, NEW, no),
+            StartCause::Crashed(caught) => crashed(Code::UpgradeLoad, NEW, caught),
+        })?;
+        let world = self.world.clone();
+        let mut next = Self::new(guest, images, instance, flags, options, world, generation);
+        next.first_commit()?;
+        next.check()?;
+        next.save(false, NEW)?;
+        Ok((next, value_bytes))
+    }
+
+    /// Tells the new code its generation and commits the state that it made.
+    fn first_commit(&mut self) -> Result<(), Fault> {
+        let (generation, context) = (self.generation, own_context(&self.world));
+        if let Phase::Live(instance) = &mut self.phase
+            && self.guest.hooks().on_restore
+        {
+            let told = instance.on_restore(generation, &context, &super::recovery::RECOVER_LIMITS);
+            told.map_err(|caught| crashed(Code::UpgradeLoad, NEW, &caught))?;
+        }
+        self.images.commit_whole();
+        self.verify_put_back().map_err(|caught| crashed(Code::UpgradeLoad, NEW, &caught))
+    }
+
+    fn check(&mut self) -> Result<(), Fault> {
+        let context = own_context(&self.world);
+        let Phase::Live(instance) = &mut self.phase else { return Err(not_running()) };
+        let checked = instance.check(&context, &self.options.upgrade_limits);
+        let put_back = self.after_aside(checked.is_ok());
+        checked
+            .map_err(|caught| crashed(Code::UpgradeCheck, NEW, &caught))?
+            .map_err(|rejection| rejected(Code::UpgradeCheck, NEW, &rejection))?;
+        put_back
+    }
+
+    /// Lets the guest save, and puts back what that changed. `whose` code it is, for the error.
+    fn save(&mut self, keep: bool, whose: &str) -> Result<Handover, Fault> {
+        let started = self.world.clock.monotonic_nanos();
+        let context = own_context(&self.world);
+        let Phase::Live(instance) = &mut self.phase else { return Err(not_running()) };
+        let saved = instance.save(keep, &context, &self.options.upgrade_limits);
+        let put_back = self.after_aside(saved.is_ok());
+        let ended = self.world.clock.monotonic_nanos();
+        self.trials.tried(self.sequence, started, ended);
+        let saved = saved
+            .map_err(|caught| crashed(Code::UpgradeSave, whose, &caught))
+            .and_then(|answer| answer.map_err(|no| rejected(Code::UpgradeSave, whose, &no)))
+            .and_then(|value| put_back.map(|()| value));
+        self.gauges.set_upgradable(match &saved {
+            Ok(value) => Upgradable::Yes {
+                version: self.guest.upgrade().unwrap_or_default(),
+                value_bytes: value.bytes() as u64,
+            },
+            Err(fault) => Upgradable::No(fault.to_string()),
+        });
+        saved
+    }
+
+    /// Puts back what a call beside the transactions changed. After a crash (not `alive`) the
+    /// instance is another one; a daemon that can't have one is parked.
+    fn after_aside(&mut self, alive: bool) -> Result<(), Fault> {
+        let put_back = if alive { self.put_back() } else { self.replace_instance() };
+        put_back.map_err(|caught| {
+            if caught.code == Code::Barrier {
+                self.images.load_committed();
+            }
+            let reason = Fault::new(caught.code, caught.message);
+            self.park(reason.clone());
+            reason
+        })
+    }
+
+    /// Records the new code's state as the next commit, and becomes the daemon that has it.
+    fn take_over(&mut self, next: Self) -> Result<(), Fault> {
+        self.now.look(self.world.clock.as_ref());
+        let (sequence, generation) = (self.sequence.next(), next.generation);
+        let moment = Moment { sequence, generation, unix_nanos: self.now.unix_nanos };
+        if let Some(recorder) = &mut self.recorder {
+            let code = *next.guest.facts().digest.as_bytes();
+            recorder
+                .record_upgrade(code, &next.images, moment)
+                .map_err(|caught| Fault::new(caught.code, caught.message))?;
+        }
+        // Nothing fails from here on. The old instance goes before its images do.
+        self.phase = next.phase;
+        self.images = next.images;
+        self.guest = next.guest;
+        self.options = next.options;
+        self.handles = next.handles;
+        self.sequence = sequence;
+        self.generation = generation;
+        self.recover_failures = 0;
+        self.host_bugs = 0;
+        self.trials = next.trials;
+        self.trials.is_of(sequence);
+        self.gauges.set_parked(None);
+        self.gauges.set_upgradable(next.gauges.report().upgradable);
+        Ok(())
+    }
+
+    /// Tries whether the state could be handed over now, and shows the outcome in its numbers.
+    pub fn try_save(&mut self) -> Upgradable {
+        let before = self.gauges.report().upgradable;
+        if self.parked().is_none() && self.guest.upgrade().is_some() {
+            // Shown, which is what it is for.
+            drop(self.save(false, RUNNING));
+        }
+        let upgradable = self.gauges.report().upgradable;
+        if upgradable != before {
+            self.warn_of(&upgradable);
+        }
+        upgradable
+    }
+
+    /// How long until [`Daemon::try_save`] is due; none when there is nothing new to try. `now` is
+    /// monotonic.
+    #[must_use]
+    pub fn save_trial_wait(&self, now: u64) -> Option<Duration> {
+        if self.guest.upgrade().is_none() || self.parked().is_some() {
+            return None;
+        }
+        self.trials.wait(self.sequence, now).map(Duration::from_nanos)
+    }
+
+    /// Shows what is known before anything was tried.
+    pub(super) fn show_form(&mut self, trials: SaveTrials) {
+        self.trials = trials;
+        if self.guest.upgrade().is_none() {
+            let upgradable = Upgradable::No(NO_FORM.to_owned());
+            self.warn_of(&upgradable);
+            self.gauges.set_upgradable(upgradable);
+        }
+    }
+
+    fn warn_of(&self, upgradable: &Upgradable) {
+        if let Upgradable::No(reason) = upgradable {
+            tracing::warn!(daemon = self.options.name, reason, "it can't be upgraded");
+        }
+    }
+
+    /// Binds a request to the code that runs now; it was bound to `guest`.
+    ///
+    /// # Errors
+    ///
+    /// `E_CONTRACT_UNKNOWN` and `E_ARGS` when an upgrade came in between that took its contract.
+    pub fn rebind(&self, bound: Bound, guest: &Guest) -> Result<Bound, Fault> {
+        let contract = match guest.contract_at(bound.contract) {
+            Some(contract) => rebind(contract, self.guest.contracts())?,
+            None => bound.contract,
+        };
+        Ok(Bound { contract, ..bound })
+    }
+}
+
+const RUNNING: &str = "the running code";
+const NEW: &str = "the new code";
+
+fn side(guest: &Guest) -> Side {
+    Side { digest: guest.facts().digest, version: guest.upgrade() }
+}
+
+fn failed(code: Code, whose: &str, reason: &dyn std::fmt::Display) -> Fault {
+    let step = match code {
+        Code::UpgradeSave => "save the state",
+        Code::UpgradeLoad => "load the state",
+        _ => "check the state",
+    };
+    Fault::new(code, format!("{whose} could not {step}: {reason}"))
+}
+
+fn rejected(code: Code, whose: &str, rejection: &Rejection) -> Fault {
+    failed(code, whose, &format!("{}: {}", rejection.code, rejection.message))
+}
+
+fn crashed(code: Code, whose: &str, caught: &Caught) -> Fault {
+    failed(code, whose, &format!("{}: {}", caught.code, caught.message))
+}
+
+fn not_running() -> Fault {
+    Fault::new(Code::HostBug, "the daemon has no instance")
+}

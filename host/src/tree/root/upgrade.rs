@@ -1,0 +1,42 @@
+//! New code for a daemon that runs.
+
+use std::sync::{Arc, PoisonError};
+
+use super::{Root, RootError};
+use crate::base::error::Fault;
+use crate::mechanisms::memory::{BillLine, Images};
+use crate::mechanisms::sandbox::Guest;
+use crate::tree::daemon::Upgraded;
+
+impl Root {
+    /// Upgrades a daemon to other code on its state; with `dry_run` all but that. Its requests wait
+    /// meanwhile, and go on with the new code. The memory of the new code is reserved beside that
+    /// of the old one, inside the limit, for as long as both are there.
+    ///
+    /// # Errors
+    ///
+    /// `E_DAEMON_UNKNOWN`, `E_BUDGET` and `E_NO_MEM` when there is no room for both, the journal's,
+    /// and those of [`crate::tree::Daemon::upgrade`]. The old code then runs on.
+    pub fn upgrade(&self, name: &str, guest: Arc<Guest>, dry_run: bool) -> Result<Upgraded, Fault> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let worker = self.worker(name)?;
+        let budget_bytes = worker.options.budget_bytes;
+        let mut bill = self.bill();
+        bill.lines.push(BillLine { name: format!("{name}, new code"), budget_bytes });
+        let checked = bill.check().map_err(RootError::from);
+        let images = checked.and_then(|_bill| Ok(Images::new(budget_bytes, &guest.shape())?));
+        let images = images.map_err(|error| Fault::from(&error))?;
+        if let Some(journal) = self.ground.journal.as_ref().filter(|_| !dry_run) {
+            // Before any state that it makes. Code that nothing needs is dropped at a start.
+            let digest = *guest.facts().digest.as_bytes();
+            journal.store.put_code(digest, guest.code()).map_err(|fault| Fault::from(&fault))?;
+        }
+        self.control(name, move |daemon| {
+            let upgraded = daemon.upgrade(guest.clone(), images, dry_run)?;
+            if !dry_run {
+                worker.set_guest(guest);
+            }
+            Ok(upgraded)
+        })
+    }
+}
