@@ -311,6 +311,64 @@ fn states_are_listed_saved_copied_and_taken_back() {
     assert!(ps.contains("saved") && ps.contains("8 MiB") && !ps.contains("early"), "{ps}");
 }
 
+/// The next version of the ledger, under a name of its own choice.
+fn next_ledger(path: &Path) -> String {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/ledger-next.wasm");
+    std::fs::copy(built, path).expect("run `cargo xtask guests` first");
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_daemon_is_rehearsed_and_upgraded_while_it_runs() {
+    let running = Running::start(&["ledger"], &[]);
+    running.host(&["call", "ledger", "deposit", "account=ann", "amount=7"]);
+    let next = next_ledger(&running.dir().join("next.wasm"));
+    let upgrade = |options: &[&str]| {
+        let words = [&["upgrade", "ledger", &next], options].concat();
+        running.host(&words)
+    };
+    let rehearsed = upgrade(&["--dry-run"]);
+    assert_eq!(code(&rehearsed), 0, "{}", stderr(&rehearsed));
+    assert!(stdout(&rehearsed).contains("nothing was changed"), "{}", stdout(&rehearsed));
+    assert!(stdout(&rehearsed).contains("contracts gone: transfer"), "{}", stdout(&rehearsed));
+    let upgraded = upgrade(&["--output", "json"]);
+    let answer: Value = serde_json::from_str(&stdout(&upgraded)).unwrap();
+    assert_eq!(answer["to"]["version"], 2);
+    assert_eq!(answer["sequence"], 2);
+    assert_eq!(stdout(&running.host(&["call", "ledger", "balance", "account=ann"])), "7\n");
+    let same = upgrade(&[]);
+    assert_eq!(code(&same), 1);
+    assert!(stderr(&same).contains("E_UPGRADE_SAME"), "{}", stderr(&same));
+    running.host(&["call", "ledger", "deposit", "account=x", "amount=1"]);
+    let ps = running.host(&["ps", "--output", "json"]);
+    let ps: Value = serde_json::from_str(&stdout(&ps)).unwrap();
+    assert_eq!(ps["daemons"][0]["upgradable"]["able"], true);
+    assert_eq!(ps["daemons"][0]["upgradable"]["version"], 2);
+    let missing = running.host(&["upgrade", "ledger", "nothing.wasm"]);
+    assert!(stderr(&missing).contains("E_FILE"), "{}", stderr(&missing));
+    let history = stdout(&running.host(&["history", "ledger"]));
+    assert!(history.contains("upgrade"), "{history}");
+}
+
+#[test]
+fn other_code_than_the_states_is_refused_or_upgraded_to_at_the_start() {
+    let running = Running::start(&["ledger"], &[]);
+    running.host(&["call", "ledger", "deposit", "account=ann", "amount=7"]);
+    let next = next_ledger(&running.dir().join("ledger.wasm"));
+    let mut running = running;
+    let dir = running.dir.take().unwrap();
+    drop(running);
+    let refused = host(dir.path(), &["run", &next, "--requests", "/dev/null"]);
+    assert_eq!(code(&refused), 1);
+    assert!(stderr(&refused).contains("E_CODE_CHANGED"), "{}", stderr(&refused));
+    let running = Running::start_in(dir, vec![next, "--upgrade".to_owned()]);
+    assert_eq!(stdout(&running.host(&["call", "ledger", "uses", "account=ann"])), "0\n");
+    assert_eq!(stdout(&running.host(&["call", "ledger", "total"])), "7\n");
+    // The next start finds nothing to do.
+    let running = running.restarted();
+    assert_eq!(stdout(&running.host(&["call", "ledger", "total"])), "7\n");
+}
+
 #[test]
 fn a_host_in_memory_only_has_no_history_and_leaves_nothing() {
     let running = Running::start(&["counter"], &["--memory-only"]);

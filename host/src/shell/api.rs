@@ -11,6 +11,7 @@
 //! | `{"restore": {"path": "/f", "as": "new", "budget_bytes": 1048576}}` | what it runs on |
 //! | `{"fork": {"daemon": "ledger", "new": "copy", "at": 7}}` | what it runs on |
 //! | `{"revert": {"daemon": "ledger", "to": 7}}`, or `"last"` | where it went, and the new commit |
+//! | `{"upgrade": {"daemon": "ledger", "path": "/g.wasm", "dry_run": true}}` | what it does |
 //! | `{"remove": "copy"}` | `{"removed": "copy"}` |
 //! | anything else | `{"error": {"code": .., "blame": .., "message": ..}}` |
 
@@ -18,11 +19,13 @@ mod client;
 mod lineage;
 mod server;
 mod socket;
+mod upgrade;
 
 pub use client::{Client, ClientError};
 pub use lineage::{Served, deploy_stored};
 pub use server::serve;
 pub use socket::{Listening, SocketError, default_socket_path};
+pub use upgrade::read_code;
 
 use serde_json::{Value, json};
 
@@ -121,6 +124,7 @@ pub fn daemon_json(daemon: &DaemonView, hash: Option<&str>) -> Value {
         "memory_bytes": report.memory_bytes,
         "memory_peak_bytes": report.memory_peak_bytes,
         "log_lines_dropped": report.lines_dropped,
+        "upgradable": upgrade::upgradable_json(&report.upgradable),
         "committed_hash": hash,
     })
 }

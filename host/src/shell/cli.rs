@@ -16,6 +16,7 @@ mod run;
 mod settings;
 mod store;
 mod table;
+mod upgrade;
 mod verify;
 
 use std::io::{IsTerminal, Write};
@@ -76,6 +77,8 @@ enum Command {
     Fork(lineage::ForkArgs),
     /// Take a daemon back to an earlier commit, as a commit of its own
     Revert(lineage::RevertArgs),
+    /// Go on with other code on a daemon's state: rehearsed, checked, then swapped or dropped
+    Upgrade(upgrade::UpgradeArgs),
     /// Stop a daemon that was forked or restored, and delete its state
     Remove(lineage::RemoveArgs),
     /// Read a data directory whole and say what is good, what is not, and where
@@ -130,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Snapshot(args) => lineage::snapshot(&args),
         Command::Restore(args) => lineage::restore(&args),
         Command::Fork(args) => lineage::fork(&args),
+        Command::Upgrade(args) => upgrade::upgrade(&args),
         Command::Revert(args) => lineage::revert(&args),
         Command::Remove(args) => lineage::remove(&args),
         Command::Verify(args) => verify::verify(&args),

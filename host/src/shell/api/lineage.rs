@@ -65,6 +65,14 @@ impl Fields {
         }
     }
 
+    pub(super) fn flag(&mut self, name: &str) -> Result<bool, Fault> {
+        match self.fields.remove(name) {
+            None | Some(Value::Null) => Ok(false),
+            Some(Value::Bool(flag)) => Ok(flag),
+            Some(_) => Err(self.wrong(name, "must be true or false")),
+        }
+    }
+
     /// Refuses what is left: a mistyped field must not pass in silence.
     pub(super) fn done(self) -> Result<(), Fault> {
         match self.fields.keys().next() {
@@ -220,6 +228,6 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
     written.map_err(failed)
 }
 
-fn file_fault(path: &Path, error: &std::io::Error) -> Fault {
+pub(super) fn file_fault(path: &Path, error: &std::io::Error) -> Fault {
     Fault::new(Code::File, format!("{}: {error}", path.display()))
 }

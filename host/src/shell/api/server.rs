@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::lineage::{self, Fields, Served};
 use super::socket::Listening;
-use super::{error_line, ps_json};
+use super::{error_line, ps_json, upgrade};
 use crate::base::error::{Code, Fault, printable};
 use crate::base::ids::{RequestId, Sequence};
 use crate::base::limits::{CLIENTS_MAX, HASH_WAIT, REQUEST_BYTES_MAX};
@@ -160,6 +160,7 @@ const BLOCKING: &[(&str, Blocking)] = &[
     }),
     ("restore", |served, command, fields| lineage::restore(served, Fields::new(command, fields)?)),
     ("fork", |served, command, fields| lineage::fork(served, Fields::new(command, fields)?)),
+    ("upgrade", |served, command, fields| upgrade::upgrade(served, Fields::new(command, fields)?)),
     ("revert", |served, command, fields| lineage::revert(served, Fields::new(command, fields)?)),
 ];
 

@@ -1,8 +1,6 @@
 //! From files to guests, for `run` and `inspect`: reading, naming, the compiler's process,
 //! progress.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::base::entropy::{Entropy, SystemEntropy};
 use crate::base::error::{Code, Fault};
-use crate::base::limits::MODULE_BYTES_MAX;
 use crate::mechanisms::sandbox::{CacheDir, CompileMode, Guest, Sandbox, SandboxOptions};
+use crate::shell::api::read_code;
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct CompileArgs {
@@ -61,16 +59,6 @@ fn default_cache_dir() -> Option<PathBuf> {
     Some(base.join("bulkhead"))
 }
 
-/// Reads a guest's file, at most one byte over the limit.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, Fault> {
-    let failed =
-        |error: std::io::Error| Fault::new(Code::File, format!("{}: {error}", path.display()));
-    let mut bytes = Vec::new();
-    let limit = MODULE_BYTES_MAX as u64 + 1;
-    File::open(path).map_err(failed)?.take(limit).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
-}
-
 /// A daemon is named after its file.
 pub(super) fn daemon_name(path: &Path) -> Result<String, Fault> {
     path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned).ok_or_else(|| {
@@ -81,7 +69,7 @@ pub(super) fn daemon_name(path: &Path) -> Result<String, Fault> {
 
 /// Deploys one file, with a line of progress when it takes more than a second.
 pub(super) fn deploy(sandbox: &Sandbox, path: &Path) -> Result<Arc<Guest>, Fault> {
-    let bytes = read(path)?;
+    let bytes = read_code(path)?;
     let progress = progress(format!("compiling {}", path.display()));
     let deployed = sandbox.deploy(&bytes);
     progress.finish_and_clear();

@@ -12,6 +12,7 @@ use crate::mechanisms::sandbox::Guest;
 use crate::pure::contract::Contract;
 use crate::pure::request::fault_json;
 use crate::pure::size::show_bytes;
+use crate::pure::upgrade::NO_FORM;
 use crate::shell::exit;
 
 #[derive(Args, Debug)]
@@ -67,6 +68,7 @@ fn describe_json(guest: &Guest) -> Value {
         "memory_maximum_bytes": facts.memory_maximum_bytes,
         "data_bytes": facts.data_bytes,
         "hooks": { "recover": guest.hooks().recover, "on_restore": guest.hooks().on_restore },
+        "upgrade_version": guest.upgrade(),
         "imports": imports
             .map(|import| json!({ "interface": import.name, "functions": import.functions }))
             .collect::<Vec<_>>(),
@@ -117,6 +119,10 @@ fn describe(path: &Path, guest: &Guest) -> String {
         "  hooks     {}",
         if hooks.is_empty() { "none".to_owned() } else { hooks.join(", ") }
     ));
+    lines.push(match guest.upgrade() {
+        Some(version) => format!("  upgrade   possible; its state is at version {version}"),
+        None => format!("  upgrade   not possible: {NO_FORM}"),
+    });
     lines.push("  imports".to_owned());
     for import in facts.imports.iter().filter(|import| !import.functions.is_empty()) {
         lines.push(format!("    {}: {}", import.name, import.functions.join(", ")));

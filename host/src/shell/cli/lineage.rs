@@ -91,7 +91,11 @@ pub(super) struct RemoveArgs {
 }
 
 /// Asks, and prints what `show` makes of the answer, or the error.
-fn command(socket: &SocketArgs, asked: &Value, show: impl FnOnce(&Value) -> String) -> u8 {
+pub(super) fn command(
+    socket: &SocketArgs,
+    asked: &Value,
+    show: impl FnOnce(&Value) -> String,
+) -> u8 {
     let answer = match ask(socket, asked) {
         Ok(answer) => answer,
         Err(code) => return code,
@@ -183,7 +187,7 @@ fn commits(answer: &Value) -> &[Value] {
     answer.get("commits").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-fn text(value: &Value, name: &str) -> String {
+pub(super) fn text(value: &Value, name: &str) -> String {
     match value.get(name) {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) => text.clone(),
@@ -191,13 +195,13 @@ fn text(value: &Value, name: &str) -> String {
     }
 }
 
-fn bytes(value: &Value, name: &str) -> String {
+pub(super) fn bytes(value: &Value, name: &str) -> String {
     let bytes = value.get(name).and_then(Value::as_u64).unwrap_or(0);
     show_bytes(usize::try_from(bytes).unwrap_or(usize::MAX))
 }
 
 /// A hash, cut to what a person compares.
-fn short(value: &Value, name: &str) -> String {
+pub(super) fn short(value: &Value, name: &str) -> String {
     text(value, name).chars().take(12).collect()
 }
 
@@ -209,7 +213,7 @@ fn kind(commit: &Value) -> String {
 }
 
 /// The host may run in another directory.
-fn absolute(path: &Path) -> Result<PathBuf, u8> {
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, u8> {
     std::path::absolute(path).map_err(|error| {
         eprint(&format!("error: {}: {error}", path.display()));
         exit::FAILED

@@ -68,6 +68,14 @@ fn durability(root: &Value) -> String {
     )
 }
 
+fn upgradable(daemon: &Value) -> &'static str {
+    match daemon.get("upgradable").and_then(|upgradable| upgradable.get("able")) {
+        Some(Value::Bool(true)) => "yes",
+        Some(Value::Bool(false)) => "no",
+        _ => "-",
+    }
+}
+
 fn tree(answer: &Value) -> String {
     let mut table = Table::new(&[
         ("ID", Align::Left),
@@ -80,6 +88,7 @@ fn tree(answer: &Value) -> String {
         ("MEMORY", Align::Right),
         ("BUDGET", Align::Right),
         ("RESTARTS", Align::Right),
+        ("UPGRADABLE", Align::Left),
     ]);
     let root = answer.get("root").unwrap_or(&Value::Null);
     table.row(vec![
@@ -93,6 +102,7 @@ fn tree(answer: &Value) -> String {
         bytes(root, "reserved_bytes"),
         bytes(root, "limit_bytes"),
         "0".to_owned(),
+        "-".to_owned(),
     ]);
     let list = |name: &str| answer.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
     for daemon in list("daemons") {
@@ -107,6 +117,7 @@ fn tree(answer: &Value) -> String {
             bytes(&daemon, "memory_bytes"),
             bytes(&daemon, "budget_bytes"),
             text(&daemon, "restarts"),
+            upgradable(&daemon).to_owned(),
         ]);
     }
     for transaction in list("transactions") {
@@ -121,17 +132,28 @@ fn tree(answer: &Value) -> String {
             "-".to_owned(),
             "-".to_owned(),
             "-".to_owned(),
+            "-".to_owned(),
         ]);
     }
     let mut shown = table.to_string();
     shown.push_str(&format!("\n{}", durability(root)));
-    for daemon in list("daemons") {
-        if let Some(reason) = daemon.get("parked").filter(|reason| !reason.is_null()) {
-            let (name, code) = (text(&daemon, "name"), text(reason, "code"));
-            let message = text(reason, "message");
-            shown.push_str(&format!("\n{name} is parked: {code}: {message}"));
-            shown.push_str(&format!("\n  when it is repaired: host resume {name}"));
-        }
+    list("daemons").iter().for_each(|daemon| shown.push_str(&troubles(daemon)));
+    shown
+}
+
+/// Why a daemon is parked, or can't be upgraded.
+fn troubles(daemon: &Value) -> String {
+    let (mut shown, name) = (String::new(), text(daemon, "name"));
+    if let Some(reason) = daemon.get("parked").filter(|reason| !reason.is_null()) {
+        let (code, message) = (text(reason, "code"), text(reason, "message"));
+        shown.push_str(&format!("\n{name} is parked: {code}: {message}"));
+        shown.push_str(&format!(
+            "\n  when it is repaired: host resume {name}, or host upgrade {name} GUEST.wasm"
+        ));
+    }
+    if let Some(reason) = daemon.get("upgradable").and_then(|able| able.get("reason")) {
+        let reason = reason.as_str().unwrap_or_default();
+        shown.push_str(&format!("\n{name} can't be upgraded: {reason}"));
     }
     shown
 }

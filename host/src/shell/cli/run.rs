@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::deploy::{CompileArgs, daemon_name, deploy, sandbox};
 use super::settings::{Setting, parse_deadline, parse_fuel, parse_retries, read_parameters};
-use super::store::{DataArgs, copies, deploy_copy, open_store};
+use super::store::{DataArgs, copies, deploy_copy, deploy_old, open_store};
 use super::{Output, SocketArgs, print, print_fault, requests, start_log};
 use crate::base::clock::SystemClock;
 use crate::base::entropy::SystemEntropy;
@@ -63,6 +63,10 @@ pub(super) struct RunArgs {
     verify_commits: bool,
     #[command(flatten)]
     data: DataArgs,
+    /// Where a file has other code than the state that is there, upgrade the state to it before
+    /// anything is served; without this it is refused
+    #[arg(long)]
+    upgrade: bool,
     /// Let the process end, an operation fail or stall at a fail point: for tests
     #[arg(long, hide = true, value_name = "POINT[:N[:ACTION]]")]
     fail_at: Option<Failure>,
@@ -112,9 +116,15 @@ fn start(args: &RunArgs) -> Result<Served, Fault> {
     names.extend(copies.iter().map(|(name, _)| name.clone()));
     let mut all_options = daemon_options(args, &names, &copies)?.into_iter();
     let sandbox = sandbox(&args.compile)?;
-    let mut plans = Vec::new();
+    let (mut plans, mut upgrades) = (Vec::new(), Vec::new());
     for (path, options) in args.guests.iter().zip(&mut all_options) {
-        plans.push(DaemonPlan::new(deploy(&sandbox, path)?, options));
+        let mut guest = deploy(&sandbox, path)?;
+        if let Some(store) = journal.as_ref().filter(|_| args.upgrade)
+            && let Some(old) = deploy_old(&sandbox, store, &options.name, &guest)?
+        {
+            upgrades.push((options.name.clone(), std::mem::replace(&mut guest, old)));
+        }
+        plans.push(DaemonPlan::new(guest, options));
     }
     for ((name, row), options) in copies.iter().zip(all_options) {
         let Some(store) = &journal else { continue };
@@ -126,6 +136,12 @@ fn start(args: &RunArgs) -> Result<Served, Fault> {
     let mut options = RootOptions::new(memory_limit_bytes, clock, Arc::new(SystemEntropy));
     options.journal = journal;
     let root = Root::start(plans, options).map_err(|error| Fault::from(&error))?;
+    for (name, guest) in upgrades {
+        let upgraded = root.upgrade(&name, guest, false).map_err(|fault| {
+            Fault::new(fault.code, format!("daemon `{name}`: {}", fault.message))
+        })?;
+        tracing::info!(daemon = name, sequence = upgraded.sequence.0, "upgraded");
+    }
     Ok(Served { root, sandbox })
 }
 

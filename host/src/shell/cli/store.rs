@@ -84,6 +84,21 @@ pub(super) fn copies(store: Option<&Store>, names: &[String]) -> Vec<(String, Da
     copies
 }
 
+/// The code that made a daemon's state, when it is other code than the file's.
+pub(super) fn deploy_old(
+    sandbox: &Sandbox,
+    store: &Store,
+    name: &str,
+    guest: &Guest,
+) -> Result<Option<Arc<Guest>>, Fault> {
+    let Some(row) = store.find_daemon(name) else { return Ok(None) };
+    let last = store.last_code(row.key).map_err(|fault| Fault::from(&fault))?;
+    if last == Some(*guest.facts().digest.as_bytes()) {
+        return Ok(None);
+    }
+    deploy_copy(sandbox, store, name, row)
+}
+
 /// The code of a daemon that has no file.
 pub(super) fn deploy_copy(
     sandbox: &Sandbox,

@@ -1,0 +1,66 @@
+//! New code for a daemon: the command, and what is said about it.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::lineage::{Fields, Served, deploy_stored, file_fault};
+use crate::base::error::Fault;
+use crate::base::limits::MODULE_BYTES_MAX;
+use crate::tree::{Upgradable, Upgraded};
+
+pub(super) fn upgrade(served: &Served, mut fields: Fields) -> Result<Value, Fault> {
+    let (daemon, path) = (fields.text("daemon")?, fields.text("path")?);
+    let dry_run = fields.flag("dry_run")?;
+    fields.done()?;
+    let guest = deploy_stored(&served.sandbox, &read_code(Path::new(&path))?)
+        .map_err(|fault| Fault::new(fault.code, format!("{path}: {}", fault.message)))?;
+    let upgraded = served.root.upgrade(&daemon, guest, dry_run)?;
+    Ok(upgraded_json(&daemon, &upgraded))
+}
+
+/// Reads a guest's file, at most one byte over the limit.
+///
+/// # Errors
+///
+/// `E_FILE`.
+pub fn read_code(path: &Path) -> Result<Vec<u8>, Fault> {
+    let failed = |error: std::io::Error| file_fault(path, &error);
+    let mut bytes = Vec::new();
+    let limit = MODULE_BYTES_MAX as u64 + 1;
+    File::open(path).map_err(failed)?.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+fn upgraded_json(daemon: &str, upgraded: &Upgraded) -> Value {
+    let contracts = &upgraded.contracts;
+    json!({
+        "upgraded": daemon,
+        "dry_run": upgraded.dry_run,
+        "from": { "code": upgraded.from.to_hex().as_str(), "version": upgraded.from_version },
+        "to": { "code": upgraded.to.to_hex().as_str(), "version": upgraded.to_version },
+        "value_bytes": upgraded.value_bytes,
+        "memory_bytes": upgraded.memory_bytes,
+        "took_us": upgraded.took.as_micros(),
+        "sequence": upgraded.sequence,
+        "generation": upgraded.generation,
+        "contracts": {
+            "gone": contracts.gone,
+            "changed": contracts.changed,
+            "added": contracts.added,
+        },
+    })
+}
+
+/// Whether a daemon could be upgraded, and why not; `able` is null before the first trial.
+pub(super) fn upgradable_json(upgradable: &Upgradable) -> Value {
+    match upgradable {
+        Upgradable::Unknown => json!({ "able": null }),
+        Upgradable::Yes { version, value_bytes } => {
+            json!({ "able": true, "version": version, "value_bytes": value_bytes })
+        }
+        Upgradable::No(reason) => json!({ "able": false, "reason": reason }),
+    }
+}

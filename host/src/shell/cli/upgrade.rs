@@ -1,0 +1,78 @@
+//! `host upgrade`: other code on a daemon's state.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::lineage::{absolute, bytes, command, short, text};
+use super::{Output, SocketArgs};
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The running code hands its state over as a value, in a rehearsal of the new code on memory of its
+own. If saving, loading or the new code's check fails, the daemon runs on as it was. Its requests
+wait meanwhile. The next `host run` needs the new file.
+Exit codes: 0 upgraded, or could be, 1 not, 2 wrong usage, 5 no host answers.")]
+pub(super) struct UpgradeArgs {
+    /// The daemon's name
+    daemon: String,
+    /// The file of the new code
+    #[arg(value_name = "GUEST.wasm")]
+    guest: PathBuf,
+    /// Rehearse it, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+    #[command(flatten)]
+    socket: SocketArgs,
+}
+
+pub(super) fn upgrade(args: &UpgradeArgs) -> u8 {
+    let path = match absolute(&args.guest) {
+        Ok(path) => path,
+        Err(code) => return code,
+    };
+    let asked = json!({
+        "upgrade": { "daemon": args.daemon, "path": path, "dry_run": args.dry_run }
+    });
+    command(&args.socket, &asked, |answer| match args.output {
+        Output::Json => answer.to_string(),
+        Output::Human => show(&args.daemon, answer),
+    })
+}
+
+fn show(daemon: &str, answer: &Value) -> String {
+    let side = |name: &str| {
+        let side = answer.get(name).unwrap_or(&Value::Null);
+        format!("{} (version {})", short(side, "code"), text(side, "version"))
+    };
+    let took = answer.get("took_us").and_then(Value::as_u64).unwrap_or(0);
+    let did = if answer.get("dry_run") == Some(&Value::Bool(true)) {
+        "could be upgraded; nothing was changed".to_owned()
+    } else {
+        format!("is upgraded; that is commit {}", text(answer, "sequence"))
+    };
+    let mut lines = vec![
+        format!("daemon `{daemon}` {did}"),
+        format!("  code      {} -> {}", side("from"), side("to")),
+        format!(
+            "  state     {} as a value, {} of memory; requests waited {:?}",
+            bytes(answer, "value_bytes"),
+            bytes(answer, "memory_bytes"),
+            Duration::from_micros(took)
+        ),
+    ];
+    let contracts = answer.get("contracts").unwrap_or(&Value::Null);
+    for change in ["gone", "changed", "added"] {
+        let names = contracts.get(change).and_then(Value::as_array);
+        let names: Vec<&str> = names.into_iter().flatten().filter_map(Value::as_str).collect();
+        if !names.is_empty() {
+            lines.push(format!("  contracts {change}: {}", names.join(", ")));
+        }
+    }
+    lines.join("\n")
+}
