@@ -3,6 +3,7 @@
 pub mod compute;
 pub mod crew;
 pub mod daemon;
+pub mod durable;
 pub mod erlang;
 pub mod fork;
 pub mod helper;

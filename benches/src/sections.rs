@@ -2,6 +2,7 @@
 
 pub mod barrier;
 pub mod cards;
+pub mod durable;
 pub mod latency;
 pub mod restart;
 pub mod throughput;
@@ -50,7 +51,7 @@ pub struct Section {
 }
 
 /// All comparisons.
-pub const SECTIONS: [Section; 5] = [
+pub const SECTIONS: [Section; 6] = [
     Section {
         name: "restart",
         about: "crash to next commit; fork, pooled instances and Erlang/OTP next to it",
@@ -70,6 +71,11 @@ pub const SECTIONS: [Section; 5] = [
         name: "barrier",
         about: "what the write barrier costs while a guest computes",
         run: barrier::run,
+    },
+    Section {
+        name: "durable",
+        about: "durable SmallBank, 1, 8, 64 clients; bare appends, SQLite, Redis, PostgreSQL",
+        run: durable::run,
     },
     Section { name: "cards", about: "commits with cards of several sizes", run: cards::run },
 ];

@@ -9,6 +9,8 @@ pub enum Quantity {
     Nanos(f64),
     /// Transactions in a second.
     PerSecond(f64),
+    /// Bytes.
+    Bytes(f64),
     /// A plain factor.
     Factor(f64),
 }
@@ -18,7 +20,10 @@ impl Quantity {
     #[must_use]
     pub fn number(self) -> f64 {
         match self {
-            Self::Nanos(number) | Self::PerSecond(number) | Self::Factor(number) => number,
+            Self::Nanos(number)
+            | Self::PerSecond(number)
+            | Self::Bytes(number)
+            | Self::Factor(number) => number,
         }
     }
 }
@@ -30,7 +35,12 @@ impl fmt::Display for Quantity {
             Self::Nanos(nanos) if nanos < 1e5 => format!("{:.2} us", nanos / 1e3),
             Self::Nanos(nanos) if nanos < 1e6 => format!("{:.0} us", nanos / 1e3),
             Self::Nanos(nanos) => format!("{:.2} ms", nanos / 1e6),
+            Self::PerSecond(count) if count < 1e3 => format!("{count:.0} /s"),
+            Self::PerSecond(count) if count < 1e5 => format!("{:.1} k/s", count / 1e3),
             Self::PerSecond(count) => format!("{:.0} k/s", count / 1e3),
+            Self::Bytes(bytes) if bytes < 1e4 => format!("{bytes:.0} B"),
+            Self::Bytes(bytes) if bytes < 1e7 => format!("{:.1} KiB", bytes / 1024.0),
+            Self::Bytes(bytes) => format!("{:.1} MiB", bytes / 1024.0 / 1024.0),
             Self::Factor(factor) => format!("x {factor:.3}"),
         };
         f.pad(&text)
@@ -42,6 +52,8 @@ impl fmt::Display for Quantity {
 pub enum Goal {
     /// The value divided by what it is compared with: at most this.
     Ratio(f64),
+    /// The value divided by what it is compared with: at least this.
+    Times(f64),
     /// The value: at most this.
     AtMost(Quantity),
 }
@@ -50,6 +62,7 @@ impl fmt::Display for Goal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ratio(ratio) => f.pad(&format!("ratio <= {ratio:.2}")),
+            Self::Times(times) => f.pad(&format!("ratio >= {times:.0}")),
             Self::AtMost(quantity) => f.pad(&format!("<= {quantity}")),
         }
     }
@@ -110,6 +123,7 @@ impl Row {
     pub fn met(&self) -> Option<bool> {
         match self.goal? {
             Goal::Ratio(ratio) => Some(self.ratio()? <= ratio),
+            Goal::Times(times) => Some(self.ratio()? >= times),
             Goal::AtMost(quantity) => Some(self.value?.number() <= quantity.number()),
         }
     }
@@ -196,6 +210,8 @@ mod tests {
         assert_eq!(row.met(), None);
         assert_eq!(row.clone().goal(Goal::Ratio(0.1)).met(), Some(true));
         assert_eq!(row.clone().goal(Goal::Ratio(0.09)).met(), Some(false));
+        assert_eq!(row.clone().goal(Goal::Times(0.1)).met(), Some(true));
+        assert_eq!(row.clone().goal(Goal::Times(0.2)).met(), Some(false));
         assert_eq!(row.goal(Goal::AtMost(Quantity::Nanos(9.0))).met(), Some(false));
         assert_eq!(Row::missing("x", "why").goal(Goal::Ratio(1.0)).met(), None);
     }

@@ -13,7 +13,7 @@ pub(crate) fn run(name: Option<&str>) -> Result<(), Failure> {
         &mut cargo(&["build", "--release", "--package", "benches", "--bin", "side-by-side"]),
         "see the compiler's messages above",
     )?;
-    say("measuring; leave the machine alone meanwhile (about a minute)");
+    say("measuring; leave the machine alone meanwhile (some minutes)");
     let mut bench = Command::new(target_dir().join("release/side-by-side"));
     bench.current_dir(root()).args(name);
     run_step(&mut bench, "see its message above; `cargo xtask bench list` lists the sections")

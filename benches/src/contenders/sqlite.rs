@@ -15,6 +15,16 @@ pub fn open() -> Connection {
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_in_memory_with_flags(flags).expect("a database in memory");
+    create_tables(&connection);
+    connection
+}
+
+/// Makes the tables of all workloads.
+///
+/// # Panics
+///
+/// When SQLite refuses.
+pub fn create_tables(connection: &Connection) {
     connection
         .execute_batch(
             "CREATE TABLE counter (id INTEGER PRIMARY KEY, value INTEGER NOT NULL) STRICT;
@@ -22,7 +32,25 @@ pub fn open() -> Connection {
              CREATE TABLE checking (customer INTEGER PRIMARY KEY, cents INTEGER NOT NULL) STRICT;",
         )
         .expect("the tables");
-    connection
+}
+
+/// What a request of the bank runs in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Transactions {
+    /// A transaction of its own.
+    Own,
+    /// A savepoint of a transaction that whoever drives the bank begins and commits.
+    Savepoints,
+}
+
+impl Transactions {
+    /// The statements that begin one, keep it and undo it.
+    const fn statements(self) -> [&'static str; 3] {
+        match self {
+            Self::Own => ["BEGIN", "COMMIT", "ROLLBACK"],
+            Self::Savepoints => ["SAVEPOINT one", "RELEASE one", "ROLLBACK TO one"],
+        }
+    }
 }
 
 /// A counter: one upsert, which is a transaction by itself.
@@ -81,6 +109,7 @@ pub struct Bank<'a> {
     clear_checking: Statement<'a>,
     deposit: Statement<'a>,
     total: Statement<'a>,
+    transactions: Transactions,
 }
 
 /// The bank's own "no".
@@ -94,7 +123,8 @@ impl<'a> Bank<'a> {
     ///
     /// When SQLite refuses.
     #[must_use]
-    pub fn load(connection: &'a Connection, customers: u64) -> Self {
+    pub fn load(connection: &'a Connection, customers: u64, transactions: Transactions) -> Self {
+        let [begin, commit, rollback] = transactions.statements();
         let add = |table: &str| {
             prepare(
                 connection,
@@ -108,9 +138,9 @@ impl<'a> Bank<'a> {
             prepare(connection, &format!("UPDATE {table} SET cents = 0 WHERE customer = ?1"))
         };
         let mut bank = Self {
-            begin: prepare(connection, "BEGIN"),
-            commit: prepare(connection, "COMMIT"),
-            rollback: prepare(connection, "ROLLBACK"),
+            begin: prepare(connection, begin),
+            commit: prepare(connection, commit),
+            rollback: prepare(connection, rollback),
             get_savings: get("savings"),
             get_checking: get("checking"),
             add_savings: add("savings"),
@@ -125,6 +155,7 @@ impl<'a> Bank<'a> {
                 connection,
                 "SELECT (SELECT sum(cents) FROM savings) + (SELECT sum(cents) FROM checking)",
             ),
+            transactions,
         };
         execute(&mut bank.begin);
         for (table, cents) in [("savings", SAVINGS_START_CENTS), ("checking", CHECKING_START_CENTS)]
@@ -159,6 +190,10 @@ impl<'a> Bank<'a> {
             }
             Err(Rejected) => {
                 execute(&mut self.rollback);
+                if self.transactions == Transactions::Savepoints {
+                    // Undone, it is still open.
+                    execute(&mut self.commit);
+                }
                 None
             }
         }
@@ -263,7 +298,7 @@ mod tests {
     #[test]
     fn the_bank_answers_like_the_guest() {
         let connection = open();
-        let mut bank = Bank::load(&connection, 2);
+        let mut bank = Bank::load(&connection, 2, Transactions::Own);
         let start = CHECKING_START_CENTS;
         let payment = |amount| Request::SendPayment { from: 0, to: 1, amount };
         assert_eq!(bank.run(&payment(500)), Some(start - 500));

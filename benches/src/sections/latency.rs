@@ -28,7 +28,7 @@ pub fn run(setup: &Setup, table: &mut Table) {
 
     let connection = sqlite::open();
     let mut sqlite_counter = sqlite::Counter::new(&connection);
-    let mut sqlite_bank = sqlite::Bank::load(&connection, CUSTOMERS);
+    let mut sqlite_bank = sqlite::Bank::load(&connection, CUSTOMERS, sqlite::Transactions::Own);
     let sqlite_deposit = Request::DepositChecking { customer: 7, amount: 130 };
 
     let mut contenders: Vec<Contender<'_>> = vec![

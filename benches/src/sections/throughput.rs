@@ -103,7 +103,7 @@ fn smallbank(setup: &Setup) -> Workload {
         requests: host_requests,
         databases: Crew::start(OWNERS, COUNT, move |turns| {
             let connection = sqlite::open();
-            let mut bank = sqlite::Bank::load(&connection, CUSTOMERS);
+            let mut bank = sqlite::Bank::load(&connection, CUSTOMERS, sqlite::Transactions::Own);
             turns.each(|| {
                 for request in &requests {
                     std::hint::black_box(bank.run(request));
@@ -132,7 +132,7 @@ fn daemons(workload: &Workload) -> Crew {
 /// After the same requests both banks hold the same: otherwise the race would mean nothing.
 fn check_totals(guest: &Arc<Guest>, requests: &[mix::Request]) {
     let connection = sqlite::open();
-    let mut bank = sqlite::Bank::load(&connection, CUSTOMERS);
+    let mut bank = sqlite::Bank::load(&connection, CUSTOMERS, sqlite::Transactions::Own);
     let mut daemon = Driven::start(guest, BUDGET_BYTES);
     let load = host_request(&mix::Request::Load { customers: CUSTOMERS });
     daemon.commit(&daemon.bind(&load.contract, &load.args));

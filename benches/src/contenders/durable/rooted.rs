@@ -1,0 +1,237 @@
+//! The host with a journal: requests through the root, answers when they are durable.
+
+use std::path::Path;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use host::base::clock::SystemClock;
+use host::base::entropy::SystemEntropy;
+use host::mechanisms::journal::{DirectoryId, Journal, Metrics, Origin, Store, StoreOptions};
+use host::mechanisms::memory::Images;
+use host::mechanisms::sandbox::{Guest, NoLog};
+use host::pure::request::{Answer, Outcome, Request};
+use host::tree::{Daemon, DaemonOptions, DaemonPlan, JournalSeat, Root, RootOptions, World};
+use serde_json::{Map, Value};
+use smallbank::mix;
+
+use super::{DurableBank, Ending, Served};
+use crate::contenders::daemon::bind;
+
+/// The name of the only daemon.
+const NAME: &str = "smallbank";
+
+/// A root with one daemon and its journal.
+#[derive(Debug)]
+pub struct DurableHost {
+    root: Arc<Root>,
+    store: Arc<Store>,
+}
+
+impl DurableHost {
+    /// Opens or makes the data directory `dir` and starts a daemon of `guest` on it.
+    ///
+    /// # Panics
+    ///
+    /// When the host refuses.
+    #[must_use]
+    pub fn start(dir: &Path, guest: &Arc<Guest>, budget_bytes: usize, store: StoreOptions) -> Self {
+        let store = Arc::new(Store::open(dir, store, DirectoryId(1)).expect("a store"));
+        let plan = DaemonPlan::new(guest.clone(), DaemonOptions::new(NAME, budget_bytes));
+        let options = RootOptions {
+            memory_limit_bytes: usize::MAX,
+            clock: Arc::new(SystemClock::new()),
+            entropy: Arc::new(SystemEntropy),
+            logs: Some(Box::new(|_| Arc::new(NoLog))),
+            journal: Some(store.clone()),
+        };
+        let root = Arc::new(Root::start(vec![plan], options).expect("the daemon starts"));
+        Self { root, store }
+    }
+
+    /// Runs a request that must commit, and answers its value.
+    ///
+    /// # Panics
+    ///
+    /// When it doesn't.
+    #[must_use]
+    pub fn commit(&self, contract: &str, args: Value) -> Value {
+        let answer = self.root.call(request(contract, args)).expect("the daemon answers");
+        let Outcome::Committed(value) = &answer.outcome else { panic!("{answer:?}") };
+        host::pure::json::from_message_pack(value).expect("a value")
+    }
+
+    /// Opens the accounts.
+    pub fn load(&self, customers: u64) {
+        let load = mix::Request::Load { customers };
+        let _total = self.commit(load.contract(), arguments(&load));
+    }
+
+    /// Waits until nothing is left to fold; answers for how long.
+    #[must_use]
+    pub fn settle(&self) -> Duration {
+        let start = Instant::now();
+        while self.store.fold_debt().records > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        start.elapsed()
+    }
+
+    /// Bytes written to the store's file since it was opened.
+    #[must_use]
+    pub fn written_bytes(&self) -> u64 {
+        self.store.traffic().0
+    }
+
+    /// Bytes of the guest's memory that were on changed cards since the start.
+    #[must_use]
+    pub fn changed_bytes(&self) -> u64 {
+        self.root.daemons().iter().map(|daemon| daemon.report.bytes_changed).sum()
+    }
+
+    /// What the committer has done so far.
+    ///
+    /// # Panics
+    ///
+    /// Never: there is a journal.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.root.journal_metrics().expect("there is a journal")
+    }
+}
+
+impl DurableBank for DurableHost {
+    /// A client's next request is submitted by the reply to the one before, on the journal's
+    /// thread, as a server's event loop would do it: no thread is woken for a client.
+    fn serve(&mut self, clients: usize, requests: &[mix::Request]) -> Served {
+        // What a client would have parsed is made before the time starts.
+        let waiting: Vec<(mix::Request, Request)> = requests
+            .iter()
+            .map(|bank| (*bank, request(bank.contract(), arguments(bank))))
+            .collect();
+        let (done, all_done) = channel();
+        let progress = Progress {
+            waiting: waiting.into_iter(),
+            running: clients,
+            latencies: Vec::with_capacity(requests.len()),
+            answers: 0,
+            done,
+        };
+        let run = Arc::new(Run { root: self.root.clone(), progress: Mutex::new(progress) });
+        let start = Instant::now();
+        for _ in 0..clients {
+            run.send_next();
+        }
+        all_done.recv().expect("all requests are answered");
+        let time = start.elapsed();
+        // The last callback may still hold the root, which must not end on the journal's thread.
+        while Arc::strong_count(&run) > 1 {
+            std::thread::yield_now();
+        }
+        let mut progress = run.progress();
+        let latencies = std::mem::take(&mut progress.latencies);
+        Served { answers: progress.answers, time, latencies }
+    }
+
+    fn total(&mut self) -> Option<i64> {
+        self.commit("total", Value::Object(Map::new())).as_i64()
+    }
+}
+
+/// One measured run of all clients.
+struct Run {
+    root: Arc<Root>,
+    progress: Mutex<Progress>,
+}
+
+struct Progress {
+    waiting: std::vec::IntoIter<(mix::Request, Request)>,
+    /// Clients that have not run out of requests.
+    running: usize,
+    latencies: Vec<u64>,
+    answers: usize,
+    done: Sender<()>,
+}
+
+impl Run {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send_next(self: &Arc<Self>) {
+        let mut progress = self.progress();
+        let Some((bank, request)) = progress.waiting.next() else {
+            progress.running -= 1;
+            if progress.running == 0 {
+                progress.done.send(()).expect("somebody waits for it");
+            }
+            return;
+        };
+        drop(progress);
+        let (run, sent) = (self.clone(), Instant::now());
+        let reply = move |answer: Answer| {
+            run.note(&bank, sent, &answer);
+            run.send_next();
+        };
+        self.root.submit(request, Box::new(reply));
+    }
+
+    fn note(&self, bank: &mix::Request, sent: Instant, answer: &Answer) {
+        let committed = match &answer.outcome {
+            Outcome::Committed(_) => true,
+            // The guest's own "no"; a refusal of the host has run nothing.
+            Outcome::Rejected(_) if answer.attempts > 0 => false,
+            _ => panic!("{answer:?}"),
+        };
+        let mut progress = self.progress();
+        progress.answers += 1;
+        if Ending::of(bank, committed) == Ending::Committed {
+            progress.latencies.push(super::nanos(sent.elapsed()));
+        }
+    }
+}
+
+/// The records that the requests leave in a journal; none for those that change nothing.
+///
+/// # Panics
+///
+/// When the host refuses.
+#[must_use]
+pub fn records(
+    dir: &Path,
+    guest: &Arc<Guest>,
+    budget_bytes: usize,
+    customers: u64,
+    requests: &[mix::Request],
+) -> Vec<Option<Vec<u8>>> {
+    let store = Store::open(dir, StoreOptions::default(), DirectoryId(1)).expect("a store");
+    let store = Arc::new(store);
+    let key = store.daemon(NAME, Origin::Init, budget_bytes as u64).expect("a key");
+    let seat = JournalSeat { key, journal: store };
+    let world = World {
+        clock: Arc::new(SystemClock::new()),
+        entropy: Arc::new(SystemEntropy),
+        log: Arc::new(NoLog),
+    };
+    let images = Images::new(budget_bytes, &guest.shape()).expect("memory for the images");
+    let options = DaemonOptions::new(NAME, budget_bytes);
+    let daemon = Daemon::open(guest.clone(), images, options, world, &seat);
+    let mut daemon = daemon.expect("the guest starts");
+    let mut record = |request: &mix::Request| {
+        let bound = bind(guest, request.contract(), &arguments(request));
+        let _transacted = daemon.transact(&bound);
+        daemon.take_records().pop().map(|(_, record)| record)
+    };
+    let _first = record(&mix::Request::Load { customers });
+    requests.iter().map(record).collect()
+}
+
+fn request(contract: &str, args: Value) -> Request {
+    let (daemon, contract) = (NAME.to_owned(), contract.to_owned());
+    Request { daemon, contract, args, ..Request::default() }
+}
+
+fn arguments(request: &mix::Request) -> Value {
+    let arguments = request.arguments().map(|(name, value)| (name.to_owned(), Value::from(value)));
+    Value::Object(Map::from_iter(arguments))
+}
