@@ -4,6 +4,7 @@ pub mod barrier;
 pub mod cards;
 pub mod durable;
 pub mod latency;
+pub mod recovery;
 pub mod restart;
 pub mod throughput;
 
@@ -51,7 +52,7 @@ pub struct Section {
 }
 
 /// All comparisons.
-pub const SECTIONS: [Section; 6] = [
+pub const SECTIONS: [Section; 7] = [
     Section {
         name: "restart",
         about: "crash to next commit; fork, pooled instances and Erlang/OTP next to it",
@@ -76,6 +77,11 @@ pub const SECTIONS: [Section; 6] = [
         name: "durable",
         about: "durable SmallBank, 1, 8, 64 clients; bare appends, SQLite, Redis, PostgreSQL",
         run: durable::run,
+    },
+    Section {
+        name: "recovery",
+        about: "kill -9 to the first answer, by the size of the state and the commits not folded",
+        run: recovery::run,
     },
     Section { name: "cards", about: "commits with cards of several sizes", run: cards::run },
 ];

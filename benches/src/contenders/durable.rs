@@ -63,6 +63,14 @@ pub trait DurableBank {
 
     /// What all customers have together; none where there are only bytes.
     fn total(&mut self) -> Option<i64>;
+
+    /// Waits until the work is done that the answers have not waited for.
+    fn settle(&mut self) {}
+
+    /// Bytes written to its files since it was started, where it counts them.
+    fn file_bytes(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// How a request ended.
@@ -114,6 +122,22 @@ impl Queue {
         let (answers, time) = (self.answered.len(), self.start.elapsed());
         Served { answers, time, latencies: self.latencies }
     }
+}
+
+/// Letters that don't compress: the same for the same seed.
+#[must_use]
+pub fn random_text(bytes: usize, seed: u64) -> String {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let letter = || {
+        // xorshift64*
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        // Six bits: 64 printable characters from `0` on.
+        let six = state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 58;
+        char::from(b'0' + u8::try_from(six).unwrap_or_default())
+    };
+    std::iter::repeat_with(letter).take(bytes).collect()
 }
 
 fn nanos(time: Duration) -> u64 {

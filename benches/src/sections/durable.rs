@@ -1,20 +1,19 @@
 //! `SmallBank` on disk: how many transactions a second, how long a commit takes, what is written.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::time::Instant;
 
 use host::mechanisms::journal::StoreOptions;
-use host::mechanisms::sandbox::Guest;
 use smallbank::mix::{Access, Mix, Request};
 
 use super::Setup;
+use crate::contenders::durable::DurableBank;
 use crate::contenders::durable::appends::{Appends, Space};
 use crate::contenders::durable::place::Place;
 use crate::contenders::durable::postgres::PostgresBank;
 use crate::contenders::durable::redis::RedisBank;
-use crate::contenders::durable::rooted::{DurableHost, records};
+use crate::contenders::durable::rooted::{DurableHost, changed_bytes, records};
 use crate::contenders::durable::sqlite::{self, SqliteBank};
-use crate::contenders::durable::{DurableBank, Served};
 use crate::contenders::sqlite::Transactions;
 use crate::contenders::{MIB, deploy};
 use crate::race::{Contender, Samples, race};
@@ -76,7 +75,11 @@ pub fn run(setup: &Setup, table: &mut Table) {
     host.load(CUSTOMERS);
     let databases = ["sqlite", "sqlite-grouped"].map(|name| sqlite::open(&place.directory(name)));
     let mut missing = Vec::new();
-    let mut banks = bare(&place.directory("appends"), &place.directory("records"), &guest);
+    let most = GROUPING.into_iter().max().unwrap_or_default();
+    let requests: Vec<Request> = mix().take(most).collect();
+    let scratch = place.directory("records");
+    let records = records(&scratch, &guest, BUDGET_BYTES, CUSTOMERS, &requests);
+    let mut banks = bare(&place.directory("appends"), &records);
     for (database, name, counts, transactions) in [
         (&databases[0], SQLITE, ONE_BY_ONE, Transactions::Own),
         (&databases[1], SQLITE_GROUPED, GROUPING, Transactions::Savepoints),
@@ -105,25 +108,24 @@ pub fn run(setup: &Setup, table: &mut Table) {
     let samples = race(setup.rounds(ROUNDS), &mut contenders);
     drop(contenders);
     for clients in CLIENTS {
-        let plural = if clients == 1 { "" } else { "s" };
         let heading = format!(
-            "durable: SmallBank, published mix, {clients} client{plural}, on {}",
+            "durable: SmallBank, published mix, {}, on {}",
+            shown(clients),
             place.describe()
         );
         table.add(heading, rows(clients, &names, &samples));
     }
+    let heading = "durable: bytes written per commit (to the device: by the whole machine)";
+    table.add(heading, bytes_rows(&names, &records, &samples));
     if !missing.is_empty() {
         table.add("durable: not measured", missing);
     }
 }
 
 /// What a disk does when nobody computes anything.
-fn bare<'a>(dir: &Path, scratch: &Path, guest: &Arc<Guest>) -> Vec<Bank<'a>> {
-    let most = GROUPING.into_iter().max().unwrap_or_default();
-    let requests: Vec<Request> = mix().take(most).collect();
-    let records = records(scratch, guest, BUDGET_BYTES, CUSTOMERS, &requests);
+fn bare<'a>(dir: &Path, records: &[Option<Vec<u8>>]) -> Vec<Bank<'a>> {
     [(APPENDS, Space::Growing), (PREALLOCATED, Space::Preallocated)]
-        .map(|(name, space)| Bank::new(name, GROUPING, Appends::new(dir, space, records.clone())))
+        .map(|(name, space)| Bank::new(name, GROUPING, Appends::new(dir, space, records.to_vec())))
         .into()
 }
 
@@ -143,22 +145,29 @@ fn check_totals(host: &mut Bank<'_>, banks: &mut [Bank<'_>]) {
 fn round(bank: &mut Bank<'_>, place: &Place, samples: &mut Samples) {
     for (clients, count) in CLIENTS.into_iter().zip(bank.counts) {
         let requests = bank.next(count);
-        let before = place.device_bytes();
+        let written = |bank: &Bank<'_>| [place.device_bytes(), bank.bank.file_bytes()];
+        let before = written(bank);
+        let start = Instant::now();
         let served = bank.bank.serve(clients, &requests);
-        let after = place.device_bytes();
-        let written = before.zip(after).map(|(before, after)| after - before);
-        add(samples, &series(bank.name, clients), &served, written);
+        bank.bank.settle();
+        let settled = start.elapsed();
+        let series = series(bank.name, clients);
+        samples.add(&series, served.per_second());
+        samples.add(&format!("{series} settled"), count as f64 / settled.as_secs_f64());
+        for percent in [50, 99] {
+            samples.add(&format!("{series} p{percent}"), served.percentile(percent));
+        }
+        for ((before, after), what) in before.iter().zip(written(bank)).zip(["device", "files"]) {
+            if let Some((before, after)) = before.zip(after) {
+                let each = (after - before) as f64 / served.commits() as f64;
+                samples.add(&format!("{series} {what}"), each);
+            }
+        }
     }
 }
 
-fn add(samples: &mut Samples, series: &str, served: &Served, written: Option<u64>) {
-    samples.add(series, served.per_second());
-    for percent in [50, 99] {
-        samples.add(&format!("{series} p{percent}"), served.percentile(percent));
-    }
-    if let Some(written) = written {
-        samples.add(&format!("{series} device"), written as f64 / served.commits() as f64);
-    }
+fn shown(clients: usize) -> String {
+    format!("{clients} client{}", if clients == 1 { "" } else { "s" })
 }
 
 fn series(name: &str, clients: usize) -> String {
@@ -171,6 +180,9 @@ fn rows(clients: usize, names: &[&str], samples: &Samples) -> Vec<Row> {
     let most = CLIENTS[CLIENTS.len() - 1] == clients;
     let mut rows = Vec::new();
     let host = Quantity::PerSecond(of(HOST, ""));
+    let settled = Quantity::PerSecond(of(HOST, " settled"));
+    let row = Row::new("transactions", host);
+    rows.push(row.against("the same with the folding that they leave", settled));
     if clients > 1 {
         let one = samples.median(&series(APPENDS, 1));
         let row = Row::new("transactions", host);
@@ -192,6 +204,32 @@ fn rows(clients: usize, names: &[&str], samples: &Samples) -> Vec<Row> {
             .note(format!("p99 {host_p99}, {other_p99}"));
         let goal = clients == 1 && *name == APPENDS;
         rows.push(if goal { row.goal(Goal::Ratio(1.3)) } else { row });
+    }
+    rows
+}
+
+/// Next to what a commit changes.
+fn bytes_rows(names: &[&str], records: &[Option<Vec<u8>>], samples: &Samples) -> Vec<Row> {
+    let records: Vec<&Vec<u8>> = records.iter().flatten().collect();
+    let mean = |bytes: usize| Quantity::Bytes(bytes as f64 / records.len() as f64);
+    let changed = mean(records.iter().map(|record| changed_bytes(record)).sum());
+    let recorded = mean(records.iter().map(|record| record.len()).sum());
+    let mut rows = vec![Row::new("the record", recorded).against("state that changes", changed)];
+    for clients in CLIENTS {
+        let find = |what: &str| samples.find(&format!("{} {what}", series(HOST, clients)));
+        let Some(files) = find("files") else { continue };
+        let row =
+            Row::new(format!("host, {clients} clients, to its files"), Quantity::Bytes(files));
+        rows.push(row.against("state that changes", changed));
+    }
+    let both = [CLIENTS[0], CLIENTS[CLIENTS.len() - 1]];
+    for name in std::iter::once(&HOST).chain(names) {
+        let [one, most] =
+            both.map(|clients| samples.find(&format!("{} device", series(name, clients))));
+        let Some((one, most)) = one.zip(most) else { continue };
+        let row = Row::new(format!("{name}, to the device"), Quantity::Bytes(most));
+        let against = Quantity::Bytes(one);
+        rows.push(row.against("with 1 client instead of 64", against));
     }
     rows
 }

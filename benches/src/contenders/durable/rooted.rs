@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use host::base::clock::SystemClock;
 use host::base::entropy::SystemEntropy;
-use host::mechanisms::journal::{DirectoryId, Journal, Metrics, Origin, Store, StoreOptions};
+use host::mechanisms::journal::{DirectoryId, Journal, Origin, Store, StoreOptions};
 use host::mechanisms::memory::Images;
 use host::mechanisms::sandbox::{Guest, NoLog};
+use host::pure::record::Record;
 use host::pure::request::{Answer, Outcome, Request};
 use host::tree::{Daemon, DaemonOptions, DaemonPlan, JournalSeat, Root, RootOptions, World};
 use serde_json::{Map, Value};
@@ -19,13 +20,14 @@ use super::{DurableBank, Ending, Served};
 use crate::contenders::daemon::bind;
 
 /// The name of the only daemon.
-const NAME: &str = "smallbank";
+const NAME: &str = "owner";
 
 /// A root with one daemon and its journal.
 #[derive(Debug)]
 pub struct DurableHost {
     root: Arc<Root>,
     store: Arc<Store>,
+    opened: Duration,
 }
 
 impl DurableHost {
@@ -36,7 +38,9 @@ impl DurableHost {
     /// When the host refuses.
     #[must_use]
     pub fn start(dir: &Path, guest: &Arc<Guest>, budget_bytes: usize, store: StoreOptions) -> Self {
+        let start = Instant::now();
         let store = Arc::new(Store::open(dir, store, DirectoryId(1)).expect("a store"));
+        let opened = start.elapsed();
         let plan = DaemonPlan::new(guest.clone(), DaemonOptions::new(NAME, budget_bytes));
         let options = RootOptions {
             memory_limit_bytes: usize::MAX,
@@ -46,7 +50,13 @@ impl DurableHost {
             journal: Some(store.clone()),
         };
         let root = Arc::new(Root::start(vec![plan], options).expect("the daemon starts"));
-        Self { root, store }
+        Self { root, store, opened }
+    }
+
+    /// How long it took to open the store, without loading anything.
+    #[must_use]
+    pub fn opened(&self) -> Duration {
+        self.opened
     }
 
     /// Runs a request that must commit, and answers its value.
@@ -65,38 +75,6 @@ impl DurableHost {
     pub fn load(&self, customers: u64) {
         let load = mix::Request::Load { customers };
         let _total = self.commit(load.contract(), arguments(&load));
-    }
-
-    /// Waits until nothing is left to fold; answers for how long.
-    #[must_use]
-    pub fn settle(&self) -> Duration {
-        let start = Instant::now();
-        while self.store.fold_debt().records > 0 {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        start.elapsed()
-    }
-
-    /// Bytes written to the store's file since it was opened.
-    #[must_use]
-    pub fn written_bytes(&self) -> u64 {
-        self.store.traffic().0
-    }
-
-    /// Bytes of the guest's memory that were on changed cards since the start.
-    #[must_use]
-    pub fn changed_bytes(&self) -> u64 {
-        self.root.daemons().iter().map(|daemon| daemon.report.bytes_changed).sum()
-    }
-
-    /// What the committer has done so far.
-    ///
-    /// # Panics
-    ///
-    /// Never: there is a journal.
-    #[must_use]
-    pub fn metrics(&self) -> Metrics {
-        self.root.journal_metrics().expect("there is a journal")
     }
 }
 
@@ -135,6 +113,17 @@ impl DurableBank for DurableHost {
 
     fn total(&mut self) -> Option<i64> {
         self.commit("total", Value::Object(Map::new())).as_i64()
+    }
+
+    /// Old records are folded in quiet times.
+    fn settle(&mut self) {
+        while self.store.fold_debt().records > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn file_bytes(&self) -> Option<u64> {
+        Some(self.store.traffic().0)
     }
 }
 
@@ -224,6 +213,18 @@ pub fn records(
     };
     let _first = record(&mix::Request::Load { customers });
     requests.iter().map(record).collect()
+}
+
+/// Bytes of state that a record changes.
+///
+/// # Panics
+///
+/// When it is none.
+#[must_use]
+pub fn changed_bytes(record: &[u8]) -> usize {
+    let mut scratch = Vec::new();
+    let record = Record::decode(record, &mut scratch).expect("a record");
+    record.ranges().map(|(_, bytes)| bytes.len()).sum()
 }
 
 fn request(contract: &str, args: Value) -> Request {

@@ -116,8 +116,13 @@ impl Server {
         stop: Signal,
     ) -> Result<Self, String> {
         let path = sockets.join(socket.as_ref());
-        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let process = process.map_err(|error| format!("{}: {error}", sockets.display()))?;
+        let process = match command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
+            Ok(process) => process,
+            Err(error) => {
+                remove(&sockets);
+                return Err(error.to_string());
+            }
+        };
         let mut server = Self { process, stop, sockets };
         let start = Instant::now();
         while UnixStream::connect(&path).is_err() {
@@ -141,9 +146,13 @@ impl Drop for Server {
         if let Err(error) = stopped {
             eprintln!("a server did not end: {error}");
         }
-        if let Err(error) = std::fs::remove_dir_all(&self.sockets) {
-            eprintln!("{} is left: {error}", self.sockets.display());
-        }
+        remove(&self.sockets);
+    }
+}
+
+fn remove(sockets: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(sockets) {
+        eprintln!("{} is left: {error}", sockets.display());
     }
 }
 
