@@ -1,6 +1,7 @@
 //! The comparisons. Each is a race and the rows that come of it.
 
 pub mod barrier;
+pub mod branches;
 pub mod cards;
 pub mod durable;
 pub mod latency;
@@ -52,7 +53,7 @@ pub struct Section {
 }
 
 /// All comparisons.
-pub const SECTIONS: [Section; 7] = [
+pub const SECTIONS: [Section; 8] = [
     Section {
         name: "restart",
         about: "crash to next commit; fork, pooled instances and Erlang/OTP next to it",
@@ -82,6 +83,11 @@ pub const SECTIONS: [Section; 7] = [
         name: "recovery",
         about: "kill -9 to the first answer, by the size of the state and the commits not folded",
         run: recovery::run,
+    },
+    Section {
+        name: "branches",
+        about: "a durable copy of a daemon, and undoing its last commit",
+        run: branches::run,
     },
     Section { name: "cards", about: "commits with cards of several sizes", run: cards::run },
 ];

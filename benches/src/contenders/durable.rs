@@ -125,8 +125,7 @@ impl Queue {
 }
 
 /// Letters that don't compress: the same for the same seed.
-#[must_use]
-pub fn random_text(bytes: usize, seed: u64) -> String {
+fn random_text(bytes: usize, seed: u64) -> String {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let letter = || {
         // xorshift64*

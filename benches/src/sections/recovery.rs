@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use smallbank::mix::{Access, Mix, Request};
 
 use super::Setup;
+use crate::contenders::durable::DurableBank;
 use crate::contenders::durable::place::Place;
 use crate::contenders::durable::rooted::DurableHost;
-use crate::contenders::durable::{DurableBank, random_text};
 use crate::contenders::rooted::Rooted;
 use crate::contenders::{MIB, budget_for, deploy};
 use crate::race::{Contender, Samples, race};
@@ -24,9 +24,6 @@ const ROUNDS: usize = 5;
 
 /// Sizes of a state, in MiB, of letters that don't compress.
 const STATES_MIB: [usize; 4] = [1, 16, 64, 256];
-
-/// A state grows by texts of that many bytes.
-const TEXT_BYTES: usize = 256 << 10;
 
 /// Commits whose records are not folded yet.
 const COMMITS: [usize; 4] = [0, 1000, 10_000, 100_000];
@@ -78,16 +75,7 @@ fn large_state(place: &Place, guest: &Arc<Guest>, mib: usize) -> Remains {
     // As few as can be.
     let options = StoreOptions { retain_commits: 0, ..StoreOptions::default() };
     let read = ("total", json!({}));
-    let fill = |host: &mut DurableHost| {
-        for seed in 0..mib * MIB / TEXT_BYTES {
-            let account = random_text(TEXT_BYTES, seed as u64);
-            let _balance = host.commit("deposit", json!({"account": account, "amount": 1}));
-        }
-        // The last large records are folded behind small ones.
-        for _ in 0..20 {
-            let _balance = host.commit("deposit", json!({"account": "last", "amount": 1}));
-        }
-    };
+    let fill = |host: &mut DurableHost| host.grow(mib * MIB);
     Remains { read, ..killed(place, name, guest, budget_bytes, options, fill) }
 }
 

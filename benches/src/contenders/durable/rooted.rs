@@ -7,20 +7,31 @@ use std::time::{Duration, Instant};
 
 use host::base::clock::SystemClock;
 use host::base::entropy::SystemEntropy;
+use host::base::error::{Code, Fault};
 use host::mechanisms::journal::{DirectoryId, Journal, Origin, Store, StoreOptions};
 use host::mechanisms::memory::Images;
 use host::mechanisms::sandbox::{Guest, NoLog};
 use host::pure::record::Record;
 use host::pure::request::{Answer, Outcome, Request};
-use host::tree::{Daemon, DaemonOptions, DaemonPlan, JournalSeat, Root, RootOptions, World};
-use serde_json::{Map, Value};
+use host::tree::{
+    Daemon, DaemonOptions, DaemonPlan, JournalSeat, RevertTo, Root, RootOptions, World,
+};
+use serde_json::{Map, Value, json};
 use smallbank::mix;
 
-use super::{DurableBank, Ending, Served};
+use super::{DurableBank, Ending, Served, random_text};
 use crate::contenders::daemon::bind;
 
 /// The name of the only daemon.
 const NAME: &str = "owner";
+/// The name of its copy.
+const COPY: &str = "copy";
+
+/// A large state is made of texts of that many bytes.
+const TEXT_BYTES: usize = 256 << 10;
+
+/// More than the journal keeps as records at least.
+const SMALL_COMMITS: usize = 20;
 
 /// A root with one daemon and its journal.
 #[derive(Debug)]
@@ -69,6 +80,52 @@ impl DurableHost {
         let answer = self.root.call(request(contract, args)).expect("the daemon answers");
         let Outcome::Committed(value) = &answer.outcome else { panic!("{answer:?}") };
         host::pure::json::from_message_pack(value).expect("a value")
+    }
+
+    /// Makes the state of the guest `ledger` large: texts that don't compress. The commits after
+    /// it are small, so that with a short retention all large ones are folded.
+    pub fn grow(&self, bytes: usize) {
+        for seed in 0..bytes / TEXT_BYTES {
+            self.deposit(&random_text(TEXT_BYTES, seed as u64));
+        }
+        for _ in 0..SMALL_COMMITS {
+            self.deposit("last");
+        }
+    }
+
+    /// A small commit of the guest `ledger`.
+    pub fn deposit(&self, account: &str) {
+        let _balance = self.commit("deposit", json!({"account": account, "amount": 1}));
+    }
+
+    /// Starts a copy of the daemon on its state, and answers how long that took; then removes it.
+    ///
+    /// # Panics
+    ///
+    /// When the host refuses.
+    #[must_use]
+    pub fn fork(&self) -> Duration {
+        let start = Instant::now();
+        let same_code = |_: &[u8]| Err(Fault::new(Code::HostBug, "the code is the same"));
+        let forked = self.root.fork(NAME, COPY, None, &same_code);
+        let time = start.elapsed();
+        drop(forked.expect("a copy"));
+        self.root.remove(COPY).expect("copies can be removed");
+        time
+    }
+
+    /// Undoes the last commit, and answers how long that took.
+    ///
+    /// # Panics
+    ///
+    /// When the host refuses.
+    #[must_use]
+    pub fn revert(&self) -> Duration {
+        let start = Instant::now();
+        let reverted = self.root.revert(NAME, RevertTo::Last(1));
+        let time = start.elapsed();
+        reverted.expect("the last commit can be undone");
+        time
     }
 
     /// Opens the accounts.
