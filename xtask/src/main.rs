@@ -25,6 +25,7 @@ Commands:
   test          run all tests
   guests        build guests/* and tests/guests/* for wasm32-wasip2 and copy them there
   bench [NAME]  measure and print one table; NAME is a section of it, `list` lists them
+                (environment: BULKHEAD_BENCH_DIR, the directory for what is kept on disk)
   soak          run the tests longer, and those that take long (environment: BULKHEAD_SEEDS,
                 PROPTEST_CASES)
   mechanisms    list the mechanisms that have a test, with the number of their tests

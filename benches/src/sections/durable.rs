@@ -1,7 +1,6 @@
 //! `SmallBank` on disk: how many transactions a second, how long a commit takes, what is written.
 
 use std::path::Path;
-use std::time::Instant;
 
 use host::mechanisms::journal::StoreOptions;
 use smallbank::mix::{Access, Mix, Request};
@@ -147,13 +146,10 @@ fn round(bank: &mut Bank<'_>, place: &Place, samples: &mut Samples) {
         let requests = bank.next(count);
         let written = |bank: &Bank<'_>| [place.device_bytes(), bank.bank.file_bytes()];
         let before = written(bank);
-        let start = Instant::now();
         let served = bank.bank.serve(clients, &requests);
         bank.bank.settle();
-        let settled = start.elapsed();
         let series = series(bank.name, clients);
         samples.add(&series, served.per_second());
-        samples.add(&format!("{series} settled"), count as f64 / settled.as_secs_f64());
         for percent in [50, 99] {
             samples.add(&format!("{series} p{percent}"), served.percentile(percent));
         }
@@ -180,9 +176,6 @@ fn rows(clients: usize, names: &[&str], samples: &Samples) -> Vec<Row> {
     let most = CLIENTS[CLIENTS.len() - 1] == clients;
     let mut rows = Vec::new();
     let host = Quantity::PerSecond(of(HOST, ""));
-    let settled = Quantity::PerSecond(of(HOST, " settled"));
-    let row = Row::new("transactions", host);
-    rows.push(row.against("the same with the folding that they leave", settled));
     if clients > 1 {
         let one = samples.median(&series(APPENDS, 1));
         let row = Row::new("transactions", host);
@@ -218,8 +211,8 @@ fn bytes_rows(names: &[&str], records: &[Option<Vec<u8>>], samples: &Samples) ->
     for clients in CLIENTS {
         let find = |what: &str| samples.find(&format!("{} {what}", series(HOST, clients)));
         let Some(files) = find("files") else { continue };
-        let row =
-            Row::new(format!("host, {clients} clients, to its files"), Quantity::Bytes(files));
+        let what = format!("{HOST}, {}, to its files", shown(clients));
+        let row = Row::new(what, Quantity::Bytes(files));
         rows.push(row.against("state that changes", changed));
     }
     let both = [CLIENTS[0], CLIENTS[CLIENTS.len() - 1]];

@@ -64,7 +64,8 @@ impl PostgresBank {
         let mut init = server::command(&initdb, user, dir);
         init.args(["--auth", "trust", "--username", "bench", "--locale", "C", "--encoding"]);
         init.args(["UTF8", "--no-sync", "--pgdata"]).arg(dir);
-        server::run(&mut init).map_err(|error| format!("{}: {error}", initdb.display()))?;
+        server::run(&mut init)
+            .map_err(|error| format!("{} in {}: {error}", initdb.display(), dir.display()))?;
         let sockets = server::sockets("postgres", user)?;
         Self::start_in(server::command(&postgres, user, dir), dir, sockets, customers, clients)
             .map_err(|error| format!("{}: {error}", postgres.display()))
