@@ -2,7 +2,9 @@
 //!
 //! A guest never draws from the machine directly: its numbers are a stream keyed by
 //! (daemon secret, generation, transaction), so that a restored memory image can't make it repeat
-//! numbers it has drawn before. The stream is BLAKE3 in extendable-output mode.
+//! numbers it has drawn before. Each transaction has a seed, the keyed BLAKE3 of these, and the
+//! stream is BLAKE3 under that seed in extendable-output mode. So one seed, in a crash report,
+//! gives one transaction's numbers away and no others.
 
 use std::fmt;
 
@@ -55,10 +57,19 @@ impl Entropy for SeededEntropy {
     }
 }
 
+/// Where the seeds of transactions come from.
+#[derive(Debug)]
+enum Seeds {
+    /// A daemon's secret: another seed for each transaction.
+    Secret([u8; 32]),
+    /// One seed for all: that of the transaction which is run again.
+    Pinned([u8; 32]),
+}
+
 /// The numbers that one guest draws.
 #[derive(Debug)]
 pub struct EntropyStream {
-    secret: [u8; 32],
+    seeds: Seeds,
     generation: u64,
     transaction: u64,
     output: Option<blake3::OutputReader>,
@@ -68,7 +79,13 @@ impl EntropyStream {
     /// A stream under a daemon's secret, for its first generation.
     #[must_use]
     pub fn new(secret: [u8; 32]) -> Self {
-        Self { secret, generation: 0, transaction: 0, output: None }
+        Self { seeds: Seeds::Secret(secret), generation: 0, transaction: 0, output: None }
+    }
+
+    /// The stream of one transaction again, whatever it is rekeyed to.
+    #[must_use]
+    pub fn pinned(seed: [u8; 32]) -> Self {
+        Self { seeds: Seeds::Pinned(seed), generation: 0, transaction: 0, output: None }
     }
 
     /// Starts over for another (generation, transaction). Costs nothing until a number is drawn.
@@ -78,17 +95,29 @@ impl EntropyStream {
         self.output = None;
     }
 
-    /// Fills `buffer` with the next bytes of the stream.
-    pub fn fill(&mut self, buffer: &mut [u8]) {
-        let Self { secret, generation, transaction, output } = self;
-        output
-            .get_or_insert_with(|| {
+    /// The seed of a transaction: what [`EntropyStream::pinned`] needs to repeat it.
+    #[must_use]
+    pub fn seed(&self, generation: u64, transaction: u64) -> [u8; 32] {
+        match &self.seeds {
+            Seeds::Pinned(seed) => *seed,
+            Seeds::Secret(secret) => {
                 let mut hasher = blake3::Hasher::new_keyed(secret);
                 hasher.update(&generation.to_le_bytes());
                 hasher.update(&transaction.to_le_bytes());
-                hasher.finalize_xof()
-            })
-            .fill(buffer);
+                *hasher.finalize().as_bytes()
+            }
+        }
+    }
+
+    /// Fills `buffer` with the next bytes of the stream.
+    pub fn fill(&mut self, buffer: &mut [u8]) {
+        if self.output.is_none() {
+            let seed = self.seed(self.generation, self.transaction);
+            self.output = Some(blake3::Hasher::new_keyed(&seed).finalize_xof());
+        }
+        if let Some(output) = &mut self.output {
+            output.fill(buffer);
+        }
     }
 
     /// The next 64 bits.
@@ -115,6 +144,22 @@ mod tests {
         assert_ne!(first, second);
         assert_ne!(first[0], first[1]);
         assert_eq!(first, again);
+    }
+
+    #[test]
+    fn a_seed_repeats_its_transaction_and_no_other() {
+        let mut stream = EntropyStream::new([7; 32]);
+        let seed = stream.seed(1, 10);
+        for (generation, transaction) in [(1, 10), (1, 11), (2, 10)] {
+            stream.rekey(generation, transaction);
+            let mut again = EntropyStream::pinned(seed);
+            again.rekey(9, 9);
+            let (drawn, repeated) = ([0; 3].map(|_| stream.next_u64()), again.next_u64());
+            assert_eq!(drawn[0] == repeated, (generation, transaction) == (1, 10));
+            if drawn[0] == repeated {
+                assert_eq!(drawn[1..], [again.next_u64(), again.next_u64()]);
+            }
+        }
     }
 
     #[test]

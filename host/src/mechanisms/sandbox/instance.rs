@@ -23,8 +23,9 @@ use super::crash::{Caught, Stop};
 use super::creator;
 use super::deploy::Guest;
 use super::state::{CallContext, GuestLog, Limits, StoreState, Usage};
+use crate::base::entropy::EntropyStream;
 use crate::base::error::{Blame, Code, printable};
-use crate::base::ids::Generation;
+use crate::base::ids::{Generation, RequestId};
 use crate::base::limits::{
     EPOCH_TICK, HOSTCALL_BYTES_MAX, INIT_DEADLINE, INIT_FUEL, KEY_BYTES_MAX, MESSAGE_BYTES_MAX,
 };
@@ -52,7 +53,20 @@ impl Environment {
         share: CpuShare,
         budget_bytes: usize,
     ) -> Self {
-        Self(StoreState::new(log, entropy_secret, share, budget_bytes))
+        let entropy = EntropyStream::new(entropy_secret);
+        Self(StoreState::new(log, entropy, share, budget_bytes))
+    }
+
+    /// An environment for running one transaction again; `seed` is that of its random numbers.
+    #[must_use]
+    pub fn repeating(log: Arc<dyn GuestLog>, seed: [u8; 32], budget_bytes: usize) -> Self {
+        Self(StoreState::new(log, EntropyStream::pinned(seed), CpuShare::FULL, budget_bytes))
+    }
+
+    /// The seed of a transaction's random numbers.
+    #[must_use]
+    pub fn seed(&self, generation: Generation, request: RequestId) -> [u8; 32] {
+        self.0.seed(generation, request)
     }
 
     /// The same with the flags of another one: of the daemon that it is to take the place of.
@@ -392,6 +406,12 @@ impl Instance {
     #[must_use]
     pub fn handles(&self) -> usize {
         self.handles
+    }
+
+    /// The seed of a transaction's random numbers.
+    #[must_use]
+    pub fn seed(&self, generation: Generation, request: RequestId) -> [u8; 32] {
+        self.store.data().seed(generation, request)
     }
 
     /// Drops the instance and its Store, and answers what to start the next one with.

@@ -232,7 +232,7 @@ pub(super) struct StoreState {
 impl StoreState {
     pub(super) fn new(
         log: Arc<dyn GuestLog>,
-        entropy_secret: [u8; 32],
+        entropy: EntropyStream,
         share: CpuShare,
         budget_bytes: usize,
     ) -> Self {
@@ -246,7 +246,7 @@ impl StoreState {
             lines: 0,
             lines_dropped: 0,
             last_words: None,
-            entropy: EntropyStream::new(entropy_secret),
+            entropy,
         })));
         let wasi_clock = Arc::new(AtomicU64::new(0));
         let wasi = Box::new(wasi::context(&diary, &wasi_clock));
@@ -295,6 +295,11 @@ impl StoreState {
             diary.flush_partial();
             diary.lines_dropped
         })
+    }
+
+    /// The seed of a transaction's random numbers.
+    pub(super) fn seed(&self, generation: Generation, request: RequestId) -> [u8; 32] {
+        self.diary.with(|diary| diary.entropy.seed(generation.0, request.0))
     }
 
     /// Host resources that the instance holds.
@@ -400,7 +405,8 @@ mod tests {
     }
 
     fn state(lines: &Arc<Lines>) -> StoreState {
-        StoreState::new(lines.clone(), [1; 32], CpuShare::FULL, 1 << 20)
+        let entropy = EntropyStream::new([1; 32]);
+        StoreState::new(lines.clone(), entropy, CpuShare::FULL, 1 << 20)
     }
 
     #[test]
