@@ -108,6 +108,22 @@ pub const BACKTRACE_FRAMES_CAPTURED_MAX: usize = 2 * BACKTRACE_FRAMES_MAX;
 /// Bytes of a name or message that a guest puts into a report.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
 
+/// Frames of a backtrace when a crash is run again: a guest's stack has room for no more.
+pub const REPLAY_FRAMES_MAX: usize = GUEST_STACK_BYTES / 16;
+
+/// Bytes of a crash report: the arguments, twice as long in hexadecimal, and a backtrace.
+pub const CRASH_REPORT_BYTES_MAX: usize = 256 << 10;
+
+/// Crash reports that are kept in a data directory, the oldest dropped first. With the most bytes
+/// that each may have they are a quarter of a gigabyte; most have two kilobytes.
+pub const CRASH_REPORTS_MAX: u64 = 1000;
+
+/// Crash reports that wait for the disk; more are counted and dropped, because no daemon waits.
+pub const CRASH_REPORTS_WAITING_MAX: usize = 64;
+
+/// Cards that a simulated crash writes over.
+pub const SCRIBBLED_CARDS: usize = 64;
+
 /// Bytes of a request line, arguments included.
 pub const REQUEST_BYTES_MAX: usize = 8 << 20;
 

@@ -100,10 +100,24 @@ impl Store {
         daemon: DaemonKey,
         at: Option<Sequence>,
     ) -> Result<Checkpoint, JournalFault> {
+        self.checkpoint_with_hash(name, daemon, at).map(|(checkpoint, _)| checkpoint)
+    }
+
+    /// As [`Store::checkpoint`], with the hash of the commit's record.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::checkpoint`].
+    pub fn checkpoint_with_hash(
+        &self,
+        name: &str,
+        daemon: DaemonKey,
+        at: Option<Sequence>,
+    ) -> Result<(Checkpoint, blake3::Hash), JournalFault> {
         let mut bytes = Bytes::default();
         let loaded = self.load(daemon, at, &mut bytes)?;
         let loaded = loaded.ok_or_else(|| JournalFault::no_commit("it has no commit yet"))?;
-        Ok(Checkpoint {
+        let checkpoint = Checkpoint {
             daemon: name.to_owned(),
             sequence: loaded.sequence,
             generation: Generation(loaded.generation),
@@ -111,7 +125,8 @@ impl Store {
             code: loaded.code,
             memory: bytes.memory,
             controls: bytes.controls,
-        })
+        };
+        Ok((checkpoint, loaded.hash))
     }
 
     /// The last `count` commits of a daemon that are kept as records, oldest first.

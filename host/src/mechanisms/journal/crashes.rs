@@ -1,44 +1,44 @@
-//! Crash reports, kept for `history` and `replay`.
+//! Crash reports, kept for `history` and `replay`. They go straight into the tables: no commit, which
+//! is in the log, ever waits for one.
+
+use std::ops::ControlFlow;
 
 use redb::{ReadableTable, ReadableTableMetadata};
 
 use super::base::{seal, unseal};
 use super::store::{CRASHES, Store, fault};
 use super::{FaultKind, JournalFault};
-
-/// Reports that are kept, the oldest dropped first.
-const CRASHES_MAX: u64 = 1000;
-
-/// Bytes of a report.
-const CRASH_BYTES_MAX: usize = 1 << 20;
+use crate::base::ids::RequestId;
+use crate::base::limits::{CRASH_REPORT_BYTES_MAX, CRASH_REPORTS_MAX};
 
 impl Store {
-    /// Keeps a crash report, JSON, and returns its id. Ids grow and are never reused.
+    /// Keeps crash reports under their ids, all or none, with one sync; the oldest go when there are
+    /// too many.
     ///
     /// # Errors
     ///
-    /// [`JournalFault`].
-    pub fn put_crash(&self, report: &[u8]) -> Result<u64, JournalFault> {
-        if report.len() > CRASH_BYTES_MAX {
-            let what = format!("a crash report of {} bytes", report.len());
+    /// [`JournalFault`]; `Misuse` when one is too large.
+    pub fn put_crashes(&self, reports: &[(RequestId, Vec<u8>)]) -> Result<(), JournalFault> {
+        if let Some((id, report)) = reports.iter().find(|(_, r)| r.len() > CRASH_REPORT_BYTES_MAX) {
+            let what = format!("crash report {id} has {} bytes", report.len());
             return Err(JournalFault::new(FaultKind::Misuse, what));
         }
         self.at_tables(|| {
             let write = self.begin_write()?;
-            let id = {
+            {
                 let mut crashes =
                     write.open_table(CRASHES).map_err(|error| fault(&error.into()))?;
-                let last = crashes.last().map_err(|error| fault(&error.into()))?;
-                let id = last.map_or(1, |(id, _)| id.value().saturating_add(1));
-                let sealed = seal(report);
-                crashes.insert(id, sealed.as_slice()).map_err(|error| fault(&error.into()))?;
-                if crashes.len().map_err(|error| fault(&error.into()))? > CRASHES_MAX {
+                for (id, report) in reports {
+                    let sealed = seal(report);
+                    crashes
+                        .insert(id.0, sealed.as_slice())
+                        .map_err(|error| fault(&error.into()))?;
+                }
+                while crashes.len().map_err(|error| fault(&error.into()))? > CRASH_REPORTS_MAX {
                     crashes.pop_first().map_err(|error| fault(&error.into()))?;
                 }
-                id
-            };
-            write.commit().map_err(|error| fault(&error.into()))?;
-            Ok(id)
+            }
+            write.commit().map_err(|error| fault(&error.into()))
         })
     }
 
@@ -47,11 +47,11 @@ impl Store {
     /// # Errors
     ///
     /// [`JournalFault`] when it is rotten.
-    pub fn crash(&self, id: u64) -> Result<Option<Vec<u8>>, JournalFault> {
+    pub fn crash(&self, id: RequestId) -> Result<Option<Vec<u8>>, JournalFault> {
         self.at_tables(|| {
             let read = self.begin_read()?;
             let crashes = read.open_table(CRASHES).map_err(|error| fault(&error.into()))?;
-            let Some(sealed) = crashes.get(id).map_err(|error| fault(&error.into()))? else {
+            let Some(sealed) = crashes.get(id.0).map_err(|error| fault(&error.into()))? else {
                 return Ok(None);
             };
             let report = unseal(sealed.value())
@@ -60,18 +60,42 @@ impl Store {
         })
     }
 
+    /// Shows the kept reports to `visit`, the newest first, until it breaks off. Rotten ones are
+    /// passed over: [`Store::verify`] names them.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalFault`] when the table can't be read.
+    pub fn visit_crashes(
+        &self,
+        mut visit: impl FnMut(RequestId, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), JournalFault> {
+        self.at_tables(|| {
+            let read = self.begin_read()?;
+            let crashes = read.open_table(CRASHES).map_err(|error| fault(&error.into()))?;
+            for entry in crashes.iter().map_err(|error| fault(&error.into()))?.rev() {
+                let (id, sealed) = entry.map_err(|error| fault(&error.into()))?;
+                let Some(report) = unseal(sealed.value()) else { continue };
+                if visit(RequestId(id.value()), report).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// The ids of all kept reports, ascending.
     ///
     /// # Errors
     ///
     /// [`JournalFault`] when the table can't be read.
-    pub fn crash_ids(&self) -> Result<Vec<u64>, JournalFault> {
+    pub fn crash_ids(&self) -> Result<Vec<RequestId>, JournalFault> {
         self.at_tables(|| {
             let read = self.begin_read()?;
             let crashes = read.open_table(CRASHES).map_err(|error| fault(&error.into()))?;
             let mut ids = Vec::new();
             for entry in crashes.iter().map_err(|error| fault(&error.into()))? {
-                ids.push(entry.map_err(|error| fault(&error.into()))?.0.value());
+                ids.push(RequestId(entry.map_err(|error| fault(&error.into()))?.0.value()));
             }
             Ok(ids)
         })

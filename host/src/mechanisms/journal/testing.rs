@@ -8,6 +8,7 @@ mod rot;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use redb::StorageBackend;
@@ -19,6 +20,7 @@ use super::{
     Store, StoreOptions, Tended,
 };
 use crate::base::ids::{Generation, RequestId, Sequence};
+use crate::base::limits::{CRASH_REPORT_BYTES_MAX, CRASH_REPORTS_MAX};
 use crate::pure::delta::Delta;
 use crate::pure::keys::KeptAnswer;
 use crate::pure::record::{Draft, Encoder, Head, Keyed, Kind};
@@ -446,12 +448,31 @@ fn a_record_that_does_not_continue_the_chain_is_refused() {
 }
 
 #[test]
-fn crash_reports_are_kept() {
-    let store = Disk::default().open(small(), false).unwrap();
-    let first = store.put_crash(b"{}").unwrap();
-    let second = store.put_crash(b"[]").unwrap();
-    assert!(first < second);
-    assert_eq!(store.crash(first).unwrap().unwrap(), b"{}");
-    assert_eq!(store.crash_ids().unwrap(), [first, second]);
-    assert_eq!(store.crash(99).unwrap(), None);
+fn s4_05_crash_reports_are_kept_and_the_oldest_go() {
+    let disk = Disk::default();
+    let store = disk.open(small(), false).unwrap();
+    let put = |store: &Store, id: u64| store.put_crashes(&[(RequestId(id), b"{}".to_vec())]);
+    put(&store, 7).unwrap();
+    put(&store, 9).unwrap();
+    assert_eq!(store.crash(RequestId(7)).unwrap().unwrap(), b"{}");
+    assert_eq!(store.crash(RequestId(99)).unwrap(), None);
+    drop(store);
+    let store = disk.open(small(), true).unwrap();
+    assert_eq!(store.crash_ids().unwrap(), [RequestId(7), RequestId(9)]);
+    let ids = 100..100 + CRASH_REPORTS_MAX;
+    let many: Vec<_> = ids.map(|id| (RequestId(id), b"{}".to_vec())).collect();
+    store.put_crashes(&many).unwrap();
+    assert_eq!(store.crash_ids().unwrap().len() as u64, CRASH_REPORTS_MAX);
+    assert_eq!(store.crash(RequestId(7)).unwrap(), None);
+    let mut newest = Vec::new();
+    store
+        .visit_crashes(|id, _| {
+            newest.push(id.0);
+            if newest.len() == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .unwrap();
+    assert_eq!(newest, [99 + CRASH_REPORTS_MAX, 98 + CRASH_REPORTS_MAX]);
+    let large = vec![0; CRASH_REPORT_BYTES_MAX + 1];
+    let fault = store.put_crashes(&[(RequestId(1), large)]).unwrap_err();
+    assert_eq!(fault.kind, super::FaultKind::Misuse);
 }

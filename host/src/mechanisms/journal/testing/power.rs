@@ -4,6 +4,8 @@
 //! The store's first sector is written in place with each commit: it is old or new, never garbage.
 //! A disk that breaks this promise makes the store refuse to open; it does not lose in silence.
 
+use crate::base::ids::RequestId;
+
 use super::{Dice, Disk, Journal, Op, Player, fold_all, group, players, small};
 
 const SECTOR: usize = 512;
@@ -27,6 +29,8 @@ fn run(groups: usize, ignored_sync: Option<(usize, usize)>) -> Run {
     let created = disk.logged();
     let mut acked = Vec::new();
     for round in 0..groups {
+        // A crash report between commits must not cost one.
+        store.put_crashes(&[(RequestId(round as u64), b"{}".to_vec())]).unwrap();
         group(&store, &mut players, &mut dice).unwrap();
         acked.push(disk.logged());
         if round % 3 == 2 {
