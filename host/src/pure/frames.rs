@@ -38,9 +38,41 @@ pub fn readable(raw: &[String]) -> Vec<String> {
     names.into_iter().skip(start).take(BACKTRACE_FRAMES_MAX).collect()
 }
 
+/// All frames, from raw names and where in each function's code they are, innermost first. A run
+/// of the same frame is one line with a count: what is left of an endless recursion.
+#[must_use]
+pub fn full(raw: &[String], offsets: &[Option<usize>]) -> Vec<String> {
+    let mut lines: Vec<(String, usize)> = Vec::new();
+    for (index, name) in raw.iter().enumerate() {
+        let mut line = printable(&format!("{:#}", rustc_demangle::demangle(name)), NAME_BYTES_MAX);
+        if let Some(offset) = offsets.get(index).copied().flatten() {
+            line.push_str(&format!(" +{offset:#x}"));
+        }
+        match lines.last_mut() {
+            Some((last, count)) if *last == line => *count += 1,
+            _ => lines.push((line, 1)),
+        }
+    }
+    let shown = |(line, count): (String, usize)| match count {
+        1 => line,
+        _ => format!("{line} ({count} times)"),
+    };
+    lines.into_iter().map(shown).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_backtrace_has_all_frames_and_counts_repeated_ones() {
+        let raw = ["_ZN6ledger8transfer17h0123456789abcdefE", "a", "a", "a", "b"];
+        let raw: Vec<String> = raw.map(str::to_owned).to_vec();
+        let lines = full(&raw, &[None, Some(1), Some(1), Some(32), Some(3)]);
+        assert_eq!(lines, ["ledger::transfer", "a +0x1 (2 times)", "a +0x20", "b +0x3"]);
+        assert_eq!(full(&raw, &[]), ["ledger::transfer", "a (3 times)", "b"]);
+    }
+
     use crate::base::limits::BACKTRACE_FRAMES_CAPTURED_MAX;
 
     #[test]

@@ -90,6 +90,8 @@ enum Command {
     CompileGuest {
         #[arg(long)]
         no_signals: bool,
+        #[arg(long)]
+        full_backtraces: bool,
     },
 }
 
@@ -138,13 +140,15 @@ pub fn main() -> ExitCode {
         Command::Remove(args) => lineage::remove(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Explain(args) => explain::explain(&args),
-        Command::CompileGuest { no_signals } => match compile_in_this_process(!no_signals) {
-            Ok(()) => exit::DONE,
-            Err(error) => {
-                eprint(&error.to_string());
-                exit::FAILED
+        Command::CompileGuest { no_signals, full_backtraces } => {
+            match compile_in_this_process(!no_signals, full_backtraces) {
+                Ok(()) => exit::DONE,
+                Err(error) => {
+                    eprint(&error.to_string());
+                    exit::FAILED
+                }
             }
-        },
+        }
     };
     ExitCode::from(code)
 }

@@ -22,7 +22,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::engine::{Sandbox, config};
+use super::engine::{Sandbox, SandboxOptions, config};
 use crate::base::error::printable;
 use crate::base::limits::{COMPILE_MEMORY_BYTES_MAX, COMPILE_TIME_MAX, MODULE_BYTES_MAX};
 use crate::pure::barrier::BARRIER_VERSION;
@@ -158,7 +158,7 @@ fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 impl Sandbox {
     /// Compiles a rewritten component, or finds it in the cache.
     pub(super) fn compile(&self, component: &[u8]) -> Result<Component, CompileError> {
-        let key = cache_key(&self.engine, component);
+        let key = cache_key(&self.engine, self.options.full_backtraces, component);
         let cache = self.options.cache.as_ref();
         if let Some(code) = cache.and_then(|cache| cache.load(&key)) {
             match load(&self.engine, &code) {
@@ -168,9 +168,7 @@ impl Sandbox {
         }
         let code = match &self.options.compile {
             CompileMode::InProcess => precompile(&self.engine, component)?,
-            CompileMode::Child(program) => {
-                compile_in_child(program, component, self.options.signals)?
-            }
+            CompileMode::Child(program) => compile_in_child(program, component, &self.options)?,
         };
         if let Some(cache) = cache {
             cache.store(&key, &code);
@@ -179,12 +177,15 @@ impl Sandbox {
     }
 }
 
-fn cache_key(engine: &Engine, component: &[u8]) -> blake3::Hash {
+/// The engine loads code with and without offsets for backtraces alike; which it is, is ours to
+/// tell.
+fn cache_key(engine: &Engine, full_backtraces: bool, component: &[u8]) -> blake3::Hash {
     let mut compatibility = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut compatibility);
     let mut hasher = blake3::Hasher::new();
     hasher.update(&compatibility.finish().to_le_bytes());
     hasher.update(&BARRIER_VERSION.to_le_bytes());
+    hasher.update(&[u8::from(full_backtraces)]);
     hasher.update(component);
     hasher.finalize()
 }
@@ -205,9 +206,9 @@ fn precompile(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, CompileError
 /// # Errors
 ///
 /// What the compiler or the system says.
-pub fn compile_in_this_process(signals: bool) -> Result<(), CompileError> {
+pub fn compile_in_this_process(signals: bool, full_backtraces: bool) -> Result<(), CompileError> {
     limit_this_process();
-    let engine = Engine::new(&config(signals))
+    let engine = Engine::new(&config(signals, full_backtraces))
         .map_err(|error| CompileError::Refused(format!("{error:#}")))?;
     let io = |error: io::Error| CompileError::Process { program: PathBuf::new(), error };
     let mut component = Vec::new();
@@ -232,12 +233,13 @@ fn limit_this_process() {
 fn compile_in_child(
     program: &Path,
     component: &[u8],
-    signals: bool,
+    options: &SandboxOptions,
 ) -> Result<Vec<u8>, CompileError> {
     let failed = |error| CompileError::Process { program: program.to_owned(), error };
     let mut child = Command::new(program)
         .arg("compile-guest")
-        .args((!signals).then_some("--no-signals"))
+        .args((!options.signals).then_some("--no-signals"))
+        .args(options.full_backtraces.then_some("--full-backtraces"))
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

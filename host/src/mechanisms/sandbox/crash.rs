@@ -1,6 +1,6 @@
 //! Says what went wrong: engine errors to stable codes.
 
-use wasmtime::{Trap, WasmBacktrace};
+use wasmtime::{FrameInfo, Trap, WasmBacktrace};
 
 use crate::base::error::{Code, printable};
 use crate::base::limits::MESSAGE_BYTES_MAX;
@@ -28,12 +28,15 @@ pub struct Caught {
     pub message: String,
     /// Innermost frames first: raw names of functions, see [`crate::pure::frames`].
     pub backtrace: Vec<String>,
+    /// Per frame, where in its function's rewritten code, in bytes, if that is known; empty unless
+    /// the sandbox was set up with full backtraces.
+    pub offsets: Vec<Option<usize>>,
 }
 
 impl Caught {
     /// Without a backtrace: found by the host after the call.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), backtrace: Vec::new() }
+        Self { code, message: message.into(), backtrace: Vec::new(), offsets: Vec::new() }
     }
 
     /// A panic of the host itself, caught at the transaction's edge.
@@ -54,17 +57,18 @@ impl Caught {
             Some(words) if code == Code::Unreachable => words,
             _ => engine(),
         };
-        let backtrace = error
-            .downcast_ref::<WasmBacktrace>()
-            .map(|backtrace| backtrace.frames().iter().map(frame_name).collect())
-            .unwrap_or_default();
-        Self { code, message, backtrace }
+        let frames = error.downcast_ref::<WasmBacktrace>().map_or(&[][..], WasmBacktrace::frames);
+        let backtrace = frames.iter().map(frame_name).collect();
+        let offsets = || frames.iter().map(FrameInfo::func_offset);
+        // Without an address map there are none.
+        let offsets = if offsets().any(|o| o.is_some()) { offsets().collect() } else { Vec::new() };
+        Self { code, message, backtrace, offsets }
     }
 }
 
 /// The frame's function as the guest's name section has it. Making it readable is left to whoever
 /// reads it: most crashes are tried again, and their first report is dropped.
-fn frame_name(frame: &wasmtime::FrameInfo) -> String {
+fn frame_name(frame: &FrameInfo) -> String {
     match frame.func_name() {
         Some(name) => name.to_owned(),
         None => format!("function {}", frame.func_index()),

@@ -13,7 +13,7 @@ use super::state::StoreState;
 use super::{host_calls, wasi};
 use crate::base::limits::{
     BACKTRACE_FRAMES_CAPTURED_MAX, CARD_SHIFT, EPOCH_TICK, GUEST_STACK_BYTES, MEMORY_GUARD_BYTES,
-    MEMORY_RESERVATION_BYTES,
+    MEMORY_RESERVATION_BYTES, REPLAY_FRAMES_MAX,
 };
 
 /// How guests are compiled.
@@ -27,11 +27,19 @@ pub struct SandboxOptions {
     pub card_shift: u32,
     /// Raise traps by signals: less code for memory accesses, slower traps.
     pub signals: bool,
+    /// Backtraces of all frames with offsets: for running a crash again. Traps take longer then.
+    pub full_backtraces: bool,
 }
 
 impl Default for SandboxOptions {
     fn default() -> Self {
-        Self { compile: CompileMode::InProcess, cache: None, card_shift: CARD_SHIFT, signals: true }
+        Self {
+            compile: CompileMode::InProcess,
+            cache: None,
+            card_shift: CARD_SHIFT,
+            signals: true,
+            full_backtraces: false,
+        }
     }
 }
 
@@ -70,7 +78,7 @@ impl Sandbox {
     ///
     /// [`EngineError`] on a machine that can't run it.
     pub fn new(options: SandboxOptions) -> Result<Self, EngineError> {
-        let mut config = config(options.signals);
+        let mut config = config(options.signals, options.full_backtraces);
         config.with_host_memory(Arc::new(SlotCreator));
         let engine = Engine::new(&config).map_err(EngineError::Engine)?;
         let mut linker = Linker::new(&engine);
@@ -87,7 +95,8 @@ impl Sandbox {
 }
 
 /// The configuration, without the memories: compiled code depends on all of it.
-pub(super) fn config(signals: bool) -> Config {
+pub(super) fn config(signals: bool, full_backtraces: bool) -> Config {
+    let frames = if full_backtraces { REPLAY_FRAMES_MAX } else { BACKTRACE_FRAMES_CAPTURED_MAX };
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)
@@ -104,10 +113,10 @@ pub(super) fn config(signals: bool) -> Config {
         // With memories of our own wasmtime must not map initial contents over them.
         .memory_init_cow(false)
         .signals_based_traps(signals)
-        .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_CAPTURED_MAX))
+        .wasm_backtrace_max_frames(NonZeroUsize::new(frames))
         .wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable)
         // Backtraces name functions; looking up code offsets for them took a fifth of a restart.
-        .generate_address_map(false)
+        .generate_address_map(full_backtraces)
         .native_unwind_info(false)
         .wasm_component_model(true)
         // The write barrier's control memory; admission refuses a second one of the guest's own.
