@@ -4,6 +4,8 @@ pub mod admission;
 pub mod barrier;
 pub mod checkpoint;
 pub mod contract;
+pub mod crash_rate;
+pub mod crash_report;
 pub mod delta;
 pub mod frames;
 pub mod json;

@@ -1,14 +1,17 @@
 //! Who owns state, each on one thread: the root, and the daemons under it.
 
+mod crashes;
 mod daemon;
 mod durable;
 mod gauges;
 mod guest_log;
+mod replay;
 mod root;
 mod worker;
 
 pub use daemon::{Bound, Daemon, DaemonOptions, JournalSeat, Transacted, Upgraded, World};
-pub use gauges::{DaemonState, Gauges, Report, Restarts, Upgradable};
+pub use gauges::{CrashReports, DaemonState, Gauges, Report, Restarts, Upgradable};
+pub use replay::{ReplayMaterials, Replayed, replay, replay_materials};
 pub use root::{
     DaemonPlan, DaemonView, Deploy, KeptCommits, MakeLog, Reply, RevertTo, Root, RootError,
     RootOptions,

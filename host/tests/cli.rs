@@ -369,6 +369,66 @@ fn other_code_than_the_states_is_refused_or_upgraded_to_at_the_start() {
     assert_eq!(stdout(&running.host(&["call", "ledger", "total"])), "7\n");
 }
 
+/// Waits until the host shows the crash's report: it is written behind the answer.
+fn reported(running: &Running, daemon: &str, id: &str) {
+    let shown = || stdout(&running.host(&["history", daemon])).contains(id);
+    let waited = (0..1000).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        shown()
+    });
+    assert!(waited, "no report of {id}");
+}
+
+#[test]
+fn a_crash_is_named_listed_and_run_again() {
+    let mut running = Running::start(&["chaos"], &["--fuel", "chaos=1_000_000"]);
+    let crash = |running: &Running, how: &str| {
+        let words = ["call", "chaos", "die", &format!("how={how}"), "--output", "json"];
+        let line: Value = serde_json::from_str(&stdout(&running.host(&words))).unwrap();
+        line["error"]["crash"].as_str().unwrap().to_owned()
+    };
+    let told = stderr(&running.host(&["call", "chaos", "die", "how=print_then_panic"]));
+    let (panicked, spun) = (crash(&running, "print_then_panic"), crash(&running, "spin"));
+    assert!(told.contains(&format!("host replay {panicked}")), "{told}");
+    reported(&running, "chaos", &spun);
+    assert_eq!(code(&running.host(&["call", "chaos", "touch", "pages=1"])), 0);
+    let history = stdout(&running.host(&["history", "chaos"]));
+    assert!(history.contains("E_FUEL") && history.matches(" crash ").count() == 2, "{history}");
+    let listed = running.host(&["history", "chaos", "--last", "1", "--output", "json"]);
+    let listed: Value = serde_json::from_str(&stdout(&listed)).unwrap();
+    assert_eq!(listed["crashes"][0]["crash"], spun);
+    assert_eq!(listed["crashes"][0]["arguments"], serde_json::json!(["spin"]));
+
+    let again = running.host(&["replay", &panicked]);
+    assert_eq!(code(&again), 3, "{}", stderr(&again));
+    let shown = stdout(&again);
+    assert!(shown.contains("the same crash again: E_TRAP_UNREACHABLE"), "{shown}");
+    assert!(shown.contains("at chaos::ways::wasm::die +0x"), "{shown}");
+    assert!(shown.contains("panic_fmt") && !shown.contains("seed"), "all frames: {shown}");
+    assert!(stderr(&again).contains("stdout: about to panic"), "{}", stderr(&again));
+    let starved = running.host(&["replay", &panicked, "--fuel", "1000", "--output", "json"]);
+    let starved: Value = serde_json::from_str(&stdout(&starved)).unwrap();
+    assert_eq!((&starved["code"], &starved["same"]), (&"E_FUEL".into(), &false.into()));
+    for (words, exit, expected) in [
+        (&["replay", "99"][..], 1, "E_NO_CRASH"),
+        (&["replay", "latest"], 2, "hexadecimal"),
+        (&["replay", &spun, "--fuel", "none"], 2, "--fuel"),
+        (&["replay", &spun, "--data", "nowhere"], 1, "E_DATA_DIR"),
+        (&["replay", &spun, "--data", "bulkhead-data"], 1, "E_DATA_DIR_LOCKED"),
+    ] {
+        let output = running.host(words);
+        assert_eq!(code(&output), exit, "{words:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{words:?}: {}", stderr(&output));
+    }
+    let pid = running.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    running.child.wait().unwrap();
+    let offline = running.host(&["replay", &spun, "--data", "bulkhead-data"]);
+    assert_eq!(code(&offline), 3, "{}", stderr(&offline));
+    assert!(stdout(&offline).contains("1000000 of fuel used"), "{}", stdout(&offline));
+    assert_eq!(code(&running.host(&["replay", &spun])), 5);
+}
+
 #[test]
 fn a_host_in_memory_only_has_no_history_and_leaves_nothing() {
     let running = Running::start(&["counter"], &["--memory-only"]);

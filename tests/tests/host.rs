@@ -12,6 +12,7 @@ mod host {
     mod calls;
     pub(crate) mod chaos;
     mod codes;
+    mod crashes;
     mod daemons;
     mod deploying;
     mod fuel;

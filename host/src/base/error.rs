@@ -258,6 +258,9 @@ codes! {
     NoCommit "E_NO_COMMIT" Operator
         "There is no such commit, or it is not kept any more."
         "`host checkpoints` lists the commits that can be had.";
+    NoCrash "E_NO_CRASH" Operator
+        "There is no crash report of this id, or not all of it was kept."
+        "`host history DAEMON` lists the crashes whose reports are kept.";
     MemoryOnly "E_MEMORY_ONLY" Operator
         "The host keeps its state in memory only, so there is no history."
         "Start it with a data directory.";

@@ -144,6 +144,8 @@ pub struct Crash {
     pub generation: Generation,
     /// The same request crashed in the same way on the same checkpoint before: it always will.
     pub poison: bool,
+    /// The report that it can be run again from; none without a journal, or when it has none.
+    pub report: Option<RequestId>,
 }
 
 impl fmt::Display for Crash {
@@ -266,8 +268,10 @@ fn rejection_json(rejection: &Rejection) -> Value {
     error
 }
 
-fn crash_json(crash: &Crash) -> Value {
+/// A crash as JSON.
+pub(super) fn crash_json(crash: &Crash) -> Value {
     json!({
+        "crash": crash.report.map(|id| id.to_string()),
         "code": crash.code,
         "blame": crash.code.blame(),
         "message": crash.to_string(),

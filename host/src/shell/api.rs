@@ -13,9 +13,12 @@
 //! | `{"revert": {"daemon": "ledger", "to": 7}}`, or `"last"` | where it went, and the new commit |
 //! | `{"upgrade": {"daemon": "ledger", "path": "/g.wasm", "dry_run": true}}` | what it does |
 //! | `{"remove": "copy"}` | `{"removed": "copy"}` |
+//! | `{"crashes": {"daemon": "ledger", "last": 20}}` | its crashes whose reports are kept, oldest first |
+//! | `{"replay": {"crash": "19a5f3c2b0800012", "path": "/f"}}` | the report; state and code are in the file |
 //! | anything else | `{"error": {"code": .., "blame": .., "message": ..}}` |
 
 mod client;
+mod crashes;
 mod lineage;
 mod server;
 mod socket;
@@ -125,6 +128,10 @@ pub fn daemon_json(daemon: &DaemonView, hash: Option<&str>) -> Value {
         "memory_peak_bytes": report.memory_peak_bytes,
         "log_lines_dropped": report.lines_dropped,
         "upgradable": upgrade::upgradable_json(&report.upgradable),
+        "crash_reports": report.crash_reports.made,
+        "crash_reports_repeated": report.crash_reports.repeated,
+        "crash_reports_left_out": report.crash_reports.left_out,
+        "crash_reports_dropped": report.crash_reports.dropped,
         "committed_hash": hash,
     })
 }

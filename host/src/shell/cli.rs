@@ -11,6 +11,7 @@ mod inspect;
 mod lineage;
 mod new;
 mod ps;
+mod replay;
 mod requests;
 mod run;
 mod settings;
@@ -81,6 +82,8 @@ enum Command {
     Upgrade(upgrade::UpgradeArgs),
     /// Stop a daemon that was forked or restored, and delete its state
     Remove(lineage::RemoveArgs),
+    /// Run a crashed request again, alone, on the very commit that it crashed on
+    Replay(replay::ReplayArgs),
     /// Read a data directory whole and say what is good, what is not, and where
     Verify(verify::VerifyArgs),
     /// Say what an error code means and what to do
@@ -138,6 +141,7 @@ pub fn main() -> ExitCode {
         Command::Upgrade(args) => upgrade::upgrade(&args),
         Command::Revert(args) => lineage::revert(&args),
         Command::Remove(args) => lineage::remove(&args),
+        Command::Replay(args) => replay::replay(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::CompileGuest { no_signals, full_backtraces } => {

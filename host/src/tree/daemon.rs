@@ -20,6 +20,7 @@
 //! * The sequence grows by one per commit; the generation by one per instance.
 //! * Nothing of a transaction that did not commit is ever seen by another one.
 
+mod crashes;
 mod lineage;
 mod now;
 mod recorder;
@@ -28,7 +29,9 @@ mod reload;
 mod start;
 mod upgrade;
 
+pub(super) use lineage::load as load_checkpoint;
 pub use recorder::JournalSeat;
+pub(super) use recorder::check_size;
 pub use upgrade::Upgraded;
 
 use std::sync::Arc;
@@ -37,6 +40,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use self::crashes::Reports;
 use self::now::Now;
 use self::recorder::{Answered, Moment, Recorder};
 use super::gauges::{DaemonState, Gauges};
@@ -49,6 +53,7 @@ use crate::mechanisms::memory::Images;
 use crate::mechanisms::sandbox::{
     CallContext, Called, Caught, Environment, Guest, GuestLog, Instance, Limits,
 };
+use crate::pure::contract::Contract;
 use crate::pure::keys::{KeptAnswer, Keys, Lookup, request_hash};
 use crate::pure::pace::CpuShare;
 use crate::pure::policy::{CrashedTry, OnCrash, Verdict, after_crash};
@@ -167,6 +172,8 @@ pub struct Daemon {
     keyed: Option<blake3::Hash>,
     /// What makes commits durable; none when the state lives in memory only.
     recorder: Option<Recorder>,
+    /// Where crashes are reported to; none without a journal.
+    reports: Option<Reports>,
     generation: Generation,
     sequence: Sequence,
     /// Host resources that the guest holds between calls.
@@ -237,6 +244,7 @@ impl Daemon {
         let mut attempt = 1;
         loop {
             let checkpoint = self.sequence.0;
+            let stand = self.stand();
             let mut crash = match self.try_once(bound, attempt) {
                 Ok(outcome) => return (outcome, attempt),
                 Err(crash) => crash,
@@ -254,6 +262,9 @@ impl Daemon {
                 Verdict::GiveUp | Verdict::Poison => {
                     crash.poison = verdict == Verdict::Poison;
                     Gauges::add(&self.gauges.crashed, 1);
+                    if let Some(stand) = stand {
+                        self.report(bound, &mut crash, stand);
+                    }
                     return (Outcome::Crashed(Box::new(crash)), attempt);
                 }
             }
@@ -289,14 +300,7 @@ impl Daemon {
 
     /// Commits the changes of a call that returned, or puts them back when it was a read.
     fn settle(&mut self, bound: &Bound, attempt: u32, value: Vec<u8>) -> Result<Outcome, Caught> {
-        let Some(contract) = self.guest.contract_at(bound.contract) else {
-            return Err(Caught::new(Code::HostBug, "a contract out of range was bound"));
-        };
-        if let Err(error) = contract.result.check(&value) {
-            let message = format!("the result of `{}`: {error}", contract.name);
-            return Err(Caught::new(Code::ResultShape, message));
-        }
-        if contract.read_only {
+        if check_result(&self.guest, bound.contract, &value)?.read_only {
             self.put_back()?;
             Gauges::add(&self.gauges.read, 1);
         } else {
@@ -490,6 +494,22 @@ impl Daemon {
             Gauges::set(&self.gauges.memory_peak_bytes, bytes);
         }
     }
+}
+
+/// The contract, when the result of a call fits it.
+pub(super) fn check_result<'a>(
+    guest: &'a Guest,
+    contract: u32,
+    value: &[u8],
+) -> Result<&'a Contract, Caught> {
+    let contract = guest
+        .contract_at(contract)
+        .ok_or_else(|| Caught::new(Code::HostBug, "a contract out of range was bound"))?;
+    contract.result.check(value).map_err(|error| {
+        let message = format!("the result of `{}`: {error}", contract.name);
+        Caught::new(Code::ResultShape, message)
+    })?;
+    Ok(contract)
 }
 
 /// The context of what a daemon does for itself: restarts, recovery.

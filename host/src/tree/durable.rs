@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 
+use super::crashes::Reporter;
 use super::daemon::{Daemon, JournalSeat, Transacted};
 use super::worker::TransactedReply;
 use crate::base::error::{Code, Fault};
@@ -27,11 +28,12 @@ pub(super) struct Gate {
     submitter: Submitter,
     /// The sequence after the last one with a receipt.
     synced: Arc<AtomicU64>,
+    pub(super) reporter: Reporter,
 }
 
 impl Gate {
-    pub(super) fn new(seat: JournalSeat, submitter: Submitter) -> Self {
-        Self { seat, submitter, synced: Arc::default() }
+    pub(super) fn new(seat: JournalSeat, submitter: Submitter, reporter: Reporter) -> Self {
+        Self { seat, submitter, synced: Arc::default(), reporter }
     }
 
     /// Hands the daemon's new records to the journal and lets `reply` go when they are durable.

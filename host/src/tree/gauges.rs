@@ -71,6 +71,10 @@ pub struct Gauges {
     pub(super) memory_bytes: AtomicU64,
     pub(super) memory_peak_bytes: AtomicU64,
     pub(super) lines_dropped: AtomicU64,
+    pub(super) crash_reports: AtomicU64,
+    pub(super) crash_reports_repeated: AtomicU64,
+    pub(super) crash_reports_left_out: AtomicU64,
+    pub(super) crash_reports_dropped: AtomicU64,
     /// The running request; 0 when there is none.
     pub(super) running: AtomicU64,
     pub(super) running_since: AtomicU64,
@@ -97,6 +101,10 @@ impl Default for Gauges {
             memory_bytes: AtomicU64::default(),
             memory_peak_bytes: AtomicU64::default(),
             lines_dropped: AtomicU64::default(),
+            crash_reports: AtomicU64::default(),
+            crash_reports_repeated: AtomicU64::default(),
+            crash_reports_left_out: AtomicU64::default(),
+            crash_reports_dropped: AtomicU64::default(),
             running: AtomicU64::default(),
             running_since: AtomicU64::default(),
             restart_nanos: Mutex::new(histogram()),
@@ -120,6 +128,19 @@ pub struct Restarts {
     pub p50: Duration,
     /// 99 of 100 were faster.
     pub p99: Duration,
+}
+
+/// What became of a daemon's crashed requests.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct CrashReports {
+    /// Reports made.
+    pub made: u64,
+    /// Crashes that a recent report tells of already.
+    pub repeated: u64,
+    /// Crashes without a report, because there were too many.
+    pub left_out: u64,
+    /// Reports dropped, because the disk was too slow for them.
+    pub dropped: u64,
 }
 
 /// A copy of all numbers.
@@ -157,6 +178,8 @@ pub struct Report {
     pub memory_peak_bytes: u64,
     /// Log lines dropped over the limit.
     pub lines_dropped: u64,
+    /// What became of the crashed requests; all zero without a journal.
+    pub crash_reports: CrashReports,
     /// The running request and its start in monotonic nanoseconds.
     pub running: Option<(u64, u64)>,
     /// How long restarts took.
@@ -223,6 +246,12 @@ impl Gauges {
             memory_bytes: get(&self.memory_bytes),
             memory_peak_bytes: get(&self.memory_peak_bytes),
             lines_dropped: get(&self.lines_dropped),
+            crash_reports: CrashReports {
+                made: get(&self.crash_reports),
+                repeated: get(&self.crash_reports_repeated),
+                left_out: get(&self.crash_reports_left_out),
+                dropped: get(&self.crash_reports_dropped),
+            },
             running: (running != 0).then(|| (running, get(&self.running_since))),
             restart_times: self.restart_times(),
             upgradable: self.upgradable.lock().unwrap_or_else(PoisonError::into_inner).clone(),

@@ -3,6 +3,7 @@
 //! It runs no guest code and reads no guest's data: arguments are bound on the caller's thread,
 //! guests run on their daemons'.
 
+mod crashes;
 mod lineage;
 mod plan;
 mod upgrade;
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use self::plan::{check_budgets, check_names};
+use super::crashes::CrashWriter;
 use super::daemon::{Bound, Daemon, JournalSeat, Transacted, World};
 use super::durable::Gate;
 use super::gauges::Report;
@@ -36,6 +38,7 @@ pub use plan::{DaemonPlan, MakeLog, RootError, RootOptions};
 struct RootJournal {
     store: Arc<Store>,
     committer: Committer,
+    crashes: CrashWriter,
 }
 
 /// What every daemon of a root is started with.
@@ -107,7 +110,8 @@ impl Root {
             None => None,
             Some(store) => {
                 let committer = Committer::start(store.clone(), options.clock.clone())?;
-                Some(RootJournal { store, committer })
+                let crashes = CrashWriter::start(store.clone()).map_err(RootError::Reports)?;
+                Some(RootJournal { store, committer, crashes })
             }
         };
         let request_ids = RequestIds::starting_at(options.clock.unix_nanos());
@@ -350,6 +354,7 @@ impl Root {
         drop(daemons);
         // After the last daemon: what they handed over is still made durable and answered.
         if let Some(journal) = self.ground.journal.take() {
+            drop(journal.crashes);
             journal.committer.stop();
         }
     }
@@ -401,7 +406,7 @@ impl RootJournal {
         let key = self.store.daemon(&plan.options.name, origin, budget)?;
         self.store.put_code(*plan.guest.facts().digest.as_bytes(), plan.guest.code())?;
         let seat = JournalSeat { journal: self.store.clone(), key };
-        Ok(Gate::new(seat, self.committer.submitter()))
+        Ok(Gate::new(seat, self.committer.submitter(), self.crashes.reporter()))
     }
 }
 

@@ -146,7 +146,10 @@ fn start(
         (First::Open, Some(seat)) => Daemon::open(guest, images, options, world, seat)?,
         (First::Open, None) => Daemon::start(guest, images, options, world)?,
     };
-    gate.map_or(Ok(()), |gate| gate.settle(&mut daemon))?;
+    if let Some(gate) = gate {
+        gate.settle(&mut daemon)?;
+        daemon.report_crashes_to(gate.reporter.clone());
+    }
     Ok(daemon)
 }
 

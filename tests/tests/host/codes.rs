@@ -64,6 +64,7 @@ const PROVOKED: &[(Code, &str)] = &[
     (Code::NoCommit, "a_fork_goes_its_own_way_and_is_durable"),
     (Code::DaemonExists, "a_fork_goes_its_own_way_and_is_durable"),
     (Code::DaemonFile, "a_fork_goes_its_own_way_and_is_durable"),
+    (Code::NoCrash, "what_cannot_be_run_again_says_why"),
     (Code::MemoryOnly, "a_snapshot_is_restored_on_another_host"),
     (Code::Snapshot, "a_snapshot_is_restored_on_another_host"),
     (Code::Barrier, "s4_05_a_hole_in_the_barrier_is_found_and_parks_the_daemon"),

@@ -23,6 +23,9 @@ impl Store {
             let what = format!("crash report {id} has {} bytes", report.len());
             return Err(JournalFault::new(FaultKind::Misuse, what));
         }
+        if reports.is_empty() {
+            return Ok(());
+        }
         self.at_tables(|| {
             let write = self.begin_write()?;
             {

@@ -213,7 +213,7 @@ fn read_whole(path: &Path) -> Result<Vec<u8>, Fault> {
 }
 
 /// Writes a file so that its name is never seen with half of its content.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
     let failed = |error: std::io::Error| file_fault(path, &error);
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".part");

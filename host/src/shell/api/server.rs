@@ -7,6 +7,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 
+use super::crashes;
 use super::lineage::{self, Fields, Served};
 use super::socket::Listening;
 use super::{error_line, ps_json, upgrade};
@@ -162,6 +163,8 @@ const BLOCKING: &[(&str, Blocking)] = &[
     ("fork", |served, command, fields| lineage::fork(served, Fields::new(command, fields)?)),
     ("upgrade", |served, command, fields| upgrade::upgrade(served, Fields::new(command, fields)?)),
     ("revert", |served, command, fields| lineage::revert(served, Fields::new(command, fields)?)),
+    ("crashes", |served, command, fields| crashes::crashes(served, Fields::new(command, fields)?)),
+    ("replay", |served, command, fields| crashes::replay(served, Fields::new(command, fields)?)),
 ];
 
 fn name(command: &str, argument: Value) -> Result<String, Fault> {

@@ -131,6 +131,9 @@ pub(super) fn print_error(error: &Value) -> u8 {
             eprint(&format!("  at {frame}"));
         }
     }
+    if let Some(id) = error.get("crash").and_then(Value::as_str) {
+        eprint(&format!("  run it again with `host replay {id}`"));
+    }
     if code == Code::Request.as_str() { exit::USAGE } else { exit::FAILED }
 }
 

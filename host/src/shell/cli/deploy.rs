@@ -25,6 +25,15 @@ pub(super) struct CompileArgs {
 
 /// Sets up the engine with a cache and a compiler in a process of its own.
 pub(super) fn sandbox(args: &CompileArgs) -> Result<Sandbox, Fault> {
+    sandbox_with(args, false)
+}
+
+/// The same, with backtraces of all frames.
+pub(super) fn replay_sandbox(args: &CompileArgs) -> Result<Sandbox, Fault> {
+    sandbox_with(args, true)
+}
+
+fn sandbox_with(args: &CompileArgs, full_backtraces: bool) -> Result<Sandbox, Fault> {
     let compile = match std::env::current_exe() {
         Ok(program) => CompileMode::Child(program),
         Err(error) => {
@@ -32,7 +41,8 @@ pub(super) fn sandbox(args: &CompileArgs) -> Result<Sandbox, Fault> {
             return Err(Fault::new(Code::Engine, message));
         }
     };
-    let options = SandboxOptions { compile, cache: cache(args), ..SandboxOptions::default() };
+    let cache = cache(args);
+    let options = SandboxOptions { compile, cache, full_backtraces, ..SandboxOptions::default() };
     Sandbox::new(options).map_err(|error| Fault::new(Code::Engine, error.to_string()))
 }
 

@@ -90,91 +90,150 @@ pub(super) struct RemoveArgs {
     socket: SocketArgs,
 }
 
+/// Asks, or prints the error and answers the exit code.
+fn fetch(socket: &SocketArgs, asked: &Value) -> Result<Value, u8> {
+    let answer = ask(socket, asked)?;
+    match answer.get("error") {
+        Some(error) => Err(print_error(error)),
+        None => Ok(answer),
+    }
+}
+
 /// Asks, and prints what `show` makes of the answer, or the error.
 pub(super) fn command(
     socket: &SocketArgs,
     asked: &Value,
     show: impl FnOnce(&Value) -> String,
 ) -> u8 {
-    let answer = match ask(socket, asked) {
-        Ok(answer) => answer,
-        Err(code) => return code,
-    };
-    match answer.get("error") {
-        Some(error) => print_error(error),
-        None => {
+    match fetch(socket, asked) {
+        Err(code) => code,
+        Ok(answer) => {
             print(&show(&answer));
             exit::DONE
         }
     }
 }
 
-fn list(args: &ListArgs, show: fn(&Value) -> String) -> u8 {
+pub(super) fn checkpoints(args: &ListArgs) -> u8 {
     let asked = json!({ "commits": { "daemon": args.daemon, "last": args.last } });
     command(&args.socket, &asked, |answer| match args.output {
         Output::Json => answer.to_string(),
-        Output::Human => show(answer),
+        Output::Human => checkpoints_table(answer),
     })
 }
 
-pub(super) fn checkpoints(args: &ListArgs) -> u8 {
-    list(args, |answer| {
-        let columns = [
-            ("SEQUENCE", Align::Right),
-            ("TIME", Align::Left),
-            ("KIND", Align::Left),
-            ("SIZE", Align::Right),
-            ("CODE", Align::Left),
-            ("HASH", Align::Left),
-        ];
-        let rows = commits(answer).iter().map(|commit| {
-            vec![
-                text(commit, "sequence"),
-                text(commit, "time"),
-                kind(commit),
-                bytes(commit, "memory_bytes"),
-                short(commit, "code"),
-                short(commit, "hash"),
-            ]
-        });
-        let reach = format!(
-            "any commit from {} on can be reverted to, forked, saved and replayed on",
-            text(answer, "oldest")
-        );
-        format!("{}\n{reach}", table(&columns, rows))
-    })
+fn checkpoints_table(answer: &Value) -> String {
+    let columns = [
+        ("SEQUENCE", Align::Right),
+        ("TIME", Align::Left),
+        ("KIND", Align::Left),
+        ("SIZE", Align::Right),
+        ("CODE", Align::Left),
+        ("HASH", Align::Left),
+    ];
+    let rows = commits(answer).iter().map(|commit| {
+        vec![
+            text(commit, "sequence"),
+            text(commit, "time"),
+            kind(commit),
+            bytes(commit, "memory_bytes"),
+            short(commit, "code"),
+            short(commit, "hash"),
+        ]
+    });
+    let reach = format!(
+        "any commit from {} on can be reverted to, forked, saved and replayed on",
+        text(answer, "oldest")
+    );
+    format!("{}\n{reach}", table(&columns, rows))
 }
 
+/// Commits, and the crashes between them.
 pub(super) fn history(args: &ListArgs) -> u8 {
-    list(args, |answer| {
-        let columns = [
-            ("SEQUENCE", Align::Right),
-            ("TIME", Align::Left),
-            ("KIND", Align::Left),
-            ("REQUEST", Align::Left),
-            ("CONTRACT", Align::Left),
-            ("OUTCOME", Align::Left),
-            ("TRIES", Align::Right),
-            ("CARDS", Align::Right),
-            ("BYTES", Align::Right),
-            ("RECORD", Align::Right),
-        ];
-        let rows = commits(answer).iter().map(|commit| {
-            vec![
-                text(commit, "sequence"),
-                text(commit, "time"),
-                kind(commit),
-                text(commit, "request"),
-                text(commit, "contract"),
-                text(commit, "outcome"),
-                text(commit, "attempts"),
-                text(commit, "cards_changed"),
-                text(commit, "bytes_changed"),
-                text(commit, "record_bytes"),
-            ]
-        });
-        table(&columns, rows)
+    let asked = json!({ "crashes": { "daemon": args.daemon, "last": args.last } });
+    let crashes = match fetch(&args.socket, &asked) {
+        Ok(mut answer) => answer.get_mut("crashes").map(Value::take).unwrap_or_default(),
+        Err(code) => return code,
+    };
+    let asked = json!({ "commits": { "daemon": args.daemon, "last": args.last } });
+    command(&args.socket, &asked, |answer| match args.output {
+        Output::Human => history_table(answer, &crashes),
+        Output::Json => {
+            let mut answer = answer.clone();
+            if let Value::Object(fields) = &mut answer {
+                fields.insert("crashes".to_owned(), crashes);
+            }
+            answer.to_string()
+        }
     })
+}
+
+fn history_table(answer: &Value, crashes: &Value) -> String {
+    let columns = [
+        ("SEQUENCE", Align::Right),
+        ("TIME", Align::Left),
+        ("KIND", Align::Left),
+        ("REQUEST", Align::Left),
+        ("CONTRACT", Align::Left),
+        ("OUTCOME", Align::Left),
+        ("TRIES", Align::Right),
+        ("CARDS", Align::Right),
+        ("BYTES", Align::Right),
+        ("RECORD", Align::Right),
+    ];
+    let number = |line: &Value| line.get("sequence").and_then(Value::as_u64).unwrap_or(0);
+    let first = commits(answer).first().map_or(0, number);
+    let mut rows: Vec<(u64, Vec<String>)> = Vec::new();
+    for commit in commits(answer) {
+        let cells = vec![
+            text(commit, "sequence"),
+            text(commit, "time"),
+            kind(commit),
+            text(commit, "request"),
+            text(commit, "contract"),
+            text(commit, "outcome"),
+            text(commit, "attempts"),
+            text(commit, "cards_changed"),
+            text(commit, "bytes_changed"),
+            text(commit, "record_bytes"),
+        ];
+        rows.push((number(commit), cells));
+    }
+    let crashes = crashes.as_array().map(Vec::as_slice).unwrap_or_default();
+    let crashes = crashes.iter().filter(|crash| number(crash) >= first);
+    for crash in crashes.clone() {
+        rows.push((number(crash), crash_cells(crash)));
+    }
+    // Stable: the crashes on a commit stand behind it, oldest first.
+    rows.sort_by_key(|(sequence, _)| *sequence);
+    let mut shown = table(&columns, rows.into_iter().map(|(_, cells)| cells));
+    if crashes.clone().next().is_some() {
+        shown.push_str("\ncrashes; one is run again by `host replay REQUEST`:");
+    }
+    for crash in crashes {
+        let error = crash.get("error").unwrap_or(&Value::Null);
+        let (id, code) = (text(crash, "crash"), text(error, "code"));
+        shown.push_str(&format!("\n  {id}  {code}: {}", text(error, "message")));
+    }
+    shown
+}
+
+/// A crash among commits: it has no number, and kept nothing.
+fn crash_cells(crash: &Value) -> Vec<String> {
+    let error = crash.get("error").unwrap_or(&Value::Null);
+    let none = || "-".to_owned();
+    vec![
+        none(),
+        text(crash, "time"),
+        "crash".to_owned(),
+        text(crash, "crash"),
+        text(crash, "contract"),
+        text(error, "code"),
+        text(crash, "attempts"),
+        text(error, "cards_changed"),
+        none(),
+        none(),
+    ]
 }
 
 fn table(columns: &[(&str, Align)], rows: impl Iterator<Item = Vec<String>>) -> String {

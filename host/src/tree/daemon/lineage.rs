@@ -119,7 +119,16 @@ fn same_code(name: &str, checkpoint: &Checkpoint, code: [u8; 32]) -> Result<(), 
 }
 
 /// Fills the committed image.
-fn load(name: &str, images: &mut Images, checkpoint: &Checkpoint) -> Result<(), Fault> {
+///
+/// # Errors
+///
+/// `E_BUDGET` when the checkpoint is larger than the budget, `E_SNAPSHOT` when its globals are
+/// those of other code.
+pub(in crate::tree) fn load(
+    name: &str,
+    images: &mut Images,
+    checkpoint: &Checkpoint,
+) -> Result<(), Fault> {
     images.clear_committed();
     let bytes = checkpoint.memory.len();
     if !images.resize_committed(bytes) {

@@ -86,16 +86,18 @@ impl Recorder {
         self.seat.journal.incarnation() != self.incarnation
     }
 
+    /// Hash of the last record.
+    pub(super) fn last_hash(&self) -> blake3::Hash {
+        self.previous
+    }
+
     /// Applies the changes to the committed image and remembers the bytes that differ.
     ///
     /// # Errors
     ///
     /// `E_COMMIT_TOO_LARGE`, before anything is applied.
     pub(super) fn commit(&mut self, images: &mut Images) -> Result<Changed, Caught> {
-        let room = PAYLOAD_BYTES_MAX - RANGES_BYTES_MAX;
-        if images.live_size() > room && images.marked_bytes() > room {
-            return Err(too_large(format!("it changed more than {room} bytes")));
-        }
+        check_size(images)?;
         Ok(images.commit_into(&mut self.delta))
     }
 
@@ -216,6 +218,19 @@ impl Recorder {
     pub(super) fn spare(&mut self) -> &mut Vec<Vec<u8>> {
         &mut self.spare
     }
+}
+
+/// Whether what changed fits a record.
+///
+/// # Errors
+///
+/// `E_COMMIT_TOO_LARGE`.
+pub(in crate::tree) fn check_size(images: &Images) -> Result<(), Caught> {
+    let room = PAYLOAD_BYTES_MAX - RANGES_BYTES_MAX;
+    if images.live_size() > room && images.marked_bytes() > room {
+        return Err(too_large(format!("it changed more than {room} bytes")));
+    }
+    Ok(())
 }
 
 fn too_large(message: String) -> Caught {

@@ -49,6 +49,7 @@ impl Daemon {
             attempt,
             generation: crashed_generation,
             poison: false,
+            report: None,
         };
         let restarted = match crash.code {
             Code::Barrier => {

@@ -139,6 +139,7 @@ impl Daemon {
             keys: Keys::default(),
             keyed: None,
             recorder: None,
+            reports: None,
             generation,
             sequence: Sequence::default(),
             recover_failures: 0,

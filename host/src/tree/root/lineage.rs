@@ -188,7 +188,7 @@ impl Root {
         })
     }
 
-    fn kept(&self, name: &str) -> Result<(Arc<Store>, DaemonKey), Fault> {
+    pub(super) fn kept(&self, name: &str) -> Result<(Arc<Store>, DaemonKey), Fault> {
         let worker = self.worker(name)?;
         let memory_only = || Fault::new(Code::MemoryOnly, "this host has no data directory");
         let journal = self.ground.journal.as_ref().ok_or_else(memory_only)?;

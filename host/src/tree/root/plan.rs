@@ -86,6 +86,9 @@ pub enum RootError {
     /// The budgets don't fit.
     #[error(transparent)]
     Bill(#[from] BillError),
+    /// The machine has no thread for crash reports.
+    #[error("no thread for crash reports: {0}")]
+    Reports(std::io::Error),
     /// A guest's initial memory doesn't fit its budget.
     #[error(
         "daemon `{name}`: its guest starts with {needs} of memory, its budget is {budget}",
@@ -127,7 +130,9 @@ impl From<&RootError> for Fault {
             RootError::Bill(BillError::Over(_)) => Code::Budget,
             RootError::Bill(BillError::OutOfRange { .. }) => Code::BudgetSize,
             RootError::Memory { .. } => Code::MemoryLimit,
-            RootError::Images(_) | RootError::Thread { .. } => Code::NoMemory,
+            RootError::Images(_) | RootError::Thread { .. } | RootError::Reports(_) => {
+                Code::NoMemory
+            }
             RootError::Daemon(fault) => return fault.clone(),
             RootError::Journal(fault) => return Self::from(fault),
         };

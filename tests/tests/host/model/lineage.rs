@@ -1,15 +1,17 @@
-//! Random commits, upgrades, reverts, forks, snapshots, removals and restarts over one data
-//! directory, against plain maps that remember every state of every daemon.
+//! Random commits, upgrades, reverts, forks, snapshots, removals, crashes, replays of crashes and
+//! restarts over one data directory, against plain maps that remember every state of every daemon.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use host::base::error::{Code, Fault};
 use host::base::ids::Sequence;
 use host::mechanisms::journal::{DirectoryId, Durability, Store, StoreOptions};
-use host::mechanisms::sandbox::Guest;
-use host::pure::request::{Outcome, Request};
-use host::tree::{DaemonOptions, DaemonPlan, RevertTo};
+use host::mechanisms::sandbox::{Guest, NoLog};
+use host::pure::crash_report::differences;
+use host::pure::request::{Crash, Outcome, Request};
+use host::tree::{DaemonOptions, DaemonPlan, Replayed, RevertTo, replay};
 use proptest::prelude::{Strategy, prop_oneof};
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
@@ -17,6 +19,9 @@ use tests::{Tree, deployed, plan, rebuilt, request};
 
 const DAEMONS_MAX: usize = 5;
 const BUDGET: usize = 2 << 20;
+/// Enough for any deposit but one to a name of [`STARVING`] bytes.
+const FUEL: u64 = 100_000;
+const STARVING: usize = 60_000;
 
 /// One step; numbers are taken modulo what there is.
 #[derive(Clone, Debug)]
@@ -27,6 +32,8 @@ enum Step {
     Copy { daemon: usize, back: Option<u64> },
     Upgrade { daemon: usize, code: usize, dry_run: bool },
     Remove { daemon: usize },
+    Crash { daemon: usize },
+    Replay { crash: usize },
     Restart,
 }
 
@@ -63,6 +70,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             |(daemon, code, dry_run)| Step::Upgrade { daemon, code, dry_run }
         ),
         1 => daemon().prop_map(|daemon| Step::Remove { daemon }),
+        2 => daemon().prop_map(|daemon| Step::Crash { daemon }),
+        2 => (0..100_usize).prop_map(|crash| Step::Replay { crash }),
         1 => proptest::strategy::Just(Step::Restart),
     ];
     proptest::collection::vec(step, 1..50)
@@ -84,6 +93,10 @@ struct Known {
     states: Vec<State>,
     keys: BTreeMap<u8, (u8, u64, usize)>,
     generation: u64,
+    /// It crashed since its last commit: no commit knows of the generations since.
+    restarted: bool,
+    /// Tells daemons of one name apart.
+    born: usize,
 }
 
 impl Known {
@@ -101,11 +114,20 @@ impl Known {
     }
 }
 
+/// A crash: of which daemon, on which of its commits.
+struct Crashed {
+    name: String,
+    born: usize,
+    at: usize,
+    crash: Crash,
+}
+
 struct World {
     dir: tempfile::TempDir,
     tree: Option<Tree>,
     known: BTreeMap<String, Known>,
     made: usize,
+    crashes: Vec<Crashed>,
 }
 
 /// Compiling it again for each copy would be most of the test's time.
@@ -122,7 +144,7 @@ impl World {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let known = BTreeMap::from([("ledger".to_owned(), Known::default())]);
-        let mut world = Self { dir, tree: None, known, made: 0 };
+        let mut world = Self { dir, tree: None, known, made: 0, crashes: Vec::new() };
         world.restart();
         let (accounts, hash) = (Accounts::new(), world.tree().hash("ledger"));
         let first = State { accounts, hash, code: 0 };
@@ -136,6 +158,9 @@ impl World {
 
     fn restart(&mut self) {
         self.tree = None;
+        for known in self.known.values_mut().filter(|known| known.restarted) {
+            (known.restarted, known.generation) = (false, 0);
+        }
         // Few commits are kept, so that folding happens; the journal's own tests do the syncing.
         let options = StoreOptions {
             durability: Durability::Os,
@@ -145,7 +170,10 @@ impl World {
         let store = Store::open(self.dir.path(), options, DirectoryId(3)).unwrap();
         let plans = self.known.iter().map(|(name, known)| DaemonPlan {
             copied: name != "ledger",
-            ..plan(name, &known.code(), |options| options.budget_bytes = BUDGET)
+            ..plan(name, &known.code(), |options| {
+                options.budget_bytes = BUDGET;
+                options.limits.fuel = FUEL;
+            })
         });
         self.tree = Some(Tree::durable(plans.collect(), Arc::new(store)));
     }
@@ -181,6 +209,7 @@ impl World {
                     known.keys.insert(key, (account, amount, known.states.len()));
                 }
                 known.states.push(State { accounts, hash, code });
+                known.restarted = false;
                 return;
             }
         }
@@ -217,6 +246,7 @@ impl World {
         let known = self.known.get_mut(&name).unwrap();
         known.keys.retain(|_, (_, _, sequence)| *sequence <= to);
         known.states.push(known.states[to].clone());
+        known.restarted = false;
     }
 
     fn copy(&mut self, daemon: usize, back: Option<u64>, by_file: bool) {
@@ -233,9 +263,10 @@ impl World {
         }
         let root = &self.tree().root;
         let copied = if by_file {
-            root.snapshot(&name, wanted).and_then(|(_, file)| {
-                root.restore(&file, DaemonOptions::new(new.clone(), BUDGET), &deploy)
-            })
+            let mut options = DaemonOptions::new(new.clone(), BUDGET);
+            options.limits.fuel = FUEL;
+            let saved = root.snapshot(&name, wanted);
+            saved.and_then(|(_, file)| root.restore(&file, options, &deploy))
         } else {
             root.fork(&name, &new, wanted, &deploy)
         };
@@ -246,7 +277,7 @@ impl World {
         assert_eq!(checkpoint.hash().to_hex().to_string(), state.hash);
         let view = self.tree().view(&new);
         assert!(view.report.generation > checkpoint.generation.0, "a generation of its own");
-        let known = Known { states: vec![state], ..Known::default() };
+        let known = Known { states: vec![state], born: self.made, ..Known::default() };
         self.known.insert(new, known);
     }
 
@@ -266,6 +297,7 @@ impl World {
             let hash = self.tree().hash(&name);
             let known = self.known.get_mut(&name).unwrap();
             known.states.push(State { hash, code, ..before });
+            known.restarted = false;
         }
     }
 
@@ -280,6 +312,51 @@ impl World {
         }
     }
 
+    /// Runs a daemon out of fuel. Each time in another way, or it would be the same report.
+    fn crash(&mut self, daemon: usize) {
+        let name = self.name(daemon);
+        let account = format!("{:x>STARVING$}", self.crashes.len());
+        let args = json!({"account": account, "amount": 1});
+        let outcome = self.tree().root.call(request(&name, "deposit", args)).unwrap().outcome;
+        let Outcome::Crashed(crash) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(crash.code, Code::Fuel);
+        let known = self.known.get_mut(&name).unwrap();
+        known.restarted = true;
+        let (born, at) = (known.born, known.last());
+        if crash.report.is_some() {
+            self.crashes.push(Crashed { name, born, at, crash: *crash });
+        }
+    }
+
+    fn replay(&self, crash: usize) {
+        let Some(Crashed { name, born, at, crash }) = self.crashes.get(crash) else { return };
+        // Its report may still be on the way to the disk.
+        let mut materials = self.tree().root.replay_materials(crash.report.unwrap());
+        for _ in 0..1000 {
+            if !matches!(&materials, Err(fault) if fault.code == Code::NoCrash) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+            materials = self.tree().root.replay_materials(crash.report.unwrap());
+        }
+        let Some(known) = self.known.get(name).filter(|known| known.born == *born) else {
+            assert_eq!(materials.unwrap_err().code, Code::NoCommit, "{name} was removed");
+            return;
+        };
+        if !self.was_kept(name, *at, &materials) {
+            return;
+        }
+        let materials = materials.unwrap();
+        assert_eq!(materials.checkpoint.hash().to_hex().to_string(), known.states[*at].1);
+        let limits = materials.limits();
+        match replay(&deployed("ledger"), &materials, &limits, Arc::new(NoLog)).unwrap() {
+            Replayed::Crashed { crash: again, .. } => {
+                assert!(differences(crash, &again, true).is_empty(), "{crash:?}, {again:?}");
+            }
+            other => panic!("{crash:?}, then {other:?}"),
+        }
+    }
+
     fn step(&mut self, step: &Step) {
         match *step {
             Step::Deposit { daemon, account, amount, key } => {
@@ -290,6 +367,8 @@ impl World {
             Step::Copy { daemon, back } => self.copy(daemon, back, true),
             Step::Upgrade { daemon, code, dry_run } => self.upgrade(daemon, code, dry_run),
             Step::Remove { daemon } => self.remove(daemon),
+            Step::Crash { daemon } => self.crash(daemon),
+            Step::Replay { crash } => self.replay(crash % self.crashes.len().max(1)),
             Step::Restart => self.restart(),
         }
         self.compare();

@@ -1,0 +1,44 @@
+//! The commands about crashes: those of the past, the way to run one again.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::lineage::{Fields, Served, time, write_whole};
+use crate::base::error::{Code, Fault, printable};
+use crate::base::limits::CRASH_REPORTS_MAX;
+use crate::pure::checkpoint::encode_snapshot;
+use crate::pure::crash_report::{CrashReport, parse_id};
+
+pub(super) fn crashes(served: &Served, mut fields: Fields) -> Result<Value, Fault> {
+    let daemon = fields.text("daemon")?;
+    let count = fields.number("last")?.unwrap_or(CRASH_REPORTS_MAX);
+    fields.done()?;
+    let count = usize::try_from(count.min(CRASH_REPORTS_MAX)).unwrap_or(usize::MAX);
+    let reports = served.root.crashes(&daemon, count)?;
+    let crashes: Vec<Value> = reports.iter().map(crash_json).collect();
+    Ok(json!({ "daemon": daemon, "crashes": crashes }))
+}
+
+fn crash_json(report: &CrashReport) -> Value {
+    let mut crash = report.to_json();
+    if let Value::Object(fields) = &mut crash {
+        fields.insert("time".to_owned(), json!(time(report.unix_nanos)));
+    }
+    crash
+}
+
+/// Hands out what a crash is run again with: the report in the answer, state and code in a file.
+pub(super) fn replay(served: &Served, mut fields: Fields) -> Result<Value, Fault> {
+    let text = fields.text("crash")?;
+    let path = fields.text("path")?;
+    fields.done()?;
+    let id = parse_id(&text).ok_or_else(|| {
+        let shown = printable(&text, 64);
+        Fault::new(Code::Request, format!("`{shown}` is not the id of a crash"))
+    })?;
+    let materials = served.root.replay_materials(id)?;
+    write_whole(Path::new(&path), &encode_snapshot(&materials.checkpoint, &materials.code))?;
+    let report: Value = serde_json::from_slice(&materials.report.encode()).unwrap_or_default();
+    Ok(json!({ "report": report, "path": path }))
+}

@@ -1,0 +1,106 @@
+//! Crash reports: what a crashed request needs to be run again.
+
+use super::{Bound, Daemon, Phase};
+use crate::base::ids::Sequence;
+use crate::pure::crash_rate::{CrashRate, Fingerprint, Keep};
+use crate::pure::crash_report::{ARGUMENTS_BYTES_MAX, Arguments, CrashReport};
+use crate::pure::request::Crash;
+use crate::tree::crashes::Reporter;
+use crate::tree::gauges::Gauges;
+
+/// Where a daemon's reports go, and how many.
+#[derive(Debug)]
+pub(super) struct Reports {
+    reporter: Reporter,
+    rate: CrashRate,
+}
+
+/// The commit that a try runs on. After the crash, the policy may have made others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stand {
+    sequence: Sequence,
+    record: blake3::Hash,
+    daemon_key: u64,
+}
+
+impl Daemon {
+    /// Makes a report of each crash from now on. Needs a journal: reports refer to its commits.
+    pub(in crate::tree) fn report_crashes_to(&mut self, reporter: Reporter) {
+        self.reports = Some(Reports { reporter, rate: CrashRate::default() });
+    }
+
+    /// What a report of the next try would refer to; none when no reports are made.
+    pub(super) fn stand(&self) -> Option<Stand> {
+        self.reports.as_ref()?;
+        let recorder = self.recorder.as_ref()?;
+        let (record, daemon_key) = (recorder.last_hash(), recorder.seat().key.0);
+        Some(Stand { sequence: self.sequence, record, daemon_key })
+    }
+
+    /// Reports the crash of a request's last try, unless there is such a report already, or too
+    /// many. The crash then names it.
+    pub(super) fn report(&mut self, bound: &Bound, crash: &mut Crash, stand: Stand) {
+        let now = self.world.clock.monotonic_nanos();
+        let Some(reports) = &mut self.reports else { return };
+        let Stand { sequence, record, .. } = stand;
+        let fingerprint =
+            Fingerprint::of(sequence, &record, bound.contract, &bound.arguments, crash);
+        match reports.rate.decide(now, &fingerprint) {
+            Keep::Same(id) => {
+                Gauges::add(&self.gauges.crash_reports_repeated, 1);
+                crash.report = Some(id);
+            }
+            Keep::LeaveOut => Gauges::add(&self.gauges.crash_reports_left_out, 1),
+            Keep::Report => {
+                let id = bound.request;
+                crash.report = Some(id);
+                let report = self.crash_report(bound, crash, stand);
+                let offered =
+                    self.reports.as_ref().is_some_and(|reports| reports.reporter.offer(report));
+                if !offered {
+                    crash.report = None;
+                    Gauges::add(&self.gauges.crash_reports_dropped, 1);
+                    return;
+                }
+                Gauges::add(&self.gauges.crash_reports, 1);
+                if let Some(reports) = &mut self.reports {
+                    reports.rate.made(fingerprint, id);
+                }
+            }
+        }
+    }
+
+    fn crash_report(&self, bound: &Bound, crash: &Crash, stand: Stand) -> CrashReport {
+        let index = usize::try_from(bound.contract).unwrap_or(usize::MAX);
+        let contract = self.guest.contracts().get(index);
+        let arguments = match bound.arguments.len() {
+            bytes if bytes <= ARGUMENTS_BYTES_MAX => Arguments::Kept(bound.arguments.clone()),
+            bytes => Arguments::TooLarge(bytes as u64),
+        };
+        let seed = match &self.phase {
+            Phase::Live(instance) => instance.seed(crash.generation, bound.request),
+            Phase::Parked(parked) => parked.0.seed(crash.generation, bound.request),
+            // Every path that takes the phase puts one back.
+            Phase::Between => [0; 32],
+        };
+        CrashReport {
+            id: bound.request,
+            daemon: self.options.name.clone(),
+            daemon_key: stand.daemon_key,
+            sequence: stand.sequence,
+            record: stand.record,
+            code: *self.guest.facts().digest.as_bytes(),
+            contract: bound.contract,
+            contract_name: contract.map(|contract| contract.name.clone()).unwrap_or_default(),
+            arguments,
+            correlation: bound.correlation.as_deref().map(str::to_owned),
+            key: bound.key.as_deref().map(str::to_owned),
+            unix_nanos: self.now.unix_nanos,
+            fuel: self.options.limits.fuel,
+            deadline: self.options.limits.deadline,
+            budget_bytes: self.options.budget_bytes as u64,
+            seed,
+            crash: crash.clone(),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Crashes of the past.
+
+use std::ops::ControlFlow;
+
+use super::Root;
+use crate::base::error::{Code, Fault};
+use crate::base::ids::RequestId;
+use crate::pure::crash_report::CrashReport;
+use crate::tree::replay::{ReplayMaterials, replay_materials};
+
+impl Root {
+    /// The last `count` crashes of a daemon whose reports are kept, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// `E_DAEMON_UNKNOWN`, `E_MEMORY_ONLY`, and the journal's.
+    pub fn crashes(&self, name: &str, count: usize) -> Result<Vec<CrashReport>, Fault> {
+        let (store, key) = self.kept(name)?;
+        let mut reports = Vec::new();
+        store
+            .visit_crashes(|id, bytes| {
+                if reports.len() >= count {
+                    return ControlFlow::Break(());
+                }
+                match CrashReport::decode(bytes) {
+                    Ok(report) if report.daemon_key == key.0 => reports.push(report),
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!(%id, %error, "a crash report is passed over"),
+                }
+                ControlFlow::Continue(())
+            })
+            .map_err(|fault| Fault::from(&fault))?;
+        reports.reverse();
+        Ok(reports)
+    }
+
+    /// All that it takes to run a crashed request again: its report, the commit that it ran on, and
+    /// the guest's code.
+    ///
+    /// # Errors
+    ///
+    /// `E_MEMORY_ONLY`, `E_NO_CRASH`, `E_NO_COMMIT` when the commit or the code is not kept any
+    /// more, and the journal's.
+    pub fn replay_materials(&self, id: RequestId) -> Result<ReplayMaterials, Fault> {
+        let memory_only = || Fault::new(Code::MemoryOnly, "this host has no data directory");
+        let journal = self.ground.journal.as_ref().ok_or_else(memory_only)?;
+        replay_materials(&journal.store, id)
+    }
+}
