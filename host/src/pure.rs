@@ -7,6 +7,7 @@ pub mod contract;
 pub mod crash_rate;
 pub mod crash_report;
 pub mod delta;
+pub mod drill;
 pub mod frames;
 pub mod json;
 pub mod keys;

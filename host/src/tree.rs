@@ -9,7 +9,9 @@ mod replay;
 mod root;
 mod worker;
 
-pub use daemon::{Bound, Daemon, DaemonOptions, JournalSeat, Transacted, Upgraded, World};
+pub use daemon::{
+    Bound, Daemon, DaemonOptions, JournalSeat, Simulated, Transacted, Upgraded, World,
+};
 pub use gauges::{CrashReports, DaemonState, Gauges, Report, Restarts, Upgradable};
 pub use replay::{ReplayMaterials, Replayed, replay, replay_materials};
 pub use root::{

@@ -430,6 +430,45 @@ fn a_crash_is_named_listed_and_run_again() {
 }
 
 #[test]
+fn a_simulated_crash_shows_the_promise() {
+    let running = Running::start(&["ledger"], &[]);
+    let deposit = ["call", "ledger", "deposit", "account=ann", "amount=5"];
+    assert_eq!(code(&running.host(&deposit)), 0);
+    let shown = running.host(&["simulate-crash", "ledger"]);
+    assert_eq!(code(&shown), 0, "{}", stderr(&shown));
+    assert!(stdout(&shown).contains("commit 1, state") && stdout(&shown).contains("the same"));
+    let ps = || -> Value {
+        serde_json::from_str(&stdout(&running.host(&["ps", "--output", "json"]))).unwrap()
+    };
+    let before = ps();
+    let temporary = running.dir().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    let line = r#"{"daemon":"ledger","contract":"deposit","args":{"account":"bob","amount":1}}"#;
+    std::fs::write(running.dir().join("load.jsonl"), format!("{line}\n")).unwrap();
+    for options in [&["--kills", "3"][..], &["--kills", "3", "--requests", "load.jsonl"]] {
+        let shown = Command::new(HOST)
+            .args(["simulate-crash", "ledger", "--host"])
+            .args(options)
+            .current_dir(running.dir())
+            .env("BULKHEAD_SOCKET", running.dir().join("run/host.sock"))
+            .env("TMPDIR", &temporary)
+            .output()
+            .unwrap();
+        assert_eq!(code(&shown), 0, "{}{}", stdout(&shown), stderr(&shown));
+        let text = stdout(&shown);
+        assert!(text.contains("PASS: 3 kills") && text.matches(" good").count() == 3, "{text}");
+        assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "nothing is left");
+    }
+    let after = ps();
+    for field in ["sequence", "committed_hash", "crashed", "restarts"] {
+        assert_eq!(after["daemons"][0][field], before["daemons"][0][field], "{field}");
+    }
+    let unknown = running.host(&["simulate-crash", "nobody", "--host"]);
+    assert_eq!(code(&unknown), 1);
+    assert!(stderr(&unknown).contains("E_DAEMON_UNKNOWN"), "{}", stderr(&unknown));
+}
+
+#[test]
 fn a_host_in_memory_only_has_no_history_and_leaves_nothing() {
     let running = Running::start(&["counter"], &["--memory-only"]);
     assert!(stderr(&running.host(&["history", "counter"])).contains("E_MEMORY_ONLY"));

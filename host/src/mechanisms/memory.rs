@@ -10,14 +10,15 @@
 //! [`Images`] is a daemon's set of these; it knows commit, roll back, reset, verify and hash. It
 //! knows nothing of WebAssembly, but for the size of an address.
 //!
-//! Unsafe code is confined to `mapping`, `cards`, `images` and `load`; their headers say what it
-//! relies on.
+//! Unsafe code is confined to `mapping`, `cards`, `images`, `load` and `scribble`; their headers say
+//! what it relies on.
 
 mod arena;
 mod cards;
 mod images;
 mod load;
 mod mapping;
+mod scribble;
 mod slot;
 
 pub use arena::{Arena, Bill, BillError, BillLine, machine_memory_bytes};

@@ -15,6 +15,7 @@
 //! | `{"remove": "copy"}` | `{"removed": "copy"}` |
 //! | `{"crashes": {"daemon": "ledger", "last": 20}}` | its crashes whose reports are kept, oldest first |
 //! | `{"replay": {"crash": "19a5f3c2b0800012", "path": "/f"}}` | the report; state and code are in the file |
+//! | `{"simulate_crash": "ledger"}` | what was ruined, and how it came back |
 //! | anything else | `{"error": {"code": .., "blame": .., "message": ..}}` |
 
 mod client;

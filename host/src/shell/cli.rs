@@ -15,6 +15,7 @@ mod replay;
 mod requests;
 mod run;
 mod settings;
+mod simulate;
 mod store;
 mod table;
 mod upgrade;
@@ -84,6 +85,8 @@ enum Command {
     Remove(lineage::RemoveArgs),
     /// Run a crashed request again, alone, on the very commit that it crashed on
     Replay(replay::ReplayArgs),
+    /// Crash a daemon, or a copy of the whole host, and see that nothing is lost
+    SimulateCrash(simulate::SimulateArgs),
     /// Read a data directory whole and say what is good, what is not, and where
     Verify(verify::VerifyArgs),
     /// Say what an error code means and what to do
@@ -142,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::Revert(args) => lineage::revert(&args),
         Command::Remove(args) => lineage::remove(&args),
         Command::Replay(args) => replay::replay(&args),
+        Command::SimulateCrash(args) => simulate::simulate(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::CompileGuest { no_signals, full_backtraces } => {

@@ -26,12 +26,14 @@ mod now;
 mod recorder;
 mod recovery;
 mod reload;
+mod simulate;
 mod start;
 mod upgrade;
 
 pub(super) use lineage::load as load_checkpoint;
 pub use recorder::JournalSeat;
 pub(super) use recorder::check_size;
+pub use simulate::Simulated;
 pub use upgrade::Upgraded;
 
 use std::sync::Arc;

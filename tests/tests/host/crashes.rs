@@ -1,4 +1,4 @@
-//! Crash reports, and the same crash again.
+//! Crash reports, the same crash again, and crashes on purpose.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,7 +13,7 @@ use host::pure::crash_rate::BURST;
 use host::pure::crash_report::{ARGUMENTS_BYTES_MAX, differences};
 use host::pure::policy::OnCrash;
 use host::pure::request::{Crash, Outcome, Request};
-use host::tree::{DaemonOptions, DaemonPlan, Replayed, replay, replay_materials};
+use host::tree::{DaemonOptions, DaemonPlan, Replayed, RevertTo, replay, replay_materials};
 use serde_json::{Value, json};
 use tests::{BUMP, Hostile, Lines, RUN, Tree, VALUE, deploy, deployed, hostile, plan, request};
 
@@ -360,4 +360,67 @@ fn r6_a_storm_of_crashes_leaves_few_reports() {
     let other = crash(&tree, "quiet", "die", json!({ "how": "panic" }));
     kept(&tree, "quiet", other.report.unwrap());
     assert!(tree.root.crashes("chaos", 1000).unwrap().len() as u64 <= report.made);
+}
+
+#[test]
+fn a_simulated_crash_leaves_the_state_as_it_was() {
+    for on_crash in [OnCrash::Checkpoint, OnCrash::Zero, OnCrash::Ask] {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = chaos(|options| options.on_crash = on_crash);
+        let tree =
+            durable(dir.path(), vec![plan, tests::plan("ledger", &deployed("ledger"), |_| {})]);
+        for daemon in ["chaos", "ledger"] {
+            for round in 0..20 {
+                let before = (tree.hash(daemon), tree.view(daemon).report);
+                let simulated = tree.root.simulate_crash(daemon).unwrap();
+                assert_eq!(simulated.hash.to_hex().as_str(), before.0);
+                assert_ne!(simulated.ruined, simulated.hash);
+                assert_eq!((simulated.trap, simulated.cards), (Code::Fuel, 64));
+                let after = (tree.hash(daemon), tree.view(daemon).report);
+                assert_eq!(after.0, before.0);
+                assert_eq!(after.1.sequence, before.1.sequence);
+                assert_eq!(after.1.generation, before.1.generation + 1);
+                let unchanged = (after.1.crashed, after.1.restarts, after.1.crash_reports);
+                assert_eq!(unchanged, (0, 0, before.1.crash_reports));
+                match daemon {
+                    "chaos" => drop(tree.committed(daemon, "touch", json!({ "pages": round }))),
+                    _ => drop(tree.committed(
+                        daemon,
+                        "deposit",
+                        json!({ "account": "ann", "amount": 1 }),
+                    )),
+                }
+            }
+        }
+        assert_eq!(tree.committed("ledger", "total", json!({})), 20);
+    }
+}
+
+#[test]
+fn a_parked_daemon_is_not_crashed_and_a_guest_that_is_told_of_restarts_is_told() {
+    let told = Hostile {
+        on_restore: "(i32.store #24 (i32.add (i32.load #24) #1))".to_owned(),
+        run: "(return (call $answer #24 #1))".to_owned(),
+        hooks: 2,
+        ..Hostile::default()
+    };
+    let guest = deploy(&told.build()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let plans = vec![
+        plan("told", &guest, |_| {}),
+        chaos(|options| {
+            options.on_crash = OnCrash::Ask;
+            options.parameters = json!({ "recovery": "park" });
+        }),
+    ];
+    let tree = durable(dir.path(), plans);
+    let first = tree.root.simulate_crash("told").unwrap();
+    let second = tree.root.simulate_crash("told").unwrap();
+    assert_eq!(second.sequence.0, first.sequence.0 + 1, "what it did then is a commit");
+    assert_ne!(second.hash, first.hash);
+    assert_eq!(tree.committed("told", RUN, json!({})), 2);
+    drop(crash(&tree, "chaos", "die", json!({ "how": "panic" })));
+    assert_eq!(tree.root.simulate_crash("chaos").unwrap_err().code, Code::Parked);
+    tree.root.revert("chaos", RevertTo::Last(0)).unwrap();
+    assert_eq!(tree.root.simulate_crash("chaos").unwrap().trap, Code::Fuel);
 }

@@ -88,13 +88,13 @@ pub enum ImagesError {
 /// All memory of one daemon's guest.
 #[derive(Debug)]
 pub struct Images {
-    live: Arc<Slot>,
+    pub(super) live: Arc<Slot>,
     pub(super) controls: Vec<Control>,
     pub(super) committed: Mapping,
     pub(super) committed_size: usize,
     pub(super) budget: usize,
-    card_shift: u32,
-    state_offset: usize,
+    pub(super) card_shift: u32,
+    pub(super) state_offset: usize,
 }
 
 impl Images {

@@ -1,4 +1,4 @@
-//! The commands about crashes: those of the past, the way to run one again.
+//! The commands about crashes: those of the past, the way to run one again, and one on purpose.
 
 use std::path::Path;
 
@@ -41,4 +41,18 @@ pub(super) fn replay(served: &Served, mut fields: Fields) -> Result<Value, Fault
     write_whole(Path::new(&path), &encode_snapshot(&materials.checkpoint, &materials.code))?;
     let report: Value = serde_json::from_slice(&materials.report.encode()).unwrap_or_default();
     Ok(json!({ "report": report, "path": path }))
+}
+
+pub(super) fn simulate(served: &Served, daemon: &str) -> Result<Value, Fault> {
+    let simulated = served.root.simulate_crash(daemon)?;
+    Ok(json!({
+        "daemon": daemon,
+        "sequence": simulated.sequence,
+        "hash": simulated.hash.to_hex().as_str(),
+        "ruined_hash": simulated.ruined.to_hex().as_str(),
+        "cards": simulated.cards,
+        "trap": simulated.trap,
+        "recovery_us": simulated.recovery.as_nanos() as f64 / 1000.0,
+        "generation": simulated.generation,
+    }))
 }

@@ -165,6 +165,9 @@ const BLOCKING: &[(&str, Blocking)] = &[
     ("revert", |served, command, fields| lineage::revert(served, Fields::new(command, fields)?)),
     ("crashes", |served, command, fields| crashes::crashes(served, Fields::new(command, fields)?)),
     ("replay", |served, command, fields| crashes::replay(served, Fields::new(command, fields)?)),
+    ("simulate_crash", |served, command, argument| {
+        crashes::simulate(served, &name(command, argument)?)
+    }),
 ];
 
 fn name(command: &str, argument: Value) -> Result<String, Fault> {

@@ -1,4 +1,4 @@
-//! Crashes of the past.
+//! Crashes of the past, and one on purpose.
 
 use std::ops::ControlFlow;
 
@@ -6,6 +6,7 @@ use super::Root;
 use crate::base::error::{Code, Fault};
 use crate::base::ids::RequestId;
 use crate::pure::crash_report::CrashReport;
+use crate::tree::daemon::{Daemon, Simulated};
 use crate::tree::replay::{ReplayMaterials, replay_materials};
 
 impl Root {
@@ -45,5 +46,15 @@ impl Root {
         let memory_only = || Fault::new(Code::MemoryOnly, "this host has no data directory");
         let journal = self.ground.journal.as_ref().ok_or_else(memory_only)?;
         replay_materials(&journal.store, id)
+    }
+
+    /// Ruins the running instance of a daemon, its live memory and globals, between two
+    /// transactions, traps, and recovers as from any crash.
+    ///
+    /// # Errors
+    ///
+    /// `E_DAEMON_UNKNOWN`, `E_PARKED`; `E_HOST_BUG` when the state is not what it was.
+    pub fn simulate_crash(&self, name: &str) -> Result<Simulated, Fault> {
+        self.control(name, Daemon::simulate_crash)
     }
 }

@@ -34,6 +34,7 @@ enum Step {
     Remove { daemon: usize },
     Crash { daemon: usize },
     Replay { crash: usize },
+    Simulate { daemon: usize },
     Restart,
 }
 
@@ -72,6 +73,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => daemon().prop_map(|daemon| Step::Remove { daemon }),
         2 => daemon().prop_map(|daemon| Step::Crash { daemon }),
         2 => (0..100_usize).prop_map(|crash| Step::Replay { crash }),
+        1 => daemon().prop_map(|daemon| Step::Simulate { daemon }),
         1 => proptest::strategy::Just(Step::Restart),
     ];
     proptest::collection::vec(step, 1..50)
@@ -347,9 +349,11 @@ impl World {
             return;
         }
         let materials = materials.unwrap();
-        assert_eq!(materials.checkpoint.hash().to_hex().to_string(), known.states[*at].1);
+        assert_eq!(materials.checkpoint.hash().to_hex().to_string(), known.states[*at].hash);
         let limits = materials.limits();
-        match replay(&deployed("ledger"), &materials, &limits, Arc::new(NoLog)).unwrap() {
+        match replay(&codes()[known.states[*at].code], &materials, &limits, Arc::new(NoLog))
+            .unwrap()
+        {
             Replayed::Crashed { crash: again, .. } => {
                 assert!(differences(crash, &again, true).is_empty(), "{crash:?}, {again:?}");
             }
@@ -369,6 +373,12 @@ impl World {
             Step::Remove { daemon } => self.remove(daemon),
             Step::Crash { daemon } => self.crash(daemon),
             Step::Replay { crash } => self.replay(crash % self.crashes.len().max(1)),
+            Step::Simulate { daemon } => {
+                let name = self.name(daemon);
+                let simulated = self.tree().root.simulate_crash(&name).unwrap();
+                assert_ne!(simulated.hash, simulated.ruined);
+                self.known.get_mut(&name).unwrap().restarted = true;
+            }
             Step::Restart => self.restart(),
         }
         self.compare();

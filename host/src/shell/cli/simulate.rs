@@ -1,0 +1,252 @@
+//! `host simulate-crash`: the promise, shown on a daemon that runs, or on a copy of it in a second
+//! host that is killed.
+
+mod second;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use self::second::Second;
+use super::call::{ask, print_error};
+use super::table::{Align, Table};
+use super::{Output, SocketArgs, print, print_fault, start_log};
+use crate::base::entropy::{Entropy, EntropyStream, SystemEntropy};
+use crate::base::error::{Code, Fault};
+use crate::pure::drill::{Kill, State};
+use crate::shell::exit;
+
+/// Most kills: each takes about a second.
+const KILLS_MAX: u32 = 1000;
+
+/// Shortest and longest time in microseconds from the first acknowledgement to the kill.
+const KILL_AFTER_MICROS: (u64, u64) = (100, 250_000);
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Without --host the daemon that runs is crashed between two requests: random bytes over live memory and
+globals, a trap, a restart on the last commit. The state is compared before and after.
+
+With --host nothing happens to the running host: a second one is started on a copy of the daemon, in
+a directory that is deleted afterwards, makes commits, and is killed (SIGKILL) at random moments.
+
+Exit codes: 0 all is as it was, 1 it is not, or it could not be tried, 5 no host answers.")]
+pub(super) struct SimulateArgs {
+    /// The daemon's name
+    daemon: String,
+    /// Kill a second host that runs a copy of the daemon
+    #[arg(long)]
+    host: bool,
+    /// How often, with --host
+    #[arg(long, value_name = "N", default_value_t = 10, requires = "host",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(KILLS_MAX)))]
+    kills: u32,
+    /// Requests that the copy runs, over and over, as for `host run` [default: reverts to the last
+    /// commit, which any guest can do]
+    #[arg(long, value_name = "FILE", requires = "host")]
+    requests: Option<PathBuf>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+    #[command(flatten)]
+    socket: SocketArgs,
+}
+
+pub(super) fn simulate(args: &SimulateArgs) -> u8 {
+    if !args.host {
+        return crash_daemon(args);
+    }
+    start_log("warn");
+    match crash_host(args) {
+        Ok(true) => exit::DONE,
+        Ok(false) => exit::FAILED,
+        Err(Failed::Fault(fault)) => {
+            print_fault(&fault);
+            exit::FAILED
+        }
+        Err(Failed::Told(code)) => code,
+    }
+}
+
+/// Why nothing could be tried.
+enum Failed {
+    /// To be printed.
+    Fault(Fault),
+    /// Printed already; the exit code.
+    Told(u8),
+}
+
+impl From<Fault> for Failed {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+fn ask_running(args: &SimulateArgs, command: &Value) -> Result<Value, u8> {
+    let answer = ask(&args.socket, command)?;
+    match answer.get("error") {
+        Some(error) => Err(print_error(error)),
+        None => Ok(answer),
+    }
+}
+
+fn crash_daemon(args: &SimulateArgs) -> u8 {
+    let answer = match ask_running(args, &json!({ "simulate_crash": args.daemon })) {
+        Ok(answer) => answer,
+        Err(code) => return code,
+    };
+    if args.output == Output::Json {
+        print(&answer.to_string());
+        return exit::DONE;
+    }
+    let text = |name: &str| match answer.get(name) {
+        Some(Value::String(text)) => text.chars().take(12).collect(),
+        Some(value) => value.to_string(),
+        None => "-".to_owned(),
+    };
+    let micros = answer.get("recovery_us").and_then(Value::as_f64).unwrap_or(0.0);
+    print(&format!(
+        "daemon `{}`: commit {}, state {}\n\
+         wrote random bytes over {} cards and all globals: state {}; then it trapped\n\
+         running again after {micros:.1} us, generation {}: state {}, the same",
+        args.daemon,
+        text("sequence"),
+        text("hash"),
+        text("cards"),
+        text("ruined_hash"),
+        text("generation"),
+        text("hash"),
+    ));
+    exit::DONE
+}
+
+/// One kill, and what was there after it.
+struct Round {
+    killed_after: Duration,
+    /// The last acknowledged commit.
+    acknowledged: u64,
+    /// How many were acknowledged.
+    acknowledgements: u64,
+    recovered: State,
+    /// What is wrong; nothing: all is good.
+    wrong: Vec<String>,
+}
+
+fn crash_host(args: &SimulateArgs) -> Result<bool, Failed> {
+    let requests = args.requests.as_deref().map(|file| requests(file, &args.daemon)).transpose()?;
+    let file = |error: std::io::Error| Fault::new(Code::File, error.to_string());
+    let dir = tempfile::Builder::new().prefix("bulkhead-").tempdir().map_err(file)?;
+    let path = dir.path().join("snapshot");
+    let asked = json!({ "snapshot": { "daemon": args.daemon, "path": path } });
+    ask_running(args, &asked).map_err(Failed::Told)?;
+    let ps = ask_running(args, &json!({ "ps": { "hash": false } })).map_err(Failed::Told)?;
+    let budget = second::find(&ps, &args.daemon);
+    let budget = budget.and_then(|daemon| daemon.get("budget_bytes")).and_then(Value::as_u64);
+    let snapshot = std::fs::read(&path).map_err(file)?;
+    let mut second = Second::plant(dir.path(), &args.daemon, &snapshot, budget)?;
+    let mut random = EntropyStream::new(SystemEntropy.seed());
+    let mut rounds = Vec::new();
+    for _ in 0..args.kills {
+        rounds.push(kill(&mut second, requests.as_deref(), &mut random)?);
+        if rounds.last().is_some_and(|round| !round.wrong.is_empty()) {
+            break;
+        }
+    }
+    Ok(report(args.output, &rounds))
+}
+
+/// The lines of a request file, for the copy.
+fn requests(file: &Path, daemon: &str) -> Result<Vec<Value>, Fault> {
+    let failed =
+        |error: std::io::Error| Fault::new(Code::File, format!("{}: {error}", file.display()));
+    let mut requests = Vec::new();
+    for line in std::fs::read_to_string(file).map_err(failed)?.lines() {
+        let request = crate::pure::request::Request::parse(line)?;
+        if request.daemon == daemon {
+            requests.push(json!({ "call": request.to_json() }));
+        }
+    }
+    if requests.is_empty() {
+        let message = format!("{}: no request for daemon `{daemon}`", file.display());
+        return Err(Fault::new(Code::Request, message));
+    }
+    Ok(requests)
+}
+
+fn kill(
+    second: &mut Second,
+    requests: Option<&[Value]>,
+    random: &mut EntropyStream,
+) -> Result<Round, Fault> {
+    let left = second.last().cloned();
+    let started = second.start()?;
+    let (least, most) = KILL_AFTER_MICROS;
+    let after = Duration::from_micros(least + random.next_u64() % (most - least));
+    let load = second.load_and_kill(requests, after)?;
+    let recovered = second.recover()?;
+    let kill = Kill {
+        left: left.as_ref(),
+        started: &started,
+        attempts: load.attempts,
+        acknowledged: load.last,
+        recovered: &recovered.state,
+        only_reverts: requests.is_none(),
+        changes_itself: second.changes_itself(),
+    };
+    let mut wrong = kill.wrong();
+    wrong.extend(recovered.damage.iter().cloned());
+    let acknowledged = load.last.max(started.sequence);
+    let (killed_after, acknowledgements) = (load.killed_after, load.acknowledgements);
+    Ok(Round { killed_after, acknowledged, acknowledgements, recovered: recovered.state, wrong })
+}
+
+/// Prints what was found; true when all is good.
+fn report(output: Output, rounds: &[Round]) -> bool {
+    let good = rounds.iter().all(|round| round.wrong.is_empty());
+    let commits: u64 = rounds.iter().map(|round| round.acknowledgements).sum();
+    let micros = |time: Duration| time.as_secs_f64() * 1e6;
+    if output == Output::Json {
+        let kills = rounds.iter().map(|round| {
+            json!({
+                "killed_after_us": micros(round.killed_after),
+                "acknowledged": round.acknowledged,
+                "recovered": round.recovered.sequence,
+                "hash": round.recovered.hash,
+                "wrong": round.wrong,
+            })
+        });
+        let kills: Vec<Value> = kills.collect();
+        print(&json!({ "pass": good, "acknowledgements": commits, "kills": kills }).to_string());
+        return good;
+    }
+    let mut table = Table::new(&[
+        ("KILL", Align::Right),
+        ("AFTER", Align::Right),
+        ("ACKNOWLEDGED", Align::Right),
+        ("RECOVERED", Align::Right),
+        ("STATE", Align::Left),
+        ("CHAIN", Align::Left),
+    ]);
+    for (number, round) in (1..).zip(rounds) {
+        table.row(vec![
+            i32::to_string(&number),
+            format!("{:.1} ms", micros(round.killed_after) / 1000.0),
+            round.acknowledged.to_string(),
+            round.recovered.sequence.to_string(),
+            round.recovered.hash.chars().take(12).collect(),
+            if round.wrong.is_empty() { "good".to_owned() } else { "NOT GOOD".to_owned() },
+        ]);
+    }
+    print(&table.to_string());
+    for wrong in rounds.iter().flat_map(|round| &round.wrong) {
+        print(&format!("  {wrong}"));
+    }
+    let kills = rounds.len();
+    print(&match good {
+        true => format!("PASS: {kills} kills, {commits} acknowledged commits, none lost"),
+        false => "FAIL".to_owned(),
+    });
+    good
+}
