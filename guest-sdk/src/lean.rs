@@ -5,8 +5,9 @@
 //! imports, each of which costs at every restart, and resource handles that would have to be
 //! acquired again each time. This module defines the few C functions through which std gets there,
 //! so that the linker never asks wasi-libc for them: printing goes to the host's log, the
-//! environment is empty, and aborting traps. What a guest uses beyond that (files, sockets,
-//! `Instant`, the seed of a `HashMap`) still comes from wasi-libc and std, with its imports.
+//! environment is empty, aborting traps, and std's clocks are the host's. What a guest uses beyond
+//! that (files, sockets, the seed of a `HashMap`) still comes from wasi-libc and std, with its
+//! imports.
 //!
 //! Files can't be written this way, since that is the same C function as printing: a guest that has
 //! files turns the feature `lean` off.
@@ -14,7 +15,7 @@
 #![expect(unsafe_code, reason = "these are the C functions that std calls")]
 
 use std::cell::RefCell;
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_long, c_void};
 use std::fmt::Write as _;
 use std::slice;
 
@@ -38,6 +39,13 @@ thread_local! {
 struct IoVec {
     bytes: *const u8,
     length: usize,
+}
+
+/// A moment, as in `<time.h>`.
+#[repr(C)]
+struct TimeSpec {
+    seconds: i64,
+    nanoseconds: c_long,
 }
 
 /// Prints to the host's log; other descriptors are not open.
@@ -110,6 +118,22 @@ extern "C" fn abort() -> ! {
 extern "C" fn exit(_code: c_int) -> ! {
     crate::host::panicked("the guest called exit");
     core::arch::wasm32::unreachable()
+}
+
+/// Tells the time of the transaction, whichever clock is asked for.
+///
+/// # Safety
+///
+/// `time` points to a `timespec`, as `clock_gettime` of C asks for.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clock_gettime(_clock: *const c_void, time: *mut TimeSpec) -> c_int {
+    const NANOS: u64 = 1_000_000_000;
+    let now = crate::host::now();
+    // A remainder of that division fits in 32 bits.
+    let (seconds, nanoseconds) = ((now / NANOS).cast_signed(), (now % NANOS) as c_long);
+    // SAFETY: the caller vouches for the pointer.
+    unsafe { time.write(TimeSpec { seconds, nanoseconds }) };
+    0
 }
 
 fn not_open() -> isize {

@@ -128,10 +128,10 @@
 //! # Imports
 //!
 //! Every import of a component costs time at each restart, so with the default feature `lean` a
-//! guest has no WASI imports until it uses something that needs them: files, sockets, `std::time`,
-//! standard input, or a `HashMap` (one function, for its seed; a `BTreeMap` needs none). With
-//! `lean`, environment variables are empty and files can't be written; turn it off for a guest that
-//! has files.
+//! guest has no WASI imports until it uses something that needs them: files, sockets, standard
+//! input, or a `HashMap` (one function, for its seed; a `BTreeMap` needs none). With `lean`,
+//! environment variables are empty and files can't be written; turn it off for a guest that has
+//! files.
 
 pub use guest_sdk_macros::{data, guest, state};
 
