@@ -156,6 +156,29 @@ fn s4_10_d10_a_second_host_and_other_code_are_refused() {
     assert!(message.contains("E_DATA_DIR"), "{message}");
 }
 
+#[test]
+fn n3_a_database_that_knows_nothing_of_disks_survives_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let (dir, guests) = (dir.path(), [guest("sql")]);
+    let execute = |sql: &str| call(dir, "sql", "execute", &json!({ "sql": sql }));
+    let first = start(dir, &guests);
+    execute("CREATE TABLE account (id INTEGER PRIMARY KEY, owner TEXT)");
+    for id in 0..20 {
+        let answer = execute(&format!("INSERT INTO account VALUES ({id}, 'owner {id}')"));
+        assert_eq!(answer["outcome"], "committed", "{answer}");
+    }
+    let answer = execute("DELETE FROM account; INSERT INTO account VALUES (1, NULL, 2)");
+    assert_eq!(answer["error"]["code"], "sql_insert");
+    kill(first);
+    let second = start(dir, &guests);
+    let sql = json!({"sql": "SELECT COUNT(*), SUM(id), MAX(owner) FROM account"});
+    let answer = call(dir, "sql", "query", &sql);
+    assert_eq!(answer["value"][0]["rows"], json!([[20, 190, "owner 9"]]), "{answer}");
+    let answer = execute("INSERT INTO account VALUES (20, 'after')");
+    assert_eq!((&answer["outcome"], &answer["sequence"]), (&json!("committed"), &json!(22)));
+    kill(second);
+}
+
 /// A client that asks again, with the same key, until it knows how a request ended.
 struct Asker {
     number: u64,

@@ -19,6 +19,7 @@ mod host {
     mod lineage;
     mod model;
     pub(crate) mod printing;
+    mod sql;
     mod tree;
     mod upgrade;
 }
