@@ -91,7 +91,8 @@ pub use answer::Answer;
 /// for `thread_rng`.
 const RESEED_BYTES: usize = 64 << 10;
 
-/// A database in memory.
+/// A database in memory. Its tables as values are what other code takes over in an upgrade.
+#[state]
 #[derive(Clone, Debug, Default)]
 pub struct Database {
     /// In a cell because the engine wants to be able to change what it only reads.

@@ -152,3 +152,39 @@ fn a_value_nested_too_deep_is_rejected() {
     database.call("query", select(48)).committed();
     assert_eq!(database.call("query", select(49)).rejected().code(), "nested_too_deep");
 }
+
+#[test]
+fn other_code_takes_all_values_over() {
+    let mut database = database();
+    let values = [
+        ("BOOLEAN", "TRUE"),
+        ("INT8", "-8"),
+        ("UINT128", "340282366920938463463374607431768211455"),
+        ("FLOAT", "1.5"),
+        ("DECIMAL", "123456789.123456789"),
+        ("TEXT", "'text'"),
+        ("BYTEA", "X'00ff'"),
+        ("DATE", "'2026-02-28'"),
+        ("TIMESTAMP", "'2026-02-28 10:00:00.123456789'"),
+        ("TIME", "'10:00:00.5'"),
+        ("INTERVAL", "INTERVAL '3' DAY"),
+        ("UUID", "'936DA01F9ABD4d9d80C702AF85C822A8'"),
+        ("MAP", "'{\"a\": {\"b\": [1, 2]}}'"),
+        ("LIST", "'[1, null, \"x\"]'"),
+        ("INTEGER", "NULL"),
+    ];
+    for (table, (kind, value)) in values.iter().enumerate() {
+        let sql = format!(
+            "CREATE TABLE t{table} (key TEXT PRIMARY KEY, value {kind} NULL);
+             INSERT INTO t{table} VALUES ('k', {value})"
+        );
+        database.call("execute", json!({"sql": sql})).committed();
+    }
+    let mut next: Harness<Database> = database.upgrade().unwrap();
+    for (table, (kind, _)) in values.iter().enumerate() {
+        let sql = format!("SELECT * FROM t{table} WHERE key = 'k'");
+        let ask =
+            |of: &mut Harness<Database>| of.call("query", json!({"sql": sql})).committed();
+        assert_eq!(ask(&mut next), ask(&mut database), "{kind}");
+    }
+}

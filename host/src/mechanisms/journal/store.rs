@@ -10,9 +10,9 @@
 //! poisoned, everything is opened again, and the daemons begin a new incarnation on what is there.
 //!
 //! redb's commits are one-phase (its default): data, checksums and the switch of the commit slot go
-//! out with one sync, and a torn transaction is recognised by its checksums. Two phases would double
-//! the latency of a commit for protection against forged XXH3 collisions; records carry BLAKE3 and
-//! are chained, so a forgery would not load.
+//! out with one sync, and a torn transaction is recognised by its checksums. Two phases would
+//! double the latency of a commit for protection against forged XXH3 collisions; records carry
+//! BLAKE3 and are chained, so a forgery would not load.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
