@@ -15,6 +15,7 @@
 )]
 
 pub mod contenders;
+pub mod machine;
 pub mod race;
 pub mod sections;
 pub mod table;

@@ -152,19 +152,37 @@ impl Row {
 
 /// Lines under headings.
 #[derive(Clone, Debug, Default)]
-pub struct Table(Vec<(String, Vec<Row>)>);
+pub struct Table {
+    parts: Vec<(String, Vec<Row>)>,
+    /// Why the goals can't be judged.
+    disturbed: Option<String>,
+}
 
 impl Table {
     /// Adds lines under a heading.
     pub fn add(&mut self, heading: impl Into<String>, rows: Vec<Row>) {
-        self.0.push((heading.into(), rows));
+        self.parts.push((heading.into(), rows));
+    }
+
+    /// Judges no goals, for that reason.
+    pub fn disturb(&mut self, reason: String) {
+        self.disturbed = Some(reason);
+    }
+
+    /// The cells of a line; without the verdict where goals can't be judged.
+    fn cells(&self, row: &Row) -> [String; 6] {
+        let mut cells = row.cells();
+        if self.disturbed.is_some() {
+            cells[5] = row.met().map_or(String::new(), |_| "?".to_owned());
+        }
+        cells
     }
 
     /// How many goals are met, and how many there are that were measured.
     #[must_use]
     pub fn score(&self) -> (usize, usize) {
         let verdicts: Vec<bool> =
-            self.0.iter().flat_map(|(_, rows)| rows).filter_map(Row::met).collect();
+            self.parts.iter().flat_map(|(_, rows)| rows).filter_map(Row::met).collect();
         (verdicts.iter().filter(|met| **met).count(), verdicts.len())
     }
 }
@@ -174,8 +192,8 @@ const TITLES: [&str; 6] = ["", "value", "compared with", "ratio", "goal", ""];
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut widths = TITLES.map(str::len);
-        for row in self.0.iter().flat_map(|(_, rows)| rows) {
-            for (width, cell) in widths.iter_mut().zip(row.cells()) {
+        for row in self.parts.iter().flat_map(|(_, rows)| rows) {
+            for (width, cell) in widths.iter_mut().zip(self.cells(row)) {
                 *width = cell.len().max(*width);
             }
         }
@@ -189,11 +207,14 @@ impl fmt::Display for Table {
             line.trim_end().to_owned()
         };
         writeln!(f, "{}", line(TITLES.map(str::to_owned), ""))?;
-        for (heading, rows) in &self.0 {
+        for (heading, rows) in &self.parts {
             writeln!(f, "{heading}")?;
             for row in rows {
-                writeln!(f, "{}", line(row.cells(), &row.note))?;
+                writeln!(f, "{}", line(self.cells(row), &row.note))?;
             }
+        }
+        if let Some(reason) = &self.disturbed {
+            return writeln!(f, "goals are not judged: {reason}");
         }
         let (met, all) = self.score();
         writeln!(f, "{met} of {all} goals are met; values are medians of interleaved rounds")
@@ -214,6 +235,18 @@ mod tests {
         assert_eq!(row.clone().goal(Goal::Times(0.2)).met(), Some(false));
         assert_eq!(row.goal(Goal::AtMost(Quantity::Nanos(9.0))).met(), Some(false));
         assert_eq!(Row::missing("x", "why").goal(Goal::Ratio(1.0)).met(), None);
+    }
+
+    #[test]
+    fn a_disturbed_run_judges_no_goals() {
+        let mut table = Table::default();
+        let row = Row::new("x", Quantity::Nanos(1.0)).against("y", Quantity::Nanos(9.0));
+        table.add("speed", vec![row.goal(Goal::Ratio(0.5))]);
+        assert!(table.to_string().contains(" met"), "{table}");
+        table.disturb("a build ran".to_owned());
+        let text = table.to_string();
+        assert!(!text.contains(" met") && text.contains("?"), "{text}");
+        assert!(text.ends_with("goals are not judged: a build ran\n"), "{text}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use benches::contenders::fork;
+use benches::machine::{OTHERS_PERCENT_MAX, Watch};
 use benches::sections::{SECTIONS, Section, Setup};
 use benches::table::Table;
 
@@ -34,11 +35,15 @@ fn main() -> ExitCode {
     let setup = Setup::new(rounds_percent);
     let machine = machine();
     let mut table = Table::default();
+    let watch = Watch::start();
     for section in sections {
         eprint!("{}: {} ...", section.name, section.about);
         let start = Instant::now();
         (section.run)(&setup, &mut table);
         eprintln!(" {:.0} s", start.elapsed().as_secs_f64());
+    }
+    if let Some(others) = watch.others_percent().filter(|&others| others > OTHERS_PERCENT_MAX) {
+        table.disturb(format!("other programs used {others:.0} % of the processors meanwhile"));
     }
     print!("{machine}\n{table}");
     ExitCode::SUCCESS
