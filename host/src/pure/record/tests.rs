@@ -128,6 +128,6 @@ fn buffers_are_used_again() {
 fn the_bytes_of_a_record_stay_what_they_are() {
     let bytes = encoded(10, true);
     assert_eq!(bytes.len(), 295);
-    let expected = "b6eb17ec61d165966b9e0c345d7d6d9cf3f378730d36ce3a3f73355b8ea06a58";
+    let expected = "f1c26c5b3993afc798354dc6216ee1ae4aca25baea63e28550246d9abd1c9cdd";
     assert_eq!(blake3::hash(&bytes).to_hex().as_str(), expected);
 }
