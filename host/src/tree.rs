@@ -10,7 +10,8 @@ mod root;
 mod worker;
 
 pub use daemon::{
-    Bound, Daemon, DaemonOptions, JournalSeat, Simulated, Transacted, Upgraded, World,
+    Bound, COMMIT_BYTES_MAX, Daemon, DaemonOptions, JournalSeat, Simulated, Transacted, Upgraded,
+    World,
 };
 pub use gauges::{CrashReports, DaemonState, Gauges, Report, Restarts, Upgradable};
 pub use replay::{ReplayMaterials, Replayed, replay, replay_materials};

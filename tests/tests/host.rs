@@ -15,6 +15,7 @@ mod host {
     mod crashes;
     mod daemons;
     mod deploying;
+    mod durable;
     mod fuel;
     mod lineage;
     mod model;

@@ -31,7 +31,7 @@ mod start;
 mod upgrade;
 
 pub(super) use lineage::load as load_checkpoint;
-pub use recorder::JournalSeat;
+pub use recorder::{COMMIT_BYTES_MAX, JournalSeat};
 pub(super) use recorder::check_size;
 pub use simulate::Simulated;
 pub use upgrade::Upgraded;
@@ -93,6 +93,9 @@ pub struct DaemonOptions {
     pub limits: Limits,
     /// What each of `save`, `load` and `check` may use.
     pub upgrade_limits: Limits,
+    /// Bytes of the cards that one commit may change, with a journal; at most
+    /// [`COMMIT_BYTES_MAX`], which is what a record holds.
+    pub commit_bytes_max: usize,
     /// Times that a crashed transaction is tried again.
     pub retries_max: u32,
     /// Which state to go on with after a crash.
@@ -113,6 +116,7 @@ impl DaemonOptions {
             parameters: Value::Object(serde_json::Map::new()),
             limits: Limits::default(),
             upgrade_limits: Limits::UPGRADE,
+            commit_bytes_max: COMMIT_BYTES_MAX,
             retries_max: RETRIES_DEFAULT,
             on_crash: OnCrash::default(),
             share: CpuShare::FULL,
@@ -328,7 +332,7 @@ impl Daemon {
         }
         let changed = match &mut self.recorder {
             None => self.images.commit(),
-            Some(recorder) => recorder.commit(&mut self.images)?,
+            Some(recorder) => recorder.commit(&mut self.images, self.options.commit_bytes_max)?,
         };
         if self.options.verify {
             self.images

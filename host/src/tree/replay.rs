@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::daemon::{check_result, check_size, load_checkpoint};
+use super::daemon::{COMMIT_BYTES_MAX, check_result, check_size, load_checkpoint};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::RequestId;
 use crate::mechanisms::journal::Store;
@@ -165,5 +165,5 @@ fn settle(guest: &Guest, contract: u32, images: &Images, value: &[u8]) -> Result
         return Ok(());
     }
     images.verify_marks().map_err(|hole| Caught::new(Code::Barrier, hole.to_string()))?;
-    check_size(images)
+    check_size(images, COMMIT_BYTES_MAX)
 }

@@ -20,6 +20,9 @@ use crate::pure::record::{Draft, EncodeError, Encoder, Head, Keyed, Kind, PAYLOA
 /// Bytes of a record's payload that are kept free for headers of ranges.
 const RANGES_BYTES_MAX: usize = PAYLOAD_BYTES_MAX / 4;
 
+/// Bytes of cards that one commit may change: what a record holds besides its headers of ranges.
+pub const COMMIT_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - RANGES_BYTES_MAX;
+
 /// A daemon's place in the journal.
 #[derive(Clone, Debug)]
 pub struct JournalSeat {
@@ -96,8 +99,12 @@ impl Recorder {
     /// # Errors
     ///
     /// `E_COMMIT_TOO_LARGE`, before anything is applied.
-    pub(super) fn commit(&mut self, images: &mut Images) -> Result<Changed, Caught> {
-        check_size(images)?;
+    pub(super) fn commit(
+        &mut self,
+        images: &mut Images,
+        bytes_max: usize,
+    ) -> Result<Changed, Caught> {
+        check_size(images, bytes_max)?;
         Ok(images.commit_into(&mut self.delta))
     }
 
@@ -109,7 +116,7 @@ impl Recorder {
     pub(super) fn diff(&mut self, old: &[u8], new: &[u8]) -> Result<(), Caught> {
         self.delta.clear();
         self.delta.diff(0, old, new);
-        let room = PAYLOAD_BYTES_MAX - RANGES_BYTES_MAX;
+        let room = COMMIT_BYTES_MAX;
         if self.delta.bytes().len() > room {
             return Err(too_large(format!("it changes more than {room} bytes")));
         }
@@ -220,13 +227,13 @@ impl Recorder {
     }
 }
 
-/// Whether what changed fits a record.
+/// Whether what changed fits a record, and `bytes_max`.
 ///
 /// # Errors
 ///
 /// `E_COMMIT_TOO_LARGE`.
-pub(in crate::tree) fn check_size(images: &Images) -> Result<(), Caught> {
-    let room = PAYLOAD_BYTES_MAX - RANGES_BYTES_MAX;
+pub(in crate::tree) fn check_size(images: &Images, bytes_max: usize) -> Result<(), Caught> {
+    let room = bytes_max.min(COMMIT_BYTES_MAX);
     if images.live_size() > room && images.marked_bytes() > room {
         return Err(too_large(format!("it changed more than {room} bytes")));
     }
