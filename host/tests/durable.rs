@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![expect(clippy::indexing_slicing, reason = "a test may panic")]
+#![expect(clippy::panic, reason = "a test may panic")]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
@@ -19,6 +20,8 @@ use serde_json::{Value, json};
 const HOST: &str = env!("CARGO_BIN_EXE_host");
 const CLIENTS: u64 = 8;
 const CUSTOMERS: u64 = 100;
+/// Times that a client asks for the end of one request, some milliseconds apart.
+const TRIES_MAX: u64 = 3000;
 
 fn guest(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../guests/{name}.wasm"));
@@ -247,9 +250,15 @@ impl Asker {
 
     /// Asks until nothing is open.
     fn finish(&mut self, dir: &Path) {
-        while self.open.is_some() {
+        for tries in 0..TRIES_MAX {
+            if self.open.is_none() {
+                return;
+            }
+            // The host needs a moment to open its journal again.
+            std::thread::sleep(Duration::from_millis(tries.min(10)));
             assert!(self.ask(&mut Client::connect(dir).unwrap()), "the host is gone");
         }
+        panic!("no end after {TRIES_MAX} tries: {:?}, {:?}", self.open, self.trouble);
     }
 }
 
