@@ -26,13 +26,14 @@ fn recovery_point() -> Result<(), JournalFault> {
 
 impl Store {
     /// Opens all files; returns the id of the directory, which is `expected` if that is known.
+    /// Opening `again`, after a failure, begins a new incarnation.
     pub(super) fn open_all(
         &self,
         expected: Option<DirectoryId>,
-        distrust: bool,
+        again: bool,
     ) -> Result<DirectoryId, JournalFault> {
-        let new = self.open_database(expected.is_some(), distrust)?;
-        self.set_hints(Hints::new(self.files.open(Which::Acked, distrust)?)?);
+        let new = self.open_database(expected.is_some(), again)?;
+        self.set_hints(Hints::new(self.files.open(Which::Acked, again)?)?);
         if new {
             self.create_tables(self.id)?;
         }
@@ -52,6 +53,11 @@ impl Store {
         self.compare_with_hints(&mut inner)?;
         (inner.damage, inner.torn_bytes) = (scanned.damage, scanned.torn_bytes);
         self.set_log(log);
+        if again {
+            inner.tails.values_mut().for_each(|tail| tail.reopened = true);
+            // Before anything is taken again: no daemon may go on without knowing.
+            self.incarnation.fetch_add(1, Ordering::AcqRel);
+        }
         *self.lock() = inner;
         Ok(id)
     }
@@ -151,11 +157,6 @@ impl Store {
         self.close_database();
         if poisoned {
             self.open_all(Some(self.id), true)?;
-            for tail in self.lock().tails.values_mut() {
-                tail.reopened = true;
-            }
-            // Last: whoever sees it may load.
-            self.incarnation.fetch_add(1, Ordering::AcqRel);
         } else {
             self.open_tables_again()?;
         }
