@@ -10,8 +10,8 @@
 //! [`Images`] is a daemon's set of these; it knows commit, roll back, reset, verify and hash. It
 //! knows nothing of WebAssembly, but for the size of an address.
 //!
-//! Unsafe code is confined to `mapping`, `cards`, `images`, `load` and `scribble`; their headers say
-//! what it relies on.
+//! Unsafe code is confined to `mapping`, `cards`, `images`, `load` and `scribble`; their headers
+//! say what it relies on.
 
 mod arena;
 mod cards;

@@ -1,5 +1,5 @@
-//! Crash reports, kept for `history` and `replay`. They go straight into the tables: no commit, which
-//! is in the log, ever waits for one.
+//! Crash reports, kept for `history` and `replay`. They go straight into the tables: no commit ever
+//! waits for one, since commits go into the log.
 
 use std::ops::ControlFlow;
 
@@ -12,8 +12,8 @@ use crate::base::ids::RequestId;
 use crate::base::limits::{CRASH_REPORT_BYTES_MAX, CRASH_REPORTS_MAX};
 
 impl Store {
-    /// Keeps crash reports under their ids, all or none, with one sync; the oldest go when there are
-    /// too many.
+    /// Keeps crash reports under their ids, all or none, with one sync; the oldest go when there
+    /// are too many.
     ///
     /// # Errors
     ///

@@ -26,8 +26,8 @@ const KILL_AFTER_MICROS: (u64, u64) = (100, 250_000);
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Without --host the daemon that runs is crashed between two requests: random bytes over live memory and
-globals, a trap, a restart on the last commit. The state is compared before and after.
+Without --host the daemon that runs is crashed between two requests: random bytes over live memory
+and globals, a trap, a restart on the last commit. The state is compared before and after.
 
 With --host nothing happens to the running host: a second one is started on a copy of the daemon, in
 a directory that is deleted afterwards, makes commits, and is killed (SIGKILL) at random moments.

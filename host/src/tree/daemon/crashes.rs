@@ -71,8 +71,7 @@ impl Daemon {
     }
 
     fn crash_report(&self, bound: &Bound, crash: &Crash, stand: Stand) -> CrashReport {
-        let index = usize::try_from(bound.contract).unwrap_or(usize::MAX);
-        let contract = self.guest.contracts().get(index);
+        let contract = self.guest.contract_at(bound.contract);
         let arguments = match bound.arguments.len() {
             bytes if bytes <= ARGUMENTS_BYTES_MAX => Arguments::Kept(bound.arguments.clone()),
             bytes => Arguments::TooLarge(bytes as u64),
