@@ -183,8 +183,7 @@ fn other_code_takes_all_values_over() {
     let mut next: Harness<Database> = database.upgrade().unwrap();
     for (table, (kind, _)) in values.iter().enumerate() {
         let sql = format!("SELECT * FROM t{table} WHERE key = 'k'");
-        let ask =
-            |of: &mut Harness<Database>| of.call("query", json!({"sql": sql})).committed();
+        let ask = |of: &mut Harness<Database>| of.call("query", json!({"sql": sql})).committed();
         assert_eq!(ask(&mut next), ask(&mut database), "{kind}");
     }
 }

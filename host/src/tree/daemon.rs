@@ -31,8 +31,8 @@ mod start;
 mod upgrade;
 
 pub(super) use lineage::load as load_checkpoint;
-pub use recorder::{COMMIT_BYTES_MAX, JournalSeat};
 pub(super) use recorder::check_size;
+pub use recorder::{COMMIT_BYTES_MAX, JournalSeat};
 pub use simulate::Simulated;
 pub use upgrade::Upgraded;
 
