@@ -2,6 +2,7 @@
 
 mod directories;
 mod faults;
+mod golden;
 mod logs;
 mod power;
 mod rot;
