@@ -1,9 +1,9 @@
 //! A data directory as an earlier build wrote it is read by every later one.
 //!
 //! The file holds a directory with a folded base, kept answers, records of commits, a revert, an
-//! upgrade and a start over, one of them still in the log, a guest's code and a crash report. Another format is another number: make
-//! its file with `GOLDEN_WRITE=1`, put what the test prints into [`EXPECTED`], and keep the old
-//! files as long as the host says that it reads their format.
+//! upgrade and a start over, one of them still in the log, a guest's code and a crash report.
+//! Another format is another number: make its file with `GOLDEN_WRITE=1`, put what the test prints
+//! into [`EXPECTED`], and keep the old files as long as the host says that it reads their format.
 
 use std::collections::BTreeSet;
 use std::fs;
