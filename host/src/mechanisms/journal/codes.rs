@@ -54,11 +54,7 @@ impl Store {
     }
 
     /// Digests of all codes that are kept.
-    ///
-    /// # Errors
-    ///
-    /// [`JournalFault`] when the table can't be read.
-    pub fn codes(&self) -> Result<Vec<[u8; 32]>, JournalFault> {
+    fn codes(&self) -> Result<Vec<[u8; 32]>, JournalFault> {
         self.at_tables(|| {
             let read = self.begin_read()?;
             let codes = read.open_table(CODES).map_err(|error| fault(&error.into()))?;
@@ -85,18 +81,13 @@ impl Store {
         let used: std::collections::BTreeSet<[u8; 32]> =
             inner.tails.values().flat_map(|tail| tail.codes.iter().copied()).collect();
         drop(inner);
+        if self.codes()?.iter().all(|digest| used.contains(digest)) {
+            return Ok(());
+        }
         self.at_tables(|| {
             let write = self.begin_write()?;
             {
                 let mut codes = write.open_table(CODES).map_err(|error| fault(&error.into()))?;
-                let unused = |digest: &[u8; 32]| !used.contains(digest);
-                let mut some = false;
-                for entry in codes.iter().map_err(|error| fault(&error.into()))? {
-                    some |= unused(&entry.map_err(|error| fault(&error.into()))?.0.value());
-                }
-                if !some {
-                    return Ok(());
-                }
                 codes
                     .retain(|digest, _| used.contains(&digest))
                     .map_err(|error| fault(&error.into()))?;

@@ -118,6 +118,16 @@ pub(super) fn ask(socket: &SocketArgs, command: &Value) -> Result<Value, u8> {
     })
 }
 
+/// Asks the running host, or prints the error, its own or the connection's, and answers the exit
+/// code.
+pub(super) fn fetch(socket: &SocketArgs, command: &Value) -> Result<Value, u8> {
+    let answer = ask(socket, command)?;
+    match answer.get("error") {
+        Some(error) => Err(print_error(error)),
+        None => Ok(answer),
+    }
+}
+
 /// Prints an error line of the host. Its code is one of this program's, or newer.
 pub(super) fn print_error(error: &Value) -> u8 {
     let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -162,14 +172,11 @@ fn show(args: &CallArgs, answer: &Value) -> u8 {
 }
 
 pub(super) fn resume(args: &ResumeArgs) -> u8 {
-    match ask(&args.socket, &json!({ "resume": args.daemon })) {
-        Ok(answer) => match answer.get("error") {
-            Some(error) => print_error(error),
-            None => {
-                print(&format!("daemon `{}` is running again on its last commit", args.daemon));
-                exit::DONE
-            }
-        },
+    match fetch(&args.socket, &json!({ "resume": args.daemon })) {
+        Ok(_) => {
+            print(&format!("daemon `{}` is running again on its last commit", args.daemon));
+            exit::DONE
+        }
         Err(code) => code,
     }
 }

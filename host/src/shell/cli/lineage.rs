@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::call::{ask, print_error};
+use super::call::fetch;
 use super::table::{Align, Table};
 use super::{Output, SocketArgs, eprint, print};
 use crate::pure::size::{parse_bytes, show_bytes};
@@ -88,15 +88,6 @@ pub(super) struct RemoveArgs {
     daemon: String,
     #[command(flatten)]
     socket: SocketArgs,
-}
-
-/// Asks, or prints the error and answers the exit code.
-fn fetch(socket: &SocketArgs, asked: &Value) -> Result<Value, u8> {
-    let answer = ask(socket, asked)?;
-    match answer.get("error") {
-        Some(error) => Err(print_error(error)),
-        None => Ok(answer),
-    }
 }
 
 /// Asks, and prints what `show` makes of the answer, or the error.

@@ -3,7 +3,8 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::call::{ask, print_error};
+use super::call::fetch;
+use super::lineage::text;
 use super::table::{Align, Table};
 use super::{Output, SocketArgs, print};
 use crate::pure::size::show_bytes;
@@ -20,26 +21,15 @@ pub(super) struct PsArgs {
 
 pub(super) fn ps(args: &PsArgs) -> u8 {
     let hash = args.output == Output::Json;
-    let answer = match ask(&args.socket, &json!({ "ps": { "hash": hash } })) {
+    let answer = match fetch(&args.socket, &json!({ "ps": { "hash": hash } })) {
         Ok(answer) => answer,
         Err(code) => return code,
     };
-    if let Some(error) = answer.get("error") {
-        return print_error(error);
-    }
     match args.output {
         Output::Json => print(&answer.to_string()),
         Output::Human => print(&tree(&answer)),
     }
     exit::DONE
-}
-
-fn text(value: &Value, name: &str) -> String {
-    match value.get(name) {
-        None | Some(Value::Null) => "-".to_owned(),
-        Some(Value::String(text)) => text.clone(),
-        Some(value) => value.to_string(),
-    }
 }
 
 fn bytes(value: &Value, name: &str) -> String {

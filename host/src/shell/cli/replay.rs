@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::call::{ask, print_error};
+use super::call::fetch;
 use super::deploy::{CompileArgs, replay_sandbox};
 use super::settings::{parse_deadline, parse_fuel};
 use super::{Output, SocketArgs, eprint, print, print_fault, start_log};
@@ -101,10 +101,7 @@ fn from_host(args: &ReplayArgs) -> Result<ReplayMaterials, u8> {
     let dir = tempfile::tempdir().map_err(file)?;
     let path = dir.path().join("snapshot");
     let crash = args.crash.to_string();
-    let answer = ask(&args.socket, &json!({ "replay": { "crash": crash, "path": path } }))?;
-    if let Some(error) = answer.get("error") {
-        return Err(print_error(error));
-    }
+    let answer = fetch(&args.socket, &json!({ "replay": { "crash": crash, "path": path } }))?;
     let report = answer.get("report").unwrap_or(&Value::Null).to_string();
     let report = CrashReport::decode(report.as_bytes())
         .map_err(|error| failed(&Fault::new(Code::Format, error.to_string())))?;

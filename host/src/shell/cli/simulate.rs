@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use self::second::Second;
-use super::call::{ask, print_error};
+use super::call::fetch;
 use super::table::{Align, Table};
 use super::{Output, SocketArgs, print, print_fault, start_log};
 use crate::base::entropy::{Entropy, EntropyStream, SystemEntropy};
@@ -84,16 +84,8 @@ impl From<Fault> for Failed {
     }
 }
 
-fn ask_running(args: &SimulateArgs, command: &Value) -> Result<Value, u8> {
-    let answer = ask(&args.socket, command)?;
-    match answer.get("error") {
-        Some(error) => Err(print_error(error)),
-        None => Ok(answer),
-    }
-}
-
 fn crash_daemon(args: &SimulateArgs) -> u8 {
-    let answer = match ask_running(args, &json!({ "simulate_crash": args.daemon })) {
+    let answer = match fetch(&args.socket, &json!({ "simulate_crash": args.daemon })) {
         Ok(answer) => answer,
         Err(code) => return code,
     };
@@ -140,8 +132,8 @@ fn crash_host(args: &SimulateArgs) -> Result<bool, Failed> {
     let dir = tempfile::Builder::new().prefix("bulkhead-").tempdir().map_err(file)?;
     let path = dir.path().join("snapshot");
     let asked = json!({ "snapshot": { "daemon": args.daemon, "path": path } });
-    ask_running(args, &asked).map_err(Failed::Told)?;
-    let ps = ask_running(args, &json!({ "ps": { "hash": false } })).map_err(Failed::Told)?;
+    fetch(&args.socket, &asked).map_err(Failed::Told)?;
+    let ps = fetch(&args.socket, &json!({ "ps": { "hash": false } })).map_err(Failed::Told)?;
     let budget = second::find(&ps, &args.daemon);
     let budget = budget.and_then(|daemon| daemon.get("budget_bytes")).and_then(Value::as_u64);
     let snapshot = std::fs::read(&path).map_err(file)?;
