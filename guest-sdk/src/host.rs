@@ -9,6 +9,6 @@ pub(crate) mod simulated;
 pub(crate) use imported::*;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use simulated::{
-    attempt, correlation_id, generation, handover_read, handover_write, log, now, random,
-    request_id,
+    attempt, correlation_id, generation, handover_read, handover_write, log, look, now, random,
+    read_output, request_id, show,
 };

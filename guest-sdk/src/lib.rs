@@ -154,6 +154,7 @@ mod host;
 #[cfg(all(target_family = "wasm", feature = "lean"))]
 mod lean;
 pub mod log;
+pub mod output;
 #[cfg(target_family = "wasm")]
 mod panic;
 pub mod prelude;

@@ -4,5 +4,5 @@ pub use std::collections::{BTreeMap, BTreeSet};
 
 pub use crate::{
     CrashReport, Recovery, Rejection, clock, context, data, debug, ensure, entropy, error, guest,
-    info, reject, state, trace, warn,
+    info, output, reject, state, trace, warn,
 };

@@ -32,6 +32,8 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 pub use serde_json::{Value, json};
 
 use crate::guest::{CallError, Contract, CrashReport, Guest, Recovery};
@@ -137,6 +139,8 @@ impl<G: Guest + Clone> Harness<G> {
         let result = self.run(|guest| guest.call(index, &arguments, &mut reply));
         if found.read_only || !matches!(result, Ok(Ok(_))) {
             self.guest = before;
+        } else {
+            self.answers.shown = simulated::with(|host| host.shown.clone());
         }
         match result {
             Ok(Ok(())) => Outcome::Committed(from_wire(&reply)),
@@ -230,6 +234,32 @@ impl<G: Guest + Clone> Harness<G> {
     #[must_use]
     pub fn state(&self) -> &G {
         &self.guest
+    }
+
+    /// Sets what another daemon shows, as of one of its commits.
+    ///
+    /// # Panics
+    ///
+    /// When the value has no form in MessagePack.
+    #[track_caller]
+    #[expect(clippy::panic, reason = "it fails the test")]
+    pub fn set_output<T: Serialize + ?Sized>(&mut self, daemon: &str, sequence: u64, value: &T) {
+        let bytes = wire::encode(value).unwrap_or_else(|error| panic!("no wire form: {error}"));
+        self.answers.outputs.insert(daemon.to_owned(), (sequence, bytes));
+    }
+
+    /// What the guest has shown in calls that committed; none when it shows nothing.
+    ///
+    /// # Panics
+    ///
+    /// When it is no `T`.
+    #[must_use]
+    #[track_caller]
+    #[expect(clippy::panic, reason = "it fails the test")]
+    pub fn shown<T: DeserializeOwned>(&self) -> Option<T> {
+        let shown = &self.answers.shown;
+        let decoded = (!shown.is_empty()).then(|| wire::decode(shown));
+        decoded.map(|value| value.unwrap_or_else(|error| panic!("what it shows: {error}")))
     }
 
     /// Sets the time that the guest sees, in nanoseconds since the Unix epoch.

@@ -11,6 +11,7 @@ pub mod drill;
 pub mod frames;
 pub mod json;
 pub mod keys;
+pub mod output;
 pub mod pace;
 pub mod policy;
 pub mod reader;

@@ -430,6 +430,38 @@ fn a_crash_is_named_listed_and_run_again() {
 }
 
 #[test]
+fn what_a_daemon_shows_is_printed_seen_and_there_after_a_kill() {
+    let running = Running::start(&["rates", "counter"], &[]);
+    let shown = |running: &Running, daemon: &str| stdout(&running.host(&["output", daemon]));
+    assert_eq!(shown(&running, "rates"), "daemon `rates` shows nothing\n");
+    let set = ["call", "rates", "set", "currency=EUR", "rate=10"];
+    assert_eq!(code(&running.host(&set)), 0);
+    assert_eq!(shown(&running, "rates"), "{\"EUR\":10.0}\n");
+    let written = running.host(&["output", "rates", "-o", "out"]);
+    assert!(stdout(&written).starts_with("14 bytes as of commit 1"), "{}", stdout(&written));
+    assert_eq!(std::fs::read(running.dir().join("out")).unwrap().len(), 14);
+    for (words, expected) in [
+        (&["output", "nobody"][..], "E_DAEMON_UNKNOWN"),
+        (&["output", "rates", "-o", "nowhere/file"], "E_FILE"),
+    ] {
+        let output = running.host(words);
+        assert!(code(&output) == 1 && stderr(&output).contains(expected), "{}", stderr(&output));
+    }
+    // A crash of a copy, over what it sees of the other one, is the same again.
+    assert_eq!(code(&running.host(&["fork", "rates", "till"])), 0);
+    let sell = ["call", "till", "sell", "at=rates", "currency=EUR", "amount=1e308"];
+    let told = stderr(&running.host(&sell));
+    let crash = told.split("host replay ").nth(1).unwrap().trim_end_matches(['`', '\n']).to_owned();
+    reported(&running, "till", &crash);
+    assert_eq!(code(&running.host(&["call", "rates", "set", "currency=EUR", "rate=1"])), 0);
+    let again = stdout(&running.host(&["replay", &crash]));
+    assert!(again.starts_with("the same crash again"), "{again}");
+    let running = running.restarted();
+    assert_eq!(shown(&running, "rates"), "{\"EUR\":1.0}\n");
+    assert_eq!(shown(&running, "till"), "{\"EUR\":10.0}\n");
+}
+
+#[test]
 fn a_simulated_crash_shows_the_promise() {
     let running = Running::start(&["ledger"], &[]);
     let deposit = ["call", "ledger", "deposit", "account=ann", "amount=5"];

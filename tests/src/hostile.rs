@@ -262,7 +262,9 @@ const IMPORTS: &str = r#"
   (import "host" "attempt" (func $attempt (result i32)))
   (import "host" "generation" (func $generation (result i64)))
   (import "host" "handover-write" (func $handover-write (param i32 i32)))
-  (import "host" "handover-read" (func $handover-read (param i32 i32)))"#;
+  (import "host" "handover-read" (func $handover-read (param i32 i32)))
+  (import "host" "show" (func $show (param i32 i32)))
+  (import "host" "read-output" (func $read-output (param i32 i32 i32 i32 i32)))"#;
 
 const TYPES: &str = r#"
   (import "bulkhead:guest/types@0.1.0" (instance $types
@@ -309,7 +311,11 @@ const TYPES: &str = r#"
     (export "generation" (func (result u64)))))
   (import "bulkhead:guest/handover@0.1.0" (instance $handover
     (export "write" (func (param "bytes" (list u8))))
-    (export "read" (func (param "max" u32) (result (list u8))))))"#;
+    (export "read" (func (param "max" u32) (result (list u8))))))
+  (import "bulkhead:guest/outputs@0.1.0" (instance $outputs
+    (export "show" (func (param "address" u32) (param "size" u32)))
+    (export "read" (func (param "daemon" string) (param "offset" u32) (param "max" u32)
+      (result (list u8))))))"#;
 
 const LOWERED: &str = r#"
   (core instance $mem (instantiate $mem))
@@ -326,6 +332,9 @@ const LOWERED: &str = r#"
   (core func $generation (canon lower (func $context "generation")))
   (core func $handover-write (canon lower (func $handover "write") (memory $memory)))
   (core func $handover-read (canon lower (func $handover "read") (memory $memory)
+    (realloc (func $realloc))))
+  (core func $show (canon lower (func $outputs "show")))
+  (core func $read-output (canon lower (func $outputs "read") (memory $memory)
     (realloc (func $realloc))))"#;
 
 const INSTANCE_BEGIN: &str = r#"
@@ -336,7 +345,8 @@ const INSTANCE_BEGIN: &str = r#"
       (export "random" (func $random)) (export "request-id" (func $request-id))
       (export "attempt" (func $attempt)) (export "generation" (func $generation))
       (export "handover-write" (func $handover-write))
-      (export "handover-read" (func $handover-read))))
+      (export "handover-read" (func $handover-read))
+      (export "show" (func $show)) (export "read-output" (func $read-output))))
     (with "extra" (instance"#;
 
 const INSTANCE_END: &str = "))))";

@@ -23,7 +23,8 @@ pub use rig::{Line, Lines, Rig, RigOptions, bind, bound};
 pub use tree::{Tree, plan, request};
 
 /// The example guests.
-pub const GUESTS: [&str; 6] = ["chaos", "compute", "counter", "ledger", "smallbank", "sql"];
+pub const GUESTS: [&str; 7] =
+    ["chaos", "compute", "counter", "ledger", "rates", "smallbank", "sql"];
 
 /// Guests that only tests run.
 pub const TEST_GUESTS: [&str; 1] = ["ledger-next"];

@@ -131,7 +131,8 @@ impl Rig {
     pub fn try_start(guest: &Arc<Guest>, options: RigOptions) -> Result<Self, Fault> {
         let (lines, clock) = (Arc::new(Lines::default()), Arc::new(ManualClock::at(1_000_000_000)));
         let entropy = Arc::new(SeededEntropy::new(7));
-        let world = World { clock: clock.clone(), entropy, log: lines.clone() };
+        let (log, outputs) = (lines.clone(), Arc::default());
+        let world = World { clock: clock.clone(), entropy, log, outputs };
         let images = Images::new(options.budget_bytes, &guest.shape()).unwrap();
         let mut daemon_options = DaemonOptions::new("rig", options.budget_bytes);
         daemon_options.parameters = options.parameters;

@@ -19,6 +19,7 @@ mod host {
     mod fuel;
     mod lineage;
     mod model;
+    mod outputs;
     pub(crate) mod printing;
     mod sql;
     mod tree;

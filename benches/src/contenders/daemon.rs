@@ -82,6 +82,7 @@ impl Driven {
             clock: stopwatch.clone(),
             entropy: Arc::new(SystemEntropy),
             log: Arc::new(NoLog),
+            outputs: Arc::default(),
         };
         let images = Images::new(budget_bytes, &guest.shape()).expect("memory for the images");
         let mut options = DaemonOptions::new("bench", budget_bytes);

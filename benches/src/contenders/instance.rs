@@ -38,7 +38,8 @@ impl Bare {
     pub fn chaos(guest: &Arc<Guest>, image_bytes: usize, pages: u32) -> Self {
         let budget = budget_for(image_bytes);
         let mut images = Images::new(budget, &guest.shape()).expect("memory for the images");
-        let environment = Environment::new(Arc::new(NoLog), [1; 32], CpuShare::FULL, budget);
+        let (log, outputs) = (Arc::new(NoLog), Arc::default());
+        let environment = Environment::new(log, outputs, [1; 32], CpuShare::FULL, budget);
         let context =
             CallContext { request: RequestId(1), correlation: None, attempt: 1, unix_nanos: 0 };
         let generation = Generation::FIRST;

@@ -49,3 +49,18 @@ pub(crate) fn handover_write(bytes: &[u8]) {
 pub(crate) fn handover_read(max: usize) -> Vec<u8> {
     world::handover::read(u32::try_from(max).unwrap_or(u32::MAX))
 }
+
+/// From the next commit on these bytes are shown; none for nothing. They must stay where they are.
+pub(crate) fn show(bytes: &[u8]) {
+    // On wasm32 both fit; a buffer of zero bytes has no address worth telling.
+    let address = u32::try_from(bytes.as_ptr().addr()).unwrap_or(u32::MAX);
+    world::outputs::show(address, u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+}
+
+pub(crate) fn look(daemon: &str) -> Option<(u64, u32)> {
+    world::outputs::look(daemon).map(|version| (version.sequence, version.size))
+}
+
+pub(crate) fn read_output(daemon: &str, offset: u32, max: u32) -> Vec<u8> {
+    world::outputs::read(daemon, offset, max)
+}

@@ -1,6 +1,7 @@
 //! A host for tests: values that a thread sets for itself.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use crate::log::Level;
 
@@ -13,6 +14,10 @@ pub(crate) struct Answers {
     pub(crate) correlation_id: String,
     pub(crate) attempt: u32,
     pub(crate) generation: u64,
+    /// What other daemons show: a commit and its bytes.
+    pub(crate) outputs: BTreeMap<String, (u64, Vec<u8>)>,
+    /// What the guest shows.
+    pub(crate) shown: Vec<u8>,
 }
 
 impl Answers {
@@ -24,6 +29,8 @@ impl Answers {
             correlation_id: String::new(),
             attempt: 1,
             generation: 1,
+            outputs: BTreeMap::new(),
+            shown: Vec::new(),
         }
     }
 }
@@ -90,4 +97,23 @@ pub(crate) fn attempt() -> u32 {
 
 pub(crate) fn generation() -> u64 {
     with(|answers| answers.generation)
+}
+
+pub(crate) fn show(bytes: &[u8]) {
+    with(|answers| answers.shown = bytes.to_vec());
+}
+
+pub(crate) fn look(daemon: &str) -> Option<(u64, u32)> {
+    with(|answers| {
+        let (sequence, bytes) = answers.outputs.get(daemon)?;
+        Some((*sequence, u32::try_from(bytes.len()).unwrap_or(u32::MAX)))
+    })
+}
+
+pub(crate) fn read_output(daemon: &str, offset: u32, max: u32) -> Vec<u8> {
+    with(|answers| {
+        let bytes = answers.outputs.get(daemon).map(|(_, bytes)| bytes.as_slice());
+        let bytes = bytes.unwrap_or_default().iter().skip(offset as usize);
+        bytes.take(max as usize).copied().collect()
+    })
 }

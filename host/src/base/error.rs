@@ -207,6 +207,9 @@ codes! {
     HostcallUnsupported "E_HOSTCALL_UNSUPPORTED" Guest
         "The guest asked the host for something that makes no sense inside a transaction."
         "Don't sleep, wait or exit in a call: time stands still, and returning is the end.";
+    OutputRange "E_OUTPUT_RANGE" Guest
+        "The guest shows a range that is not all in its memory, or too large; rolled back."
+        "Show a range that stays where it is, of at most 1 MiB; keep the rest behind a contract.";
     ResultShape "E_RESULT_SHAPE" Guest
         "The guest's result does not fit the contract's schema; rolled back."
         "Correct the contract's result type.";

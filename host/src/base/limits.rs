@@ -189,6 +189,16 @@ pub const SAVE_TRIAL_WAIT_MIN: Duration = Duration::from_secs(60);
 /// later that a guest can't be upgraded any more.
 pub const SAVE_TRIAL_WAIT_MAX: Duration = Duration::from_secs(3600);
 
+/// Bytes that a daemon may show others. Each version is a copy, made at a commit that changes it,
+/// in memory beyond the budgets; a megabyte takes about as long as fifty small commits.
+pub const OUTPUT_BYTES_MAX: usize = 1 << 20;
+
+/// Daemons whose outputs one transaction may look at: it keeps a version of each.
+pub const OUTPUTS_SEEN_MAX: usize = 64;
+
+/// Bytes of a daemon's name.
+pub const NAME_BYTES_MAX: usize = 64;
+
 /// Time that a daemon gets to end its running transaction when the host stops.
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
 

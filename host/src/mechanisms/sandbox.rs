@@ -15,6 +15,7 @@ mod engine;
 mod handover;
 mod host_calls;
 mod instance;
+mod outputs;
 mod state;
 mod wasi;
 
@@ -24,4 +25,5 @@ pub use deploy::{DeployError, Guest, GuestFacts};
 pub use engine::{EngineError, Sandbox, SandboxOptions};
 pub use handover::Handover;
 pub use instance::{Called, Environment, Instance, StartCause, StartError};
+pub use outputs::{OutputVersion, Outputs};
 pub use state::{CallContext, GuestLine, GuestLog, Level, Limits, NoLog, Usage};

@@ -51,6 +51,12 @@ impl Checkpoint {
     pub fn hash(&self) -> blake3::Hash {
         state_hash(&self.memory, self.controls.iter().map(Vec::as_slice))
     }
+
+    /// The range of its memory that the daemon shows others, if it shows one.
+    #[must_use]
+    pub fn output(&self) -> Option<std::ops::Range<usize>> {
+        super::output::read(self.controls.first()?, self.memory.len())
+    }
 }
 
 /// BLAKE3 over the size of a memory, its bytes, and the globals of each core module.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::json;
+use super::output::SeenOutput;
 use super::record::HASH_BYTES;
 use super::request::{Crash, crash_json};
 use crate::base::error::{Code, printable};
@@ -70,6 +71,8 @@ pub struct CrashReport {
     pub budget_bytes: u64,
     /// Seed of the transaction's random numbers.
     pub seed: [u8; 32],
+    /// What it had seen of other daemons.
+    pub seen: Vec<SeenOutput>,
     /// The crash of the last try.
     pub crash: Crash,
 }
@@ -107,6 +110,8 @@ struct Stored {
     deadline_nanos: u64,
     budget_bytes: u64,
     seed: String,
+    #[serde(default)]
+    seen: Vec<SeenOutput>,
     crash: StoredCrash,
 }
 
@@ -150,6 +155,7 @@ impl CrashReport {
             deadline_nanos: u64::try_from(self.deadline.as_nanos()).unwrap_or(u64::MAX),
             budget_bytes: self.budget_bytes,
             seed: hex(&self.seed),
+            seen: self.seen.clone(),
             crash: StoredCrash {
                 code: crash.code.as_str().to_owned(),
                 message: crash.message.clone(),
@@ -201,6 +207,7 @@ impl CrashReport {
             deadline: Duration::from_nanos(stored.deadline_nanos),
             budget_bytes: stored.budget_bytes,
             seed: unhex_array(&stored.seed)?,
+            seen: stored.seen,
             crash: Crash {
                 code: crash.code.parse().map_err(|error| damaged(&error))?,
                 message: crash.message,
@@ -235,6 +242,7 @@ impl CrashReport {
             "attempts": self.crash.attempt,
             "fuel_limit": self.fuel,
             "budget_bytes": self.budget_bytes,
+            "seen": self.seen,
             "code": hex(&self.code),
             "error": crash_json(&self.crash),
         })
@@ -320,6 +328,7 @@ pub(crate) mod tests {
             deadline: Duration::from_millis(1500),
             budget_bytes: 16 << 20,
             seed: [7; 32],
+            seen: vec![SeenOutput { daemon: "rates".to_owned(), sequence: Some(Sequence(8)) }],
             crash: Crash {
                 code: Code::Unreachable,
                 message: "index 9\nout of range".to_owned(),

@@ -21,6 +21,7 @@
 mod client;
 mod crashes;
 mod lineage;
+mod output;
 mod server;
 mod socket;
 mod upgrade;

@@ -10,6 +10,7 @@ mod explain;
 mod inspect;
 mod lineage;
 mod new;
+mod output;
 mod ps;
 mod replay;
 mod requests;
@@ -81,6 +82,8 @@ enum Command {
     Revert(lineage::RevertArgs),
     /// Go on with other code on a daemon's state: rehearsed, checked, then swapped or dropped
     Upgrade(upgrade::UpgradeArgs),
+    /// Show what a daemon shows others
+    Output(output::OutputArgs),
     /// Stop a daemon that was forked or restored, and delete its state
     Remove(lineage::RemoveArgs),
     /// Run a crashed request again, alone, on the very commit that it crashed on
@@ -143,6 +146,7 @@ pub fn main() -> ExitCode {
         Command::Fork(args) => lineage::fork(&args),
         Command::Upgrade(args) => upgrade::upgrade(&args),
         Command::Revert(args) => lineage::revert(&args),
+        Command::Output(args) => output::output(&args),
         Command::Remove(args) => lineage::remove(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::SimulateCrash(args) => simulate::simulate(&args),

@@ -23,6 +23,7 @@
 mod crashes;
 mod lineage;
 mod now;
+mod output;
 mod recorder;
 mod recovery;
 mod reload;
@@ -44,6 +45,7 @@ use serde_json::Value;
 
 use self::crashes::Reports;
 use self::now::Now;
+pub(super) use self::output::Showing;
 use self::recorder::{Answered, Moment, Recorder};
 use super::gauges::{DaemonState, Gauges};
 use crate::base::clock::Clock;
@@ -53,10 +55,11 @@ use crate::base::ids::{Generation, RequestId, Sequence};
 use crate::base::limits::RETRIES_DEFAULT;
 use crate::mechanisms::memory::Images;
 use crate::mechanisms::sandbox::{
-    CallContext, Called, Caught, Environment, Guest, GuestLog, Instance, Limits,
+    CallContext, Called, Caught, Environment, Guest, GuestLog, Instance, Limits, Outputs,
 };
 use crate::pure::contract::Contract;
 use crate::pure::keys::{KeptAnswer, Keys, Lookup, request_hash};
+use crate::pure::output::SeenOutput;
 use crate::pure::pace::CpuShare;
 use crate::pure::policy::{CrashedTry, OnCrash, Verdict, after_crash};
 use crate::pure::record::Kind;
@@ -72,6 +75,8 @@ pub struct World {
     pub entropy: Arc<dyn Entropy>,
     /// Where the guest's lines go.
     pub log: Arc<dyn GuestLog>,
+    /// What the daemons of the host show each other.
+    pub outputs: Arc<Outputs>,
 }
 
 impl std::fmt::Debug for World {
@@ -190,6 +195,10 @@ pub struct Daemon {
     rested: Duration,
     now: Now,
     trials: SaveTrials,
+    /// What it shows since a commit that is not known to be durable.
+    showing: Option<Showing>,
+    /// What the last try that crashed had seen of other daemons.
+    seen: Vec<SeenOutput>,
 }
 
 impl Daemon {
@@ -295,6 +304,9 @@ impl Daemon {
         self.rested += usage.rested;
         Gauges::add(&self.gauges.fuel, usage.fuel);
         Gauges::add(&self.gauges.lines_dropped, u64::from(usage.lines_dropped));
+        if matches!(called, Called::Caught(_)) {
+            self.seen = instance.seen();
+        }
         let settled = match called {
             Called::Returned(value) => self.settle(bound, attempt, value),
             Called::Rejected(rejection) => self.reject(rejection),
@@ -325,6 +337,7 @@ impl Daemon {
 
     /// Applies the running instance's changes: from here on they are the state.
     fn commit(&mut self, answered: Option<Answered<'_>>) -> Result<(), Caught> {
+        self.note_output()?;
         if self.options.verify {
             self.images
                 .verify_marks()
@@ -341,6 +354,9 @@ impl Daemon {
         }
         self.sequence = self.sequence.next();
         self.record(Kind::Commit, answered)?;
+        if changed.output {
+            self.show_output();
+        }
         self.recover_failures = 0;
         self.host_bugs = 0;
         Gauges::set(&self.gauges.sequence, self.sequence.0);

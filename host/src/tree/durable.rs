@@ -57,9 +57,13 @@ impl Gate {
             None => (transacted.sequence, None),
         };
         let synced = self.synced.clone();
+        let showing = daemon.take_showing().map(Box::new);
         let on_synced = move |receipt: Result<CommitReceipt, JournalFault>| match receipt {
             Ok(receipt) => {
-                synced.fetch_max(receipt.sequence().next().0, Ordering::AcqRel);
+                note(&synced, &receipt);
+                if let Some(showing) = showing {
+                    showing.show();
+                }
                 reply(transacted);
             }
             Err(fault) => reply(failed(transacted, &fault, is_commit)),
@@ -91,14 +95,17 @@ impl Gate {
         for (sequence, record) in records.chain([(daemon.sequence(), None)]) {
             let (done, synced) = sync_channel(1);
             let on_synced = move |receipt: Result<CommitReceipt, JournalFault>| {
-                drop(done.send(receipt.map(drop)));
+                drop(done.send(receipt));
             };
             self.submit(sequence, record, Box::new(on_synced));
             match synced.recv() {
-                Ok(Ok(())) => {}
+                Ok(Ok(receipt)) => note(&self.synced, &receipt),
                 Ok(Err(fault)) => return Err(Fault::from(&fault)),
                 Err(_) => return Err(closed()),
             }
+        }
+        if let Some(showing) = daemon.take_showing() {
+            showing.show();
         }
         Ok(())
     }
@@ -113,6 +120,11 @@ impl Gate {
             (refused.on_synced)(Err(JournalFault::closed()));
         }
     }
+}
+
+/// From here on what is as old as this commit needn't wait for a sync.
+fn note(synced: &AtomicU64, receipt: &CommitReceipt) {
+    synced.fetch_max(receipt.sequence().next().0, Ordering::AcqRel);
 }
 
 /// What the caller gets when the journal failed: the truth about what is known.

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use super::daemon::{COMMIT_BYTES_MAX, check_result, check_size, load_checkpoint};
 use crate::base::error::{Code, Fault};
-use crate::base::ids::RequestId;
+use crate::base::ids::{RequestId, Sequence};
 use crate::mechanisms::journal::Store;
 use crate::mechanisms::memory::Images;
 use crate::mechanisms::sandbox::{
-    CallContext, Called, Caught, Environment, Guest, GuestLog, Instance, Limits, StartCause,
+    CallContext, Called, Caught, Environment, Guest, GuestLog, Instance, Limits, OutputVersion,
+    Outputs, StartCause,
 };
 use crate::pure::checkpoint::Checkpoint;
 use crate::pure::crash_report::{Arguments, CrashReport};
@@ -27,6 +28,8 @@ pub struct ReplayMaterials {
     pub checkpoint: Checkpoint,
     /// The guest's code.
     pub code: Vec<u8>,
+    /// What it had seen of other daemons.
+    pub seen: Vec<(String, Arc<OutputVersion>)>,
 }
 
 impl std::fmt::Debug for ReplayMaterials {
@@ -91,7 +94,26 @@ pub fn replay_materials(store: &Store, id: RequestId) -> Result<ReplayMaterials,
         let digest = blake3::Hash::from_bytes(report.code).to_hex();
         no_commit(format!("the code {digest} that crashed is not kept"))
     })?;
-    Ok(ReplayMaterials { report, checkpoint, code })
+    let seen = report.seen.iter().filter_map(|seen| {
+        let output = seen_output(store, &seen.daemon, seen.sequence?);
+        Some(output.map(|output| (seen.daemon.clone(), Arc::new(output))))
+    });
+    let seen = seen.collect::<Result<_, _>>()?;
+    Ok(ReplayMaterials { report, checkpoint, code, seen })
+}
+
+/// What a daemon showed at some commit.
+fn seen_output(store: &Store, name: &str, sequence: Sequence) -> Result<OutputVersion, Fault> {
+    let gone = || {
+        let message = format!("what daemon `{name}` showed at commit {sequence} is not kept");
+        Fault::new(Code::NoCommit, message)
+    };
+    let row = store.find_daemon(name).ok_or_else(gone)?;
+    let (checkpoint, _) = store
+        .checkpoint_with_hash(name, row.key, Some(sequence))
+        .map_err(|fault| Fault::from(&fault))?;
+    let range = checkpoint.output().and_then(|range| checkpoint.memory.get(range));
+    Ok(OutputVersion { sequence, bytes: range.ok_or_else(gone)?.into() })
 }
 
 /// Runs the request again with `limits`, in an instance of `guest`, which must be made of the code
@@ -125,7 +147,11 @@ pub fn replay(
         unix_nanos: report.unix_nanos,
     };
     let generation = report.crash.generation;
-    let environment = Environment::repeating(log, report.seed, budget);
+    let outputs = Arc::new(Outputs::default());
+    for (daemon, output) in &materials.seen {
+        outputs.show(daemon, Some(output.clone()));
+    }
+    let environment = Environment::repeating(log, outputs, report.seed, budget);
     let started = Instance::again(guest, &mut images, environment, None, generation, &context);
     let mut instance = started.map_err(|error| match error.cause {
         StartCause::Crashed(caught) => Fault::new(caught.code, caught.message),

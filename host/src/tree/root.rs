@@ -28,7 +28,7 @@ use crate::base::ids::{NodeId, RequestId, RequestIds, Sequence};
 use crate::base::limits::STOP_GRACE;
 use crate::mechanisms::journal::{Committer, Durability, JournalFault, Metrics, Origin, Store};
 use crate::mechanisms::memory::{Arena, Bill, BillLine, Images};
-use crate::mechanisms::sandbox::Guest;
+use crate::mechanisms::sandbox::{Guest, OutputVersion, Outputs};
 use crate::pure::request::{Answer, Outcome, Request};
 
 pub use lineage::{Deploy, KeptCommits, RevertTo};
@@ -46,6 +46,7 @@ struct Ground {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     logs: Option<MakeLog>,
+    outputs: Arc<Outputs>,
     journal: Option<RootJournal>,
 }
 
@@ -116,7 +117,7 @@ impl Root {
         };
         let request_ids = RequestIds::starting_at(options.clock.unix_nanos());
         let RootOptions { clock, entropy, logs, .. } = options;
-        let ground = Ground { clock, entropy, logs, journal };
+        let ground = Ground { clock, entropy, logs, outputs: Arc::default(), journal };
         let mut starting = Vec::with_capacity(plans.len());
         for (index, plan) in plans.into_iter().enumerate() {
             let Some(images) = arena.take(index) else { return Err(RootError::Count(index)) };
@@ -176,6 +177,17 @@ impl Root {
         worker.end_stop(STOP_GRACE);
         let mut bill = self.bill.write().unwrap_or_else(PoisonError::into_inner);
         bill.lines.retain(|line| line.name != name);
+        self.ground.outputs.show(name, None);
+    }
+
+    /// What a daemon shows others, as they see it; none when it shows nothing.
+    ///
+    /// # Errors
+    ///
+    /// `E_DAEMON_UNKNOWN`.
+    pub fn output(&self, name: &str) -> Result<Option<Arc<OutputVersion>>, Fault> {
+        self.worker(name)?;
+        Ok(self.ground.outputs.of(name))
     }
 
     /// Binds a request and hands it to its daemon. `reply` gets exactly one answer: at once, on
@@ -387,7 +399,8 @@ impl Ground {
             Some(make) => make(&name),
             None => Arc::new(TracedLog::new(&name)),
         };
-        let world = World { clock: self.clock.clone(), entropy: self.entropy.clone(), log };
+        let (clock, entropy) = (self.clock.clone(), self.entropy.clone());
+        let world = World { clock, entropy, log, outputs: self.outputs.clone() };
         let gate = match &self.journal {
             Some(journal) => Some(journal.gate(&plan)?),
             None => None,

@@ -146,10 +146,12 @@ fn start(
         (First::Open, Some(seat)) => Daemon::open(guest, images, options, world, seat)?,
         (First::Open, None) => Daemon::start(guest, images, options, world)?,
     };
+    daemon.show_output();
     if let Some(gate) = gate {
         gate.settle(&mut daemon)?;
         daemon.report_crashes_to(gate.reporter.clone());
     }
+    show(&mut daemon);
     Ok(daemon)
 }
 
@@ -180,7 +182,10 @@ fn serve(
                 let rested = u64::try_from(daemon.rested().as_nanos()).unwrap_or(u64::MAX);
                 match gate {
                     Some(gate) => gate.pass(&mut daemon, transacted, reply),
-                    None => reply(transacted),
+                    None => {
+                        show(&mut daemon);
+                        reply(transacted);
+                    }
                 }
                 now = world.clock.monotonic_nanos();
                 let wait = pace.after(started, now, rested);
@@ -190,6 +195,9 @@ fn serve(
             }
             Message::Control(work) => {
                 work(&mut daemon, gate);
+                if gate.is_none() {
+                    show(&mut daemon);
+                }
                 now = world.clock.monotonic_nanos();
             }
         }
@@ -226,6 +234,13 @@ fn transact(daemon: &mut Daemon, bound: Bound, guest: &Arc<Guest>) -> Transacted
     match daemon.rebind(bound, guest) {
         Ok(bound) => daemon.transact(&bound),
         Err(fault) => refused(daemon, fault),
+    }
+}
+
+/// Lets other daemons see what this one shows; all its commits are as durable as they get.
+fn show(daemon: &mut Daemon) {
+    if let Some(showing) = daemon.take_showing() {
+        showing.show();
     }
 }
 

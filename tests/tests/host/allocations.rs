@@ -70,7 +70,8 @@ impl Bare {
     fn start(name: &str) -> Self {
         let (guest, budget) = (deployed(name), 8 << 20);
         let mut images = Images::new(budget, &guest.shape()).unwrap();
-        let environment = Environment::new(Arc::new(NoLog), [1; 32], CpuShare::FULL, budget);
+        let (log, outputs) = (Arc::new(NoLog), Arc::default());
+        let environment = Environment::new(log, outputs, [1; 32], CpuShare::FULL, budget);
         let generation = Generation::FIRST;
         let instance =
             Instance::first(&guest, &mut images, environment, &[0x80], generation, &context());

@@ -53,6 +53,7 @@ const PROVOKED: &[(Code, &str)] = &[
     (Code::HostcallLimit, "c6_storms_and_huge_transfers_end_by_their_limits"),
     (Code::HostcallArgs, "c5_host_calls_check_pointers_lengths_and_values"),
     (Code::HostcallUnsupported, "waiting_and_leaving_are_not_possible_in_a_transaction"),
+    (Code::OutputRange, "s4_16_a_guest_that_shows_what_it_must_not_crashes_alone"),
     (Code::UpgradeSame, "u2_what_cannot_be_an_upgrade_is_refused_before_anything_runs"),
     (Code::UpgradeForm, "u2_what_cannot_be_an_upgrade_is_refused_before_anything_runs"),
     (Code::UpgradeVersion, "u2_what_cannot_be_an_upgrade_is_refused_before_anything_runs"),

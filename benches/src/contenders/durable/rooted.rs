@@ -258,6 +258,7 @@ pub fn records(
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(SystemEntropy),
         log: Arc::new(NoLog),
+        outputs: Arc::default(),
     };
     let images = Images::new(budget_bytes, &guest.shape()).expect("memory for the images");
     let options = DaemonOptions::new(NAME, budget_bytes);

@@ -21,6 +21,8 @@ pub struct Changed {
     pub cards: u32,
     /// Copied bytes.
     pub bytes: u64,
+    /// True when what the daemon shows may be another now.
+    pub output: bool,
 }
 
 /// A control memory and the committed bytes of its state area.

@@ -20,6 +20,7 @@
 
 #![expect(unsafe_code, reason = "makes slices of memory that guests also write")]
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::OVERRUN_BYTES;
@@ -28,6 +29,7 @@ use super::mapping::{MapError, Mapping};
 use super::slot::Slot;
 use crate::pure::checkpoint::state_hash;
 use crate::pure::delta::Delta;
+use crate::pure::output;
 
 /// What a guest's memories look like; comes from the rewriting of its code.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -184,7 +186,12 @@ impl Images {
         let live_size = self.live.size();
         let from = self.live.base().as_ptr();
         let to = self.committed.address(0).as_ptr();
-        let changed = drain(&self.controls, self.card_shift, live_size, |range| {
+        let before = self.output();
+        let mut touched = false;
+        let mut changed = drain(&self.controls, self.card_shift, live_size, |range| {
+            let overlaps =
+                |output: &Range<usize>| range.start < output.end && output.start < range.end;
+            touched |= before.as_ref().is_some_and(overlaps);
             // SAFETY: `drain` gives ranges inside live_size <= budget, which both images map; they
             // are different mappings, and no guest code runs.
             let (new, old) = unsafe {
@@ -204,7 +211,32 @@ impl Images {
             let live = unsafe { std::slice::from_raw_parts(from, bytes) };
             control.committed_state.copy_from_slice(live);
         }
+        changed.output = touched || before != self.output();
         changed
+    }
+
+    /// The range of the committed image that the daemon shows, if it shows one.
+    #[must_use]
+    pub fn output(&self) -> Option<Range<usize>> {
+        output::read(&self.controls.first()?.committed_state, self.committed_size)
+    }
+
+    /// From the next commit on the daemon shows this range of its memory; size 0 for nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`output::RangeError`]; then nothing has changed.
+    pub fn set_output(&mut self, address: u32, size: u32) -> Result<(), output::RangeError> {
+        output::check(address, size, self.live.size())?;
+        if let Some(control) = self.controls.first_mut() {
+            let bytes = control.state_bytes;
+            let at = state_address(&control.slot, self.state_offset);
+            // SAFETY: the state area holds `bytes` bytes (checked in `new`), no guest code runs.
+            let state = unsafe { std::slice::from_raw_parts_mut(at, bytes) };
+            let noted = output::write(state, address, size);
+            debug_assert!(noted, "the write barrier leaves room for it");
+        }
+        Ok(())
     }
 
     /// Makes the whole live image the committed one, whatever is marked: a first commit.

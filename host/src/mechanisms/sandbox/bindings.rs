@@ -89,6 +89,14 @@ pub(super) enum WitRecovery {
     Park,
 }
 
+/// `outputs.version`.
+#[derive(Clone, ComponentType, Copy, Debug, Lower)]
+#[component(record)]
+pub(super) struct WitVersion {
+    pub(super) sequence: u64,
+    pub(super) size: u32,
+}
+
 /// `log.level`.
 #[derive(Clone, ComponentType, Copy, Debug, Eq, Lift, PartialEq)]
 #[component(enum)]

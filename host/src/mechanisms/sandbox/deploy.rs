@@ -287,7 +287,8 @@ fn describe(guest: &Arc<Guest>) -> Result<WitDescription, DeployError> {
     let minimum = usize::try_from(guest.layout.data_minimum_bytes).unwrap_or(usize::MAX);
     let budget = minimum.saturating_add(DESCRIBE_EXTRA_BYTES).next_multiple_of(WASM_PAGE_BYTES);
     let mut images = Images::new(budget, &shape(&guest.layout))?;
-    let environment = Environment::new(Arc::new(NoLog), [0; 32], CpuShare::FULL, budget);
+    let environment =
+        Environment::new(Arc::new(NoLog), Arc::default(), [0; 32], CpuShare::FULL, budget);
     let context =
         CallContext { request: RequestId(0), correlation: None, attempt: 1, unix_nanos: 0 };
     let mut instance =

@@ -6,7 +6,7 @@
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
-use super::bindings::{WitLevel, WitOutput};
+use super::bindings::{WitLevel, WitOutput, WitVersion};
 use super::state::{Level, StoreState};
 use crate::base::error::printable;
 use crate::base::limits::{HOSTCALL_FUEL, HOSTCALL_FUEL_PER_BYTE, MESSAGE_BYTES_MAX};
@@ -27,6 +27,7 @@ pub(super) fn link(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
     link_log(linker)?;
     link_context(linker)?;
     link_handover(linker)?;
+    link_outputs(linker)?;
     let mut clock = linker.instance(&format!("bulkhead:guest/clock@{VERSION}"))?;
     clock.func_wrap("now", |mut store: Store<'_>, ()| {
         charge(&mut store, 0)?;
@@ -103,6 +104,33 @@ fn link_handover(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
         let bytes = store.data_mut().passage.read(max)?;
         charge(&mut store, bytes.len())?;
         Ok((bytes,))
+    })
+}
+
+fn link_outputs(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
+    let mut outputs = linker.instance(&format!("bulkhead:guest/outputs@{VERSION}"))?;
+    outputs.func_wrap("show", |mut store: Store<'_>, (address, size): (u32, u32)| {
+        charge(&mut store, 0)?;
+        store.data_mut().shown = Some((address, size));
+        Ok(())
+    })?;
+    outputs.func_wrap("look", |mut store: Store<'_>, (daemon,): (String,)| {
+        charge(&mut store, daemon.len())?;
+        let output = store.data_mut().output_of(&daemon)?;
+        Ok((output.map(|output| WitVersion {
+            sequence: output.sequence.0,
+            size: u32::try_from(output.bytes.len()).unwrap_or(u32::MAX),
+        }),))
+    })?;
+    outputs.func_wrap("read", |mut store: Store<'_>, (daemon, offset, max): (String, u32, u32)| {
+        let output = store.data_mut().output_of(&daemon)?;
+        let bytes = output.map_or(&[][..], |output| &output.bytes);
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        let rest = bytes.get(offset..).unwrap_or_default();
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        let piece = rest.get(..max.min(rest.len())).unwrap_or_default().to_vec();
+        charge(&mut store, daemon.len() + piece.len())?;
+        Ok((piece,))
     })
 }
 

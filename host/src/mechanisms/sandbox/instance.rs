@@ -22,6 +22,7 @@ use super::bindings::{WitCallError, WitCrashReport, WitDescription, WitRecovery,
 use super::crash::{Caught, Stop};
 use super::creator;
 use super::deploy::Guest;
+use super::outputs::Outputs;
 use super::state::{CallContext, GuestLog, Limits, StoreState, Usage};
 use crate::base::entropy::EntropyStream;
 use crate::base::error::{Blame, Code, printable};
@@ -31,6 +32,7 @@ use crate::base::limits::{
 };
 use crate::mechanisms::memory::Images;
 use crate::pure::barrier::MemoryRole;
+use crate::pure::output::SeenOutput;
 use crate::pure::pace::CpuShare;
 use crate::pure::policy::Recovered;
 use crate::pure::request::{Crash, Rejection};
@@ -49,18 +51,26 @@ impl Environment {
     #[must_use]
     pub fn new(
         log: Arc<dyn GuestLog>,
+        outputs: Arc<Outputs>,
         entropy_secret: [u8; 32],
         share: CpuShare,
         budget_bytes: usize,
     ) -> Self {
         let entropy = EntropyStream::new(entropy_secret);
-        Self(StoreState::new(log, entropy, share, budget_bytes))
+        Self(StoreState::new(log, outputs, entropy, share, budget_bytes))
     }
 
-    /// An environment for running one transaction again; `seed` is that of its random numbers.
+    /// An environment for running one transaction again; `seed` is that of its random numbers, and
+    /// `outputs` what it saw of other daemons.
     #[must_use]
-    pub fn repeating(log: Arc<dyn GuestLog>, seed: [u8; 32], budget_bytes: usize) -> Self {
-        Self(StoreState::new(log, EntropyStream::pinned(seed), CpuShare::FULL, budget_bytes))
+    pub fn repeating(
+        log: Arc<dyn GuestLog>,
+        outputs: Arc<Outputs>,
+        seed: [u8; 32],
+        budget_bytes: usize,
+    ) -> Self {
+        let entropy = EntropyStream::pinned(seed);
+        Self(StoreState::new(log, outputs, entropy, CpuShare::FULL, budget_bytes))
     }
 
     /// The seed of a transaction's random numbers.
@@ -406,6 +416,18 @@ impl Instance {
     #[must_use]
     pub fn handles(&self) -> usize {
         self.handles
+    }
+
+    /// The range that the last call wants to show, as address and size, if it wants to.
+    #[must_use]
+    pub fn shown(&self) -> Option<(u32, u32)> {
+        self.store.data().shown
+    }
+
+    /// What the last call saw of other daemons.
+    #[must_use]
+    pub fn seen(&self) -> Vec<SeenOutput> {
+        self.store.data().seen.list()
     }
 
     /// The seed of a transaction's random numbers.

@@ -9,6 +9,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::crash::Stop;
 use super::handover::Passage;
+use super::outputs::{OutputVersion, Outputs, Seen};
 use super::wasi;
 use crate::base::entropy::EntropyStream;
 use crate::base::error::{Code, printable};
@@ -217,6 +218,11 @@ pub(super) struct StoreState {
     pub(super) host_calls: u32,
     /// What the guest may do with `handover`.
     pub(super) passage: Passage,
+    outputs: Arc<Outputs>,
+    /// What the running call sees of other daemons.
+    pub(super) seen: Seen,
+    /// The range that the running call wants to show: address and size.
+    pub(super) shown: Option<(u32, u32)>,
     /// Ticks until the deadline of the running call.
     pub(super) ticks_left: u64,
     pub(super) share: CpuShare,
@@ -232,6 +238,7 @@ pub(super) struct StoreState {
 impl StoreState {
     pub(super) fn new(
         log: Arc<dyn GuestLog>,
+        outputs: Arc<Outputs>,
         entropy: EntropyStream,
         share: CpuShare,
         budget_bytes: usize,
@@ -258,6 +265,9 @@ impl StoreState {
             table: table(),
             host_calls: 0,
             passage: Passage::Closed,
+            outputs,
+            seen: Seen::default(),
+            shown: None,
             ticks_left: 0,
             share,
             rested: Duration::ZERO,
@@ -276,6 +286,8 @@ impl StoreState {
     /// Sets the meters to zero and the transaction's context.
     pub(super) fn begin_call(&mut self, context: CallContext, limits: &Limits) {
         self.host_calls = 0;
+        self.seen.clear();
+        self.shown = None;
         self.rested = Duration::ZERO;
         self.running_since = (self.share != CpuShare::FULL).then(Instant::now);
         self.ticks_left = ticks(limits.deadline);
@@ -300,6 +312,11 @@ impl StoreState {
     /// The seed of a transaction's random numbers.
     pub(super) fn seed(&self, generation: Generation, request: RequestId) -> [u8; 32] {
         self.diary.with(|diary| diary.entropy.seed(generation.0, request.0))
+    }
+
+    /// What `daemon` shows the running call.
+    pub(super) fn output_of(&mut self, daemon: &str) -> Result<Option<&Arc<OutputVersion>>, Stop> {
+        self.seen.of(&self.outputs, daemon)
     }
 
     /// Host resources that the instance holds.
@@ -406,7 +423,7 @@ mod tests {
 
     fn state(lines: &Arc<Lines>) -> StoreState {
         let entropy = EntropyStream::new([1; 32]);
-        StoreState::new(lines.clone(), entropy, CpuShare::FULL, 1 << 20)
+        StoreState::new(lines.clone(), Arc::default(), entropy, CpuShare::FULL, 1 << 20)
     }
 
     #[test]

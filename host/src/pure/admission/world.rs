@@ -44,6 +44,7 @@ impl World {
             Interface { name: "bulkhead:guest/entropy", version: "0.1." },
             Interface { name: "bulkhead:guest/context", version: "0.1." },
             Interface { name: "bulkhead:guest/handover", version: "0.1." },
+            Interface { name: "bulkhead:guest/outputs", version: "0.1." },
             Interface { name: "wasi:cli/", version: "0.2." },
             Interface { name: "wasi:clocks/", version: "0.2." },
             Interface { name: "wasi:filesystem/", version: "0.2." },

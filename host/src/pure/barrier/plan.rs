@@ -13,12 +13,15 @@ use wasmparser::{DataKind, ExternalKind, Name, ValType};
 use super::source::{Source, index, item};
 use super::{Options, PAGE_BYTES, RewriteError, Site};
 use crate::pure::admission::{ModuleUse, Place, Refusal};
+use crate::pure::output;
 
 /// Offset in the state area of the word that says whether the guarded start has run.
 const STARTED_SLOT: u32 = 0;
 
-/// Offset in the state area of the first moved global.
+/// Offset in the state area of the first moved global. What is before it is the host's.
 const GLOBALS_SLOT: u32 = 16;
+
+const _: () = assert!(4 <= output::SLOT.start && output::SLOT.end <= GLOBALS_SLOT as usize);
 
 /// Bytes of the slot of a moved global: a vector fits, and every slot is aligned for it.
 const SLOT_BYTES: u32 = 16;

@@ -9,6 +9,7 @@ use crate::base::error::{Code, Fault, printable};
 use crate::base::limits::CRASH_REPORTS_MAX;
 use crate::pure::checkpoint::encode_snapshot;
 use crate::pure::crash_report::{CrashReport, parse_id};
+use crate::pure::output::SeenOutput;
 
 pub(super) fn crashes(served: &Served, mut fields: Fields) -> Result<Value, Fault> {
     let daemon = fields.text("daemon")?;
@@ -28,7 +29,8 @@ fn crash_json(report: &CrashReport) -> Value {
     crash
 }
 
-/// Hands out what a crash is run again with: the report in the answer, state and code in a file.
+/// Hands out what a crash is run again with: the report in the answer, state and code in a file,
+/// and what it saw of other daemons in files beside that.
 pub(super) fn replay(served: &Served, mut fields: Fields) -> Result<Value, Fault> {
     let text = fields.text("crash")?;
     let path = fields.text("path")?;
@@ -39,8 +41,18 @@ pub(super) fn replay(served: &Served, mut fields: Fields) -> Result<Value, Fault
     })?;
     let materials = served.root.replay_materials(id)?;
     write_whole(Path::new(&path), &encode_snapshot(&materials.checkpoint, &materials.code))?;
+    for (place, (_, output)) in materials.seen.iter().enumerate() {
+        write_whole(Path::new(&format!("{path}-seen-{place}")), &output.bytes)?;
+    }
+    let seen = materials.seen.iter();
+    let seen: Vec<SeenOutput> = seen
+        .map(|(daemon, output)| SeenOutput {
+            daemon: daemon.clone(),
+            sequence: Some(output.sequence),
+        })
+        .collect();
     let report: Value = serde_json::from_slice(&materials.report.encode()).unwrap_or_default();
-    Ok(json!({ "report": report, "path": path }))
+    Ok(json!({ "report": report, "path": path, "seen": seen }))
 }
 
 pub(super) fn simulate(served: &Served, daemon: &str) -> Result<Value, Fault> {

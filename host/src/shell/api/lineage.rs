@@ -55,6 +55,14 @@ impl Fields {
         }
     }
 
+    pub(super) fn optional_text(&mut self, name: &str) -> Result<Option<String>, Fault> {
+        match self.fields.remove(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(self.wrong(name, "must be a text")),
+        }
+    }
+
     pub(super) fn number(&mut self, name: &str) -> Result<Option<u64>, Fault> {
         match self.fields.remove(name) {
             None | Some(Value::Null) => Ok(None),

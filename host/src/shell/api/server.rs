@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::crashes;
 use super::lineage::{self, Fields, Served};
 use super::socket::Listening;
-use super::{error_line, ps_json, upgrade};
+use super::{error_line, output, ps_json, upgrade};
 use crate::base::error::{Code, Fault, printable};
 use crate::base::ids::{RequestId, Sequence};
 use crate::base::limits::{CLIENTS_MAX, HASH_WAIT, REQUEST_BYTES_MAX};
@@ -155,6 +155,7 @@ const BLOCKING: &[(&str, Blocking)] = &[
         served.root.remove(&name)?;
         Ok(json!({ "removed": name }))
     }),
+    ("output", |served, command, fields| output::output(served, Fields::new(command, fields)?)),
     ("commits", |served, command, fields| lineage::commits(served, Fields::new(command, fields)?)),
     ("snapshot", |served, command, fields| {
         lineage::snapshot(served, Fields::new(command, fields)?)

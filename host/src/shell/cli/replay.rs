@@ -14,11 +14,12 @@ use super::{Output, SocketArgs, eprint, print, print_fault, start_log};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::RequestId;
 use crate::mechanisms::journal::{DirectoryId, Store, StoreOptions};
-use crate::mechanisms::sandbox::{GuestLine, GuestLog, Limits};
+use crate::mechanisms::sandbox::{GuestLine, GuestLog, Limits, OutputVersion};
 use crate::pure::checkpoint::decode_snapshot;
 use crate::pure::crash_report::{CrashReport, differences, parse_id};
 use crate::pure::frames::full;
 use crate::pure::json::from_message_pack;
+use crate::pure::output::SeenOutput;
 use crate::pure::request::Crash;
 use crate::shell::api::deploy_stored;
 use crate::shell::exit;
@@ -107,7 +108,17 @@ fn from_host(args: &ReplayArgs) -> Result<ReplayMaterials, u8> {
         .map_err(|error| failed(&Fault::new(Code::Format, error.to_string())))?;
     let (checkpoint, code) = decode_snapshot(&std::fs::read(&path).map_err(file)?)
         .map_err(|error| failed(&Fault::new(Code::Snapshot, error.to_string())))?;
-    Ok(ReplayMaterials { report, checkpoint, code })
+    let named = answer.get("seen").cloned().unwrap_or(Value::Array(Vec::new()));
+    let named: Vec<SeenOutput> = serde_json::from_value(named)
+        .map_err(|error| failed(&Fault::new(Code::Format, error.to_string())))?;
+    let mut seen = Vec::with_capacity(named.len());
+    for (place, SeenOutput { daemon, sequence }) in named.into_iter().enumerate() {
+        let Some(sequence) = sequence else { continue };
+        let bytes = std::fs::read(dir.path().join(format!("snapshot-seen-{place}")));
+        let bytes = bytes.map_err(file)?.into();
+        seen.push((daemon, Arc::new(OutputVersion { sequence, bytes })));
+    }
+    Ok(ReplayMaterials { report, checkpoint, code, seen })
 }
 
 fn run(args: &ReplayArgs, materials: &ReplayMaterials) -> Result<(Limits, Replayed), Fault> {

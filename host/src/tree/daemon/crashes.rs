@@ -99,6 +99,7 @@ impl Daemon {
             deadline: self.options.limits.deadline,
             budget_bytes: self.options.budget_bytes as u64,
             seed,
+            seen: self.seen.clone(),
             crash: crash.clone(),
         }
     }

@@ -93,6 +93,7 @@ impl Daemon {
         self.recover_failures = 0;
         self.host_bugs = 0;
         self.gauges.set_parked(None);
+        self.show_output();
         self.tell_restored()?;
         self.show_state();
         Ok(reverted)

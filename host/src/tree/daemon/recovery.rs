@@ -211,11 +211,13 @@ impl Daemon {
             Ok(instance) => {
                 self.handles = instance.handles();
                 self.phase = Phase::Live(instance);
+                let noted = self.note_output();
                 self.images.commit_whole();
                 self.sequence = self.sequence.next();
                 self.keys.forget_from(Sequence(0));
-                self.record(Kind::Zero, None)
-                    .map_err(|caught| Fault::new(caught.code, caught.message))
+                let recorded = self.record(Kind::Zero, None);
+                self.show_output();
+                noted.and(recorded).map_err(|caught| Fault::new(caught.code, caught.message))
             }
             Err(error) => {
                 let fault = init_fault(&self.options.name, &error.cause);

@@ -56,6 +56,7 @@ impl Daemon {
         (self.keys, self.hash) = (keys, None);
         (self.recover_failures, self.host_bugs) = (0, 0);
         self.start_anew()?;
+        self.show_output();
         self.now.look(self.world.clock.as_ref());
         self.tell_restored()
     }

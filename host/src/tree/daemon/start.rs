@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::now::Now;
+use super::output::set_output;
 use super::recorder::{JournalSeat, Recorder};
 use super::recovery::init_fault;
 use super::{Daemon, DaemonOptions, Phase, World, own_context};
@@ -37,6 +38,8 @@ impl Daemon {
         let instance =
             Instance::first(&guest, &mut images, environment, &parameters, generation, &context)
                 .map_err(|error| init_fault(&options.name, &error.cause))?;
+        set_output(&instance, &mut images)
+            .map_err(|caught| init_fault(&options.name, &StartCause::Crashed(caught)))?;
         images.commit_whole();
         let mut daemon = Self::new(guest, images, instance, flags, options, world, generation);
         daemon.show_form(SaveTrials::AT_ONCE);
@@ -148,6 +151,8 @@ impl Daemon {
             now: Now::default(),
             trials: SaveTrials::AT_ONCE,
             rested: Duration::ZERO,
+            showing: None,
+            seen: Vec::new(),
         }
     }
 }
@@ -156,8 +161,9 @@ impl Daemon {
 type Flags = (Arc<std::sync::atomic::AtomicBool>, Arc<std::sync::atomic::AtomicBool>);
 
 pub(super) fn environment(options: &DaemonOptions, world: &World) -> Environment {
-    let (log, secret) = (world.log.clone(), world.entropy.seed());
-    Environment::new(log, secret, options.share, options.budget_bytes)
+    let (log, outputs) = (world.log.clone(), world.outputs.clone());
+    let secret = world.entropy.seed();
+    Environment::new(log, outputs, secret, options.share, options.budget_bytes)
 }
 
 fn parameters(options: &DaemonOptions) -> Vec<u8> {

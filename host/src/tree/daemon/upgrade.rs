@@ -13,6 +13,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::output::set_output;
 use super::start::environment;
 use super::{Bound, Daemon, Moment, Phase, own_context};
 use crate::base::error::{Code, Fault};
@@ -138,6 +139,8 @@ impl Daemon {
             StartCause::Rejected(no) => rejected(Code::UpgradeLoad, NEW, no),
             StartCause::Crashed(caught) => crashed(Code::UpgradeLoad, NEW, caught),
         })?;
+        set_output(&instance, &mut images)
+            .map_err(|caught| crashed(Code::UpgradeLoad, NEW, &caught))?;
         let world = self.world.clone();
         let mut next = Self::new(guest, images, instance, flags, options, world, generation);
         next.first_commit()?;
@@ -154,6 +157,7 @@ impl Daemon {
         {
             let told = instance.on_restore(generation, &context, &super::recovery::RECOVER_LIMITS);
             told.map_err(|caught| crashed(Code::UpgradeLoad, NEW, &caught))?;
+            self.note_output().map_err(|caught| crashed(Code::UpgradeLoad, NEW, &caught))?;
         }
         self.images.commit_whole();
         self.verify_put_back().map_err(|caught| crashed(Code::UpgradeLoad, NEW, &caught))
@@ -232,6 +236,7 @@ impl Daemon {
         self.trials.is_of(sequence);
         self.gauges.set_parked(None);
         self.gauges.set_upgradable(next.gauges.report().upgradable);
+        self.show_output();
         Ok(())
     }
 

@@ -106,6 +106,7 @@ impl Second {
             clock: Arc::new(SystemClock::new()),
             entropy: Arc::new(SystemEntropy),
             log: Arc::new(NoLog),
+            outputs: Arc::default(),
         };
         let options = DaemonOptions::new(daemon, budget);
         let mut adopted =

@@ -1,0 +1,29 @@
+//! The command that shows what a daemon shows others.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::lineage::{Fields, Served, write_whole};
+use crate::base::error::Fault;
+use crate::pure::json::from_message_pack;
+
+/// The version that other daemons see now, as a value when it is one; all its bytes in a file, when
+/// one is asked for.
+pub(super) fn output(served: &Served, mut fields: Fields) -> Result<Value, Fault> {
+    let daemon = fields.text("daemon")?;
+    let path = fields.optional_text("path")?;
+    fields.done()?;
+    let version = served.root.output(&daemon)?;
+    let bytes = version.as_ref().map_or(&[][..], |version| &version.bytes);
+    if let Some(path) = &path {
+        write_whole(Path::new(path), bytes)?;
+    }
+    Ok(json!({
+        "daemon": daemon,
+        "sequence": version.as_ref().map(|version| version.sequence),
+        "bytes": bytes.len(),
+        "value": from_message_pack(bytes).ok(),
+        "path": path,
+    }))
+}
