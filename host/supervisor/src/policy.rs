@@ -265,6 +265,12 @@ impl Policy {
         self.restart
     }
 
+    /// What happens when the restarts are used up.
+    #[must_use]
+    pub fn exhausted(&self) -> Exhausted {
+        self.exhausted
+    }
+
     /// How often it may be; `None` for any number.
     #[must_use]
     pub fn intensity(&self) -> Option<Intensity> {

@@ -1,0 +1,34 @@
+//! The example's output, and its end by Ctrl-C.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// Where cargo puts examples: it builds them before it runs tests.
+fn example() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.parent().unwrap().with_file_name("examples").join("stream_example")
+}
+
+#[test]
+fn s1_15_s1_16_the_stream_example_prints_four_lines_and_ends_by_ctrl_c() {
+    let mut child = Command::new(example()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    for _ in 0..3 {
+        output.read_line(&mut text).unwrap();
+    }
+    let interrupt = format!("kill -INT {}", child.id());
+    assert!(Command::new("sh").args(["-c", &interrupt]).status().unwrap().success());
+    output.read_to_string(&mut text).unwrap();
+    assert_eq!(
+        text,
+        "starting component task\n\
+         Received irrecoverable error: missing something required\n\
+         starting component task\n\
+         terminating component task\n"
+    );
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
