@@ -78,7 +78,10 @@ pub(crate) struct Child {
     policy: Policy,
     history: History,
     pub(crate) phase: Phase,
+    /// Goes on from where it was in an earlier generation of the group.
     pub(crate) generation: Generation,
+    /// Generations that were begun here.
+    starts: u64,
     /// When it may start.
     not_before_nanos: u64,
     /// It is to be stopped for a sibling's sake; with true it is started again.
@@ -94,16 +97,20 @@ pub(crate) struct Children {
 }
 
 impl Children {
-    pub(crate) fn new(strategy: Strategy, policies: impl IntoIterator<Item = Policy>) -> Self {
-        let child = |policy| Child {
+    pub(crate) fn new(
+        strategy: Strategy,
+        children: impl IntoIterator<Item = (Policy, Generation)>,
+    ) -> Self {
+        let child = |(policy, generation)| Child {
             policy,
             history: History::default(),
             phase: Phase::Waiting,
-            generation: Generation(0),
+            generation,
+            starts: 0,
             not_before_nanos: 0,
             doomed: None,
         };
-        Self { strategy, children: policies.into_iter().map(child).collect(), close: None }
+        Self { strategy, children: children.into_iter().map(child).collect(), close: None }
     }
 
     /// Every child has been started once, and has come to an end of that.
@@ -224,10 +231,9 @@ impl Children {
             if place == index {
                 child.phase = Phase::Waiting;
             } else if plan.stop.contains(&place) {
-                match child.phase {
-                    Phase::Waiting if again => {}
-                    Phase::Waiting => child.phase = Phase::Over(End::Stopped),
-                    _ => child.doomed = Some(again),
+                // One that waits for its first start, temporary or not, goes on doing that.
+                if child.phase != Phase::Waiting {
+                    child.doomed = Some(again);
                 }
             }
         }
@@ -265,13 +271,13 @@ impl Children {
         for (index, child) in self.children.iter_mut().enumerate() {
             let turn = match self.strategy {
                 // Only the first starts are in order: later ones concern nobody else.
-                Strategy::OneForOne => earlier_settled || child.generation.0 > 0,
+                Strategy::OneForOne => earlier_settled || child.starts > 0,
                 Strategy::OneForAll | Strategy::RestForOne => earlier_settled,
             };
             if child.phase == Phase::Waiting && turn {
                 if child.not_before_nanos <= now_nanos {
                     child.phase = Phase::Starting;
-                    child.generation.0 += 1;
+                    (child.generation.0, child.starts) = (child.generation.0 + 1, child.starts + 1);
                     return Some(Action::Start(index, child.generation));
                 }
                 let wake = wake_nanos.unwrap_or(u64::MAX);
@@ -291,7 +297,7 @@ impl Children {
 impl Child {
     /// It has been started once, and that has come to an end, good or bad.
     fn was_started(&self) -> bool {
-        match self.generation.0 {
+        match self.starts {
             0 => !matches!(self.phase, Phase::Waiting),
             1 => self.phase != Phase::Starting,
             _ => true,

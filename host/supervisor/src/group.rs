@@ -205,15 +205,15 @@ impl Supervision {
         children: Vec<(Arc<Place>, Spec)>,
     ) -> Self {
         let resumed = Arc::new(Notify::new());
-        for (place, spec) in &children {
-            tree.enter(place, spec.kind, &resumed);
-        }
+        let entered: Vec<_> = children
+            .iter()
+            .map(|(place, spec)| (spec.policy, tree.enter(place, spec.kind, &resumed)))
+            .collect();
         // Two words of each child fit. Should there be no room, a runner waits for the loop.
         let (progress, said) = mpsc::channel(2 * children.len().max(1));
-        let policies = children.iter().map(|(_, spec)| spec.policy);
         Self {
             tree,
-            children: Children::new(strategy, policies),
+            children: Children::new(strategy, entered),
             progress,
             said,
             seats: children

@@ -146,10 +146,10 @@ impl Tree {
         self.observer.observe(&Observed { sequence, path: &place.path, generation, event });
     }
 
-    /// Enters a child that waits for its start. One that stood there before, in an earlier
-    /// generation of its group, is begun anew.
-    pub(crate) fn enter(&self, place: &Place, kind: Kind, supervisor: &Arc<Notify>) {
-        let node = Node {
+    /// Enters a child that waits for its start. One that stood there in an earlier generation of
+    /// its group goes on from its generation, which is returned.
+    pub(crate) fn enter(&self, place: &Place, kind: Kind, supervisor: &Arc<Notify>) -> Generation {
+        let fresh = || Node {
             path: Arc::clone(&place.path),
             parent: place.parent.clone(),
             kind,
@@ -158,9 +158,15 @@ impl Tree {
             restarts: 0,
             last_exit: None,
         };
+        let mut entries = self.entries();
+        let mut node = entries.remove(&place.order).map_or_else(fresh, |entry| entry.node);
+        node.state = State::Waiting;
+        let generation = node.generation;
         let entry = Entry { node, resume: false, supervisor: Arc::clone(supervisor) };
-        self.entries().insert(place.order.clone(), entry);
+        entries.insert(place.order.clone(), entry);
+        drop(entries);
         self.changed();
+        generation
     }
 
     /// Changes what can be seen of a child.

@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::net::TcpListener;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use supervisor::{
     ReportError, Reporter, Restart, Signals, SpawnError, State, Supervised, Supervisor, Task,
 };
 
-use crate::script::{Script, Trace, lines};
+use crate::script::{Script, Trace, lines, told};
 
 /// Far longer than anything here takes, so that nothing depends on it.
 const LONG: Duration = Duration::from_secs(600);
@@ -30,18 +31,11 @@ fn once<F>(first: impl Fn(Reporter, Signals) -> F + Send + 'static) -> Script
 where
     F: Future<Output = Result<(), BoxError>> + Send + 'static,
 {
-    Script::running(move |reports, mut signals| {
-        let (first, rest) = match reports.generation() {
-            Generation(1) => (Some(first(reports, signals)), None),
-            _ => (None, Some(async move { signals.cancelled().await })),
-        };
-        async move {
-            match (first, rest) {
-                (Some(first), _) => first.await,
-                (_, Some(rest)) => Ok(rest.await),
-                _ => Ok(()),
-            }
-        }
+    Script::running(move |reports, signals| {
+        let again = reports.generation() > Generation(1);
+        let run: Pin<Box<dyn Future<Output = _> + Send>> =
+            if again { Box::pin(told(signals)) } else { Box::pin(first(reports, signals)) };
+        run
     })
 }
 
@@ -131,7 +125,7 @@ async fn s1_11_start_may_fail_panic_or_report() {
                 signals.acked().await;
                 return Ok(Task::new(async { Ok(()) }));
             }
-            Ok(Task::new(async move { Ok(signals.cancelled().await) }))
+            Ok(Task::new(told(signals)))
         })
     };
     let failed = "c 1 starting
@@ -235,7 +229,7 @@ async fn s1_04_reports_of_a_dead_generation_and_second_reports_are_refused() {
                 assert_eq!(reports.report("third"), Err(ReportError::Twice(Generation(1))));
                 return Ok(());
             }
-            Ok(signals.cancelled().await)
+            told(signals).await
         }
     });
     let trace = Trace::new();
@@ -390,7 +384,7 @@ async fn s1_14_a_port_can_be_bound_again_by_the_next_generation() {
     let held = Arc::new(Mutex::new(None::<TcpListener>));
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (hold, free) = (Arc::clone(&held), Arc::clone(&held));
-    let script = Script::starting(move |reports, mut signals| {
+    let script = Script::starting(move |reports, signals| {
         let hold = Arc::clone(&hold);
         async move {
             *hold.lock().unwrap() = Some(TcpListener::bind(("127.0.0.1", port))?);
@@ -398,7 +392,7 @@ async fn s1_14_a_port_can_be_bound_again_by_the_next_generation() {
                 if reports.generation() < Generation(20) {
                     reports.report("lost its peer")?;
                 }
-                Ok(signals.cancelled().await)
+                told(signals).await
             }))
         }
     });

@@ -44,10 +44,7 @@ impl Script {
 
     /// One that runs until it is told to end.
     pub(crate) fn idle() -> Self {
-        Self::running(|_, mut signals| async move {
-            signals.cancelled().await;
-            Ok(())
-        })
+        Self::running(|_, signals| told(signals))
     }
 
     pub(crate) fn hook<F>(
@@ -70,6 +67,12 @@ impl Manageable for Script {
     async fn handle_irrecoverable(&mut self, error: &Irrecoverable) -> Result<(), BoxError> {
         (self.hook)(error).await
     }
+}
+
+/// Runs until it is told to end.
+pub(crate) async fn told(mut signals: Signals) -> Result<(), BoxError> {
+    signals.cancelled().await;
+    Ok(())
 }
 
 /// Keeps a line for each event.
