@@ -198,6 +198,23 @@ fn pure_modules_name_no_files_threads_or_clocks() {
 }
 
 #[test]
+fn decisions_of_the_supervisor_name_no_tasks_or_clocks() {
+    let mut wrong = Vec::new();
+    let pure = ["policy", "strategy", "children"].map(|name| format!("host/supervisor/src/{name}"));
+    let mut read = 0;
+    for source in sources().iter().filter(|source| pure.iter().any(|p| source.path.starts_with(p))) {
+        read += 1;
+        for (number, code) in source.code() {
+            if ["tokio", "Instant", "std::thread"].iter().any(|word| names(&code, word)) {
+                wrong.push(format!("{}:{number}: {code}", source.path));
+            }
+        }
+    }
+    assert!(read >= pure.len(), "only {read} sources were found");
+    check(&wrong);
+}
+
+#[test]
 fn files_and_lines_are_short_and_plain() {
     let mut wrong = Vec::new();
     // Written in two pieces, so that this line isn't found.

@@ -19,7 +19,7 @@ pub(crate) fn run() -> Result<(), Failure> {
 /// More seeds for the tests that take some, then the tests that take long.
 pub(crate) fn soak() -> Result<(), Failure> {
     guests::build()?;
-    let packages = ["--package", "host", "--package", "tests"];
+    let packages = ["--package", "host", "--package", "supervisor", "--package", "tests"];
     let runs = [
         ("running the tests with many seeds", vec![]),
         ("running the tests that take long", vec!["--", "--ignored", "--nocapture", "soak_"]),
