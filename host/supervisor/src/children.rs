@@ -32,6 +32,8 @@ pub(crate) enum Close {
     Hook(usize),
     /// This child can't be ended.
     Stuck(usize),
+    /// Nobody knows what became of this child: what watched it has panicked.
+    Lost(usize),
     /// This child's failure is to stop everything.
     Emergency(usize),
 }
@@ -67,6 +69,8 @@ pub(crate) enum Ended {
     Exit(Exit),
     /// Its hook failed.
     HookFailed,
+    /// What watched it has panicked.
+    Lost,
     /// A group whose own child stops everything.
     Emergency,
     /// A group with a child that can't be ended: there must not be a second one.
@@ -173,6 +177,11 @@ impl Children {
             Ended::HookFailed => {
                 child.phase = Phase::Over(End::Failed);
                 self.close(Close::Hook(index));
+                return None;
+            }
+            Ended::Lost => {
+                child.phase = Phase::Over(End::Failed);
+                self.close(Close::Lost(index));
                 return None;
             }
             Ended::Emergency => {

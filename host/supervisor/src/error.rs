@@ -144,6 +144,15 @@ pub enum Escalation {
         /// The child.
         path: Arc<str>,
     },
+    /// What watched the child has panicked: an observer or a clock did, or the runtime has no
+    /// timers. The child was aborted.
+    #[error("the supervisor of `{path}` panicked: {text}")]
+    Lost {
+        /// The child.
+        path: Arc<str>,
+        /// The panic's text.
+        text: String,
+    },
     /// The child used its restarts up, and nothing may go on without it.
     #[error("emergency: `{path}` has used its restarts up, the last time with: {last}")]
     Emergency {

@@ -12,7 +12,7 @@ use tokio::task::{self, JoinError, JoinSet};
 use crate::children::{Action, Children, Close, Ended, Phase};
 use crate::component::{Manageable, Managed, Reporter, Signals, Started, Task, User};
 use crate::error::{
-    BoxError, Cause, Escalation, Generation, Irrecoverable, NAME_BYTES_MAX, NameError,
+    BoxError, Cause, Escalation, Generation, Irrecoverable, NAME_BYTES_MAX, NameError, panic_text,
 };
 use crate::observer::Event;
 use crate::policy::{End, Exit, Policy};
@@ -185,6 +185,8 @@ struct Seat {
     id: Option<task::Id>,
     cancel: Option<oneshot::Sender<()>>,
     last: Option<Ending>,
+    /// The panic of what watched its last generation.
+    lost: Option<String>,
 }
 
 /// The loop of one group. It waits for no child: runners do.
@@ -218,7 +220,14 @@ impl Supervision {
             said,
             seats: children
                 .into_iter()
-                .map(|(place, spec)| Seat { place, spec, id: None, cancel: None, last: None })
+                .map(|(place, spec)| Seat {
+                    place,
+                    spec,
+                    id: None,
+                    cancel: None,
+                    last: None,
+                    lost: None,
+                })
                 .collect(),
             runners: JoinSet::new(),
             resumed,
@@ -315,15 +324,17 @@ impl Supervision {
         while let Ok((child, progress)) = self.said.try_recv() {
             self.said(child, progress);
         }
+        let mut lost = None;
         let (index, ending) = match joined {
             Ok((_, joined)) => joined,
             Err(error) => {
-                let lost = |seat: &Seat| seat.id == Some(error.id());
-                let Some(index) = self.seats.iter().position(lost) else { return };
+                let of = |seat: &Seat| seat.id == Some(error.id());
+                let Some(index) = self.seats.iter().position(of) else { return };
+                lost = error.try_into_panic().ok().map(panic_text);
                 (index, Ending { exit: Exit::Panicked, irrecoverable: None, hook: None })
             }
         };
-        let ended = ended(&ending);
+        let ended = if lost.is_some() { Ended::Lost } else { ended(&ending) };
         let (now, random) = (self.tree.clock.now_nanos(), self.tree.chance.number());
         let after_nanos = self.children.ended(index, ended, now, random);
         let Some(seat) = self.seats.get_mut(index) else { return };
@@ -334,7 +345,7 @@ impl Supervision {
             exit: ending.exit,
             text: ending.irrecoverable.as_ref().map(ToString::to_string),
         };
-        seat.last = Some(ending);
+        (seat.last, seat.lost) = (Some(ending), lost);
         let event = match child.phase {
             Phase::Parked => Some(Event::Parked),
             Phase::Over(_) => Some(Event::Over),
@@ -406,6 +417,7 @@ impl Supervision {
         let (Close::Exhausted(index)
         | Close::Hook(index)
         | Close::Stuck(index)
+        | Close::Lost(index)
         | Close::Emergency(index)) = close
         else {
             let failed = |child: &crate::children::Child| child.phase == Phase::Over(End::Failed);
@@ -431,6 +443,9 @@ impl Supervision {
             (Close::Emergency(_), _, Some(inner @ Escalation::Emergency { .. })) => inner.clone(),
             (Close::Emergency(_), ..) => Escalation::Emergency { path, last },
             (Close::Stuck(_), ..) => Escalation::Stuck { path },
+            (Close::Lost(_), ..) => {
+                Escalation::Lost { path, text: seat.lost.clone().unwrap_or_default() }
+            }
             _ => Escalation::Exhausted { path, last },
         })
     }

@@ -22,6 +22,7 @@
 //! | the hook fails, panics, or takes too long | supervision ends, escalated |
 //! | the task ignores its cancel | aborted after its grace |
 //! | the task blocks its thread, so that it can't be aborted | [`State::Stuck`]: no other generation beside it; what its [`Exhausted`] says |
+//! | an observer or a clock panics, or the runtime has no timers | supervision ends: [`Escalation::Lost`] |
 //! | the restarts are used up | parked, escalated or an emergency |
 //!
 //! Components stand in [`Group`]s, with a [`Strategy`] and in an order, and groups in groups. The

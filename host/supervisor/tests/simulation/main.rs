@@ -154,7 +154,9 @@ fn drive(supervisor: Supervisor, clock: &SimulatedClock, mut random: Random) -> 
         Err(Escalation::Exhausted { .. }) => "exhausted".into(),
         Err(Escalation::Hook { .. }) => "hook".into(),
         Err(Escalation::Emergency { .. }) => "emergency".into(),
-        Err(Escalation::Stuck { .. }) => panic!("nothing blocks here"),
+        Err(escalation @ (Escalation::Stuck { .. } | Escalation::Lost { .. })) => {
+            panic!("nothing blocks or is lost here: {escalation}")
+        }
     }
 }
 

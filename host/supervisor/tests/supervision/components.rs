@@ -422,6 +422,19 @@ async fn a_dropped_handle_stops_nothing() {
     }
 }
 
+/// A runtime without timers: the supervisor itself can't work, and that is no storm of restarts.
+#[test]
+fn a_supervisor_that_panics_is_escalated_and_not_restarted() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let escalation = runtime.block_on(async {
+        let policy = at_once(Restart::Permanent);
+        let supervised = Supervisor::new(Script::idle()).policy(policy).spawn().await.unwrap();
+        supervised.ended().await.unwrap_err()
+    });
+    let Escalation::Lost { path, text } = &escalation else { panic!("{escalation}") };
+    assert!(&**path == "root" && text.contains("timers are disabled"), "{escalation}");
+}
+
 #[test]
 fn spawning_outside_of_a_runtime_is_refused() {
     let mut spawning = Box::pin(Supervisor::new(Script::idle()).spawn());
