@@ -8,6 +8,7 @@ pub mod erlang;
 pub mod fork;
 pub mod helper;
 pub mod instance;
+pub mod native;
 pub mod pooled;
 pub mod rooted;
 pub mod sqlite;

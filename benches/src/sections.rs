@@ -7,6 +7,7 @@ pub mod durable;
 pub mod latency;
 pub mod recovery;
 pub mod restart;
+pub mod supervise;
 pub mod throughput;
 
 use host::mechanisms::sandbox::{Sandbox, SandboxOptions};
@@ -53,11 +54,16 @@ pub struct Section {
 }
 
 /// All comparisons.
-pub const SECTIONS: [Section; 8] = [
+pub const SECTIONS: [Section; 9] = [
     Section {
         name: "restart",
         about: "crash to next commit; fork, pooled instances and Erlang/OTP next to it",
         run: restart::run,
+    },
+    Section {
+        name: "supervise",
+        about: "crash to reply of a native component; ractor and Erlang/OTP next to it",
+        run: supervise::run,
     },
     Section {
         name: "latency",

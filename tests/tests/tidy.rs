@@ -202,7 +202,8 @@ fn decisions_of_the_supervisor_name_no_tasks_or_clocks() {
     let mut wrong = Vec::new();
     let pure = ["policy", "strategy", "children"].map(|name| format!("host/supervisor/src/{name}"));
     let mut read = 0;
-    for source in sources().iter().filter(|source| pure.iter().any(|p| source.path.starts_with(p))) {
+    for source in sources().iter().filter(|source| pure.iter().any(|p| source.path.starts_with(p)))
+    {
         read += 1;
         for (number, code) in source.code() {
             if ["tokio", "Instant", "std::thread"].iter().any(|word| names(&code, word)) {

@@ -13,6 +13,13 @@ pub(crate) fn run(name: Option<&str>) -> Result<(), Failure> {
         &mut cargo(&["build", "--release", "--package", "benches", "--bin", "side-by-side"]),
         "see the compiler's messages above",
     )?;
+    run_step(
+        cargo(&["build", "--release", "--locked", "--manifest-path"])
+            .arg(root().join("benches/native/Cargo.toml"))
+            .arg("--target-dir")
+            .arg(target_dir().join("native")),
+        "see the compiler's messages above",
+    )?;
     say("measuring; leave the machine alone meanwhile (some minutes)");
     let mut bench = Command::new(target_dir().join("release/side-by-side"));
     bench.current_dir(root()).args(name);

@@ -7,8 +7,8 @@
 #![doc = include_str!("../examples/stream_example.rs")]
 //! ```
 //!
-//! What happens to an irrecoverable error, always in this order: it is recorded, the hook is called,
-//! the component gets its ack, the old generation ends, a new one begins.
+//! What happens to an irrecoverable error, always in this order: it is recorded, the hook is
+//! called, the component gets its ack, the old generation ends, a new one begins.
 //!
 //! | what happens | what comes of it |
 //! |---|---|
@@ -21,9 +21,11 @@
 //! | a report out of `start` | cancel; hook when `start` has returned; restarted |
 //! | the hook fails, panics, or takes too long | supervision ends, escalated |
 //! | the task ignores its cancel | aborted after its grace |
-//! | the task blocks its thread, so that it can't be aborted | [`State::Stuck`]: no other generation beside it; what its [`Exhausted`] says |
-//! | an observer or a clock panics, or the runtime has no timers | supervision ends: [`Escalation::Lost`] |
+//! | the task blocks its thread for good | [`State::Stuck`], then as [`Exhausted`] says |
+//! | an observer or a clock panics, or there are no timers | [`Escalation::Lost`] |
 //! | the restarts are used up | parked, escalated or an emergency |
+//!
+//! A stuck generation never gets another one beside it.
 //!
 //! Components stand in [`Group`]s, with a [`Strategy`] and in an order, and groups in groups. The
 //! decisions are functions of values: [`policy`] says whether and when a child is started again,

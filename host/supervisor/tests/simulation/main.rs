@@ -1,7 +1,7 @@
 //! A tree of ten components on a simulated clock: seeded starts, ends, reports, panics, deaf ears
 //! and failing hooks, under seeded policies, watched by an oracle of what must never happen.
 //!
-//! `BULKHEAD_SEEDS` says how many seeds are tried. A failure names its seed and how to run it alone.
+//! `BULKHEAD_SEEDS` says how many seeds are tried. A failure prints its trace and its seed.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on has failed")]
 #![expect(clippy::indexing_slicing, reason = "a test that can't go on has failed")]
