@@ -44,7 +44,7 @@ pub fn run(setup: &Setup, table: &mut Table) {
         rows.push(Row::missing("a component returns an error", missing));
     }
     let heading = "supervise: crash -> first reply of the restarted native component, blank state\n  \
-         (supervisor: hook called, old task ended; ractor: a parent that spawns its child again;\n  \
+         (supervisor: hook called, old task ended; ractor: a parent spawns its child again;\n  \
          Erlang/OTP: a supervisor and a gen_server)";
     table.add(heading, rows);
 }
