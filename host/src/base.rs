@@ -6,3 +6,4 @@ pub mod error;
 pub mod failpoint;
 pub mod ids;
 pub mod limits;
+pub mod stop;

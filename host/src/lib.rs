@@ -21,6 +21,11 @@
 //! | [`tree`] | the root and its daemons |
 //! | [`shell`] | command line and socket |
 
+#![cfg_attr(
+    test,
+    expect(clippy::duplicate_mod, reason = "the stop latch once more, on a scheduler's atomics")
+)]
+
 pub mod base;
 pub mod mechanisms;
 pub mod pure;
@@ -30,6 +35,7 @@ pub mod tree;
 pub use base::clock::SystemClock;
 pub use base::entropy::SystemEntropy;
 pub use base::error::{Blame, Code, Fault};
+pub use base::stop::{Reason, StopLatch};
 pub use mechanisms::sandbox::{Guest, Limits, Sandbox, SandboxOptions};
 pub use pure::policy::OnCrash;
 pub use pure::request::{Answer, Outcome, Request};
