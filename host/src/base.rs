@@ -7,3 +7,4 @@ pub mod failpoint;
 pub mod ids;
 pub mod limits;
 pub mod stop;
+pub mod vitals;

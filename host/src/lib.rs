@@ -36,6 +36,7 @@ pub use base::clock::SystemClock;
 pub use base::entropy::SystemEntropy;
 pub use base::error::{Blame, Code, Fault};
 pub use base::stop::{Reason, StopLatch};
+pub use base::vitals::Vitals;
 pub use mechanisms::sandbox::{Guest, Limits, Sandbox, SandboxOptions};
 pub use pure::policy::OnCrash;
 pub use pure::request::{Answer, Outcome, Request};

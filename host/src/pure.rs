@@ -1,6 +1,7 @@
 //! Decisions as plain functions of values: no files, clocks, threads or engine in here.
 
 pub mod admission;
+pub mod awake;
 pub mod barrier;
 pub mod checkpoint;
 pub mod contract;
@@ -18,4 +19,6 @@ pub mod reader;
 pub mod record;
 pub mod request;
 pub mod size;
+pub mod stop_order;
 pub mod upgrade;
+pub mod watchdog;

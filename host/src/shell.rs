@@ -2,4 +2,10 @@
 
 pub mod api;
 pub mod cli;
+mod ending;
 pub mod exit;
+pub mod health;
+mod main_loop;
+pub mod place;
+mod signals;
+mod watchdog;

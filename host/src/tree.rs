@@ -17,5 +17,5 @@ pub use gauges::{CrashReports, DaemonState, Gauges, Report, Restarts, Upgradable
 pub use replay::{ReplayMaterials, Replayed, replay, replay_materials};
 pub use root::{
     DaemonPlan, DaemonView, Deploy, KeptCommits, MakeLog, Reply, RevertTo, Root, RootError,
-    RootOptions,
+    RootOptions, Unsynced,
 };

@@ -181,7 +181,9 @@ fn a_second_host_on_the_socket_is_refused_and_a_stopped_one_exits_with_0() {
     let mut running = Running::start(&["counter"], &[]);
     let path = guest("counter");
     let pid = running.child.id().to_string();
-    let second = running.host(&["run", path.to_str().unwrap()]);
+    let elsewhere = running.dir().join("elsewhere/host.sock");
+    let elsewhere = ["--socket", elsewhere.to_str().unwrap()];
+    let second = running.host(&[&["run", path.to_str().unwrap()], &elsewhere[..]].concat());
     assert_eq!(code(&second), 1);
     let said = stderr(&second);
     assert!(said.contains("E_DATA_DIR_LOCKED") && said.contains(&pid), "{said}");

@@ -57,7 +57,9 @@ fn kill(mut child: Child) {
 }
 
 fn refused(dir: &Path, guests: &[PathBuf]) -> (i32, String) {
-    let Output { status, stderr, .. } = command(dir, guests).output().unwrap();
+    let mut command = command(dir, guests);
+    command.env("BULKHEAD_SOCKET", dir.join("other/host.sock"));
+    let Output { status, stderr, .. } = command.output().unwrap();
     (status.code().unwrap_or(-1), String::from_utf8(stderr).unwrap())
 }
 

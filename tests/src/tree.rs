@@ -157,6 +157,7 @@ fn start(
             entropy: Arc::new(SeededEntropy::new(7)),
             logs: Some(Box::new(move |_name| log.clone())),
             journal,
+            vitals: Arc::default(),
         },
     )
 }

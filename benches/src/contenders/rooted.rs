@@ -47,6 +47,7 @@ impl Rooted {
             entropy: Arc::new(SystemEntropy),
             logs: Some(Box::new(|_| Arc::new(NoLog))),
             journal: None,
+            vitals: Arc::default(),
         };
         let root = Root::start(plans, options).expect("the daemons start");
         for owner in 0..owners {

@@ -165,6 +165,15 @@ codes! {
     Stopping "E_STOPPING" Operator
         "The host is stopping. Nothing was started."
         "Send it again when the host is back.";
+    Emergency "E_EMERGENCY" Operator
+        "Somebody asked the host to stop at once."
+        "The message has the reason that was given; start the host again when it is dealt with.";
+    StopForced "E_STOP_FORCED" Environment
+        "The host left before its stop was complete, because something did not end in its time."
+        "What was acknowledged is durable. Ask again with the same key for what is unknown.";
+    Stuck "E_STUCK" Host
+        "A part of the host did not turn any more, so the host ended itself."
+        "Please report it with the message; a service manager starts the host again.";
     Cancelled "E_CANCELLED" Operator
         "The transaction was cancelled and rolled back."
         "Send it again if it is still wanted.";

@@ -82,6 +82,10 @@ pub enum Action {
     Error,
     /// The operation takes [`STALL`] longer, once.
     Stall,
+    /// The operation never ends.
+    Hang,
+    /// The thread panics.
+    Panic,
 }
 
 /// How long a stalled operation takes.
@@ -111,7 +115,9 @@ impl FromStr for Failure {
             (None | Some("kill"), None) => Action::Kill,
             (Some("error"), None) => Action::Error,
             (Some("stall"), None) => Action::Stall,
-            _ => return Err("the action is kill, error or stall".to_owned()),
+            (Some("hang"), None) => Action::Hang,
+            (Some("panic"), None) => Action::Panic,
+            _ => return Err("the action is kill, error, stall, hang or panic".to_owned()),
         };
         Ok(Self { point, nth, action })
     }
@@ -162,8 +168,11 @@ pub fn act() -> io::Result<()> {
         std::thread::sleep(STALL);
         return Ok(());
     }
-    kill_process(getpid(), Signal::KILL)?;
-    // Until the signal arrives nothing more may happen.
+    assert_ne!(action, Action::Panic as usize, "a fail point");
+    if action == Action::Kill as usize {
+        kill_process(getpid(), Signal::KILL)?;
+    }
+    // Of a hanging operation, and until the signal arrives, nothing more may be seen.
     loop {
         std::thread::park();
     }

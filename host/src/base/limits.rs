@@ -199,8 +199,58 @@ pub const OUTPUTS_SEEN_MAX: usize = 64;
 /// Bytes of a daemon's name.
 pub const NAME_BYTES_MAX: usize = 64;
 
-/// Time that a daemon gets to end its running transaction when the host stops.
+/// Time that a daemon gets to end its running transaction when the host stops, unless
+/// `--stop-grace` says otherwise. The journal's last sync gets as long again, and at least
+/// [`SYNC_TIME_MAX`].
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// Longest grace that can be asked for: service managers wait for a minute and a half.
+pub const STOP_GRACE_MAX: Duration = Duration::from_secs(3600);
+
+/// Time that a cancelled transaction gets to end: a tick and the longest host call.
+pub const STOP_CANCEL: Duration = Duration::from_secs(2);
+
+/// Time that a stop during start-up gets until the start has noticed.
+pub const STOP_STARTING: Duration = Duration::from_secs(2);
+
+/// Time that the last answers get to reach their clients.
+pub const STOP_ANSWERS: Duration = Duration::from_millis(500);
+
+/// Time between two looks of the main loop for a reason to stop.
+pub const LOOP_TICK: Duration = Duration::from_millis(10);
+
+/// Time between two looks while the host stops: thousands of daemons end within some of these.
+pub const STOP_TICK: Duration = Duration::from_millis(1);
+
+/// Longest time between two looks that counts as time: a process that was held longer, by a signal
+/// or by its machine, could not have done anything meanwhile.
+pub const AWAKE_GAP_MAX: Duration = Duration::from_millis(500);
+
+/// Time that `host stop` waits for the end unless it is told otherwise.
+pub const STOP_WAIT: Duration = Duration::from_secs(60);
+
+/// Time that a part of the host may be late before the host is called stuck: machines that swap,
+/// or are held for a moment, must not count as broken.
+pub const WATCH_SLACK: Duration = Duration::from_secs(30);
+
+/// Time between two looks of the watchdog.
+pub const WATCH_TICK: Duration = Duration::from_millis(250);
+
+/// Time after which a write or sync of the journal is called stalled. It is the disk's fault: the
+/// host is degraded then, and not stuck.
+pub const SYNC_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Time that an upgrade or another piece of work between two transactions may take.
+pub const CONTROL_TIME_MAX: Duration = Duration::from_secs(600);
+
+/// Time that `host health` waits for the host: an answer needs no daemon and no disk.
+pub const HEALTH_WAIT: Duration = Duration::from_secs(2);
+
+/// Time between two beats of the control plane.
+pub const API_BEAT: Duration = Duration::from_secs(1);
+
+/// Bytes of a run file or of a stop file; more is neither.
+pub const RUN_FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// Time that `host ps` waits for a daemon to compute its state's hash.
 pub const HASH_WAIT: Duration = Duration::from_secs(2);

@@ -5,6 +5,7 @@
 //! | `{"call": REQUEST}` | the outcome line |
 //! | `{"call": REQUEST, "text": {"amount": "5"}}` | the same; arguments as texts, read by the contract's schemas |
 //! | `{"ps": {"hash": true}}` | root, daemons, transactions |
+//! | `{"health": {}}` | how the host is; needs no daemon |
 //! | `{"resume": "ledger"}` | `{"resumed": "ledger"}` |
 //! | `{"commits": {"daemon": "ledger", "last": 20}}` | the commits that are kept, oldest first |
 //! | `{"snapshot": {"daemon": "ledger", "at": 7, "path": "/f"}}` | what is in the file |
@@ -29,7 +30,7 @@ mod upgrade;
 pub use client::{Client, ClientError};
 pub use lineage::{Served, deploy_stored};
 pub use server::serve;
-pub use socket::{Listening, SocketError, default_socket_path};
+pub use socket::{Listening, default_socket_path};
 pub use upgrade::read_code;
 
 use serde_json::{Value, json};

@@ -5,6 +5,7 @@
 
 mod build;
 mod call;
+mod conduct;
 mod deploy;
 mod explain;
 mod inspect;
@@ -17,6 +18,7 @@ mod requests;
 mod run;
 mod settings;
 mod simulate;
+mod stop;
 mod store;
 mod table;
 mod upgrade;
@@ -43,7 +45,8 @@ use crate::mechanisms::sandbox::compile_in_this_process;
     max_term_width = 100,
     after_help = "\
 Exit codes: 0 done or committed, 1 rejected or failed, 2 wrong usage, 3 crashed, 4 unknown,
-5 no host answers.
+5 no host answers; of `host run` also 6 emergency, 7 forced stop; of `host health` 8 not
+well, 9 stuck.
 Environment: BULKHEAD_SOCKET, BULKHEAD_DATA, BULKHEAD_MEMORY, BULKHEAD_CACHE_DIR, BULKHEAD_LOG (like
 `info,guest=debug`), NO_COLOR."
 )]
@@ -64,6 +67,10 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Call a contract of a daemon in the running host
     Call(call::CallArgs),
+    /// Stop the running host in order, and wait until it is gone
+    Stop(stop::StopArgs),
+    /// Say how the running host is, even when all its daemons are busy
+    Health(stop::HealthArgs),
     /// List root, daemons and running transactions of the running host
     Ps(ps::PsArgs),
     /// Start a parked daemon again, on its last commit
@@ -137,6 +144,8 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Run(args) => run::run(&args),
         Command::Call(args) => call::call(&args),
+        Command::Stop(args) => stop::stop(&args),
+        Command::Health(args) => stop::health(&args),
         Command::Ps(args) => ps::ps(&args),
         Command::Resume(args) => call::resume(&args),
         Command::Checkpoints(args) => lineage::checkpoints(&args),
@@ -184,6 +193,8 @@ fn start_log(default: &str) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(colours)
+        // Nobody may read it any more: a host whose terminal is gone still stops in order.
+        .log_internal_errors(false)
         .try_init();
     debug_assert!(started.is_ok(), "logging starts once");
 }

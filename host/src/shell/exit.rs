@@ -17,3 +17,16 @@ pub const UNKNOWN: u8 = 4;
 
 /// No host answers on the socket.
 pub const NO_HOST: u8 = 5;
+
+/// The host ended by an emergency: a service manager should start it again.
+pub const EMERGENCY: u8 = 6;
+
+/// The host had to leave before its stop was complete: something did not end in its time, or a
+/// second signal asked for it. What was acknowledged is durable; what was under way is unknown.
+pub const FORCED: u8 = 7;
+
+/// `host health`: the host answers, but it is degraded or stopping.
+pub const UNWELL: u8 = 8;
+
+/// `host health`: the host is there, but stuck.
+pub const STUCK: u8 = 9;

@@ -3,8 +3,8 @@
 //! No daemon waits for it: a report that finds the queue full is dropped and counted.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use crate::base::limits::CRASH_REPORTS_WAITING_MAX;
@@ -31,7 +31,7 @@ impl Reporter {
 #[derive(Debug)]
 pub(super) struct CrashWriter {
     reporter: Reporter,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl CrashWriter {
@@ -45,7 +45,7 @@ impl CrashWriter {
         let thread = Builder::new()
             .name("crash-reports".to_owned())
             .spawn(move || write(&store, &receiver))?;
-        Ok(Self { reporter: Reporter(sender), thread: Some(thread) })
+        Ok(Self { reporter: Reporter(sender), thread: Mutex::new(Some(thread)) })
     }
 
     /// A way in, for a daemon.
@@ -53,8 +53,10 @@ impl CrashWriter {
         self.reporter.clone()
     }
 
-    fn end(&mut self) {
-        if let Some(thread) = self.thread.take() {
+    /// Writes what waits, then ends the thread.
+    pub(super) fn stop(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
             // A thread that has ended already takes no messages; both errors say the same.
             let _ended = self.reporter.0.send(Message::Stop).is_err();
             let _panicked = thread.join().is_err();
@@ -64,7 +66,7 @@ impl CrashWriter {
 
 impl Drop for CrashWriter {
     fn drop(&mut self) {
-        self.end();
+        self.stop();
     }
 }
 

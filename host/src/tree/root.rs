@@ -6,6 +6,7 @@
 mod crashes;
 mod lineage;
 mod plan;
+mod stop;
 mod upgrade;
 
 use std::collections::BTreeMap;
@@ -26,13 +27,17 @@ use crate::base::entropy::Entropy;
 use crate::base::error::{Code, Fault, printable};
 use crate::base::ids::{NodeId, RequestId, RequestIds, Sequence};
 use crate::base::limits::STOP_GRACE;
-use crate::mechanisms::journal::{Committer, Durability, JournalFault, Metrics, Origin, Store};
+use crate::base::vitals::{Kind, Vitals};
+use crate::mechanisms::journal::{
+    Committer, DaemonKey, Durability, Journal, JournalFault, Metrics, Origin, Store,
+};
 use crate::mechanisms::memory::{Arena, Bill, BillLine, Images};
 use crate::mechanisms::sandbox::{Guest, OutputVersion, Outputs};
 use crate::pure::request::{Answer, Outcome, Request};
 
 pub use lineage::{Deploy, KeptCommits, RevertTo};
 pub use plan::{DaemonPlan, MakeLog, RootError, RootOptions};
+pub use stop::Unsynced;
 
 /// The journal of a root, with the thread that writes it.
 struct RootJournal {
@@ -48,6 +53,7 @@ struct Ground {
     logs: Option<MakeLog>,
     outputs: Arc<Outputs>,
     journal: Option<RootJournal>,
+    vitals: Arc<Vitals>,
 }
 
 /// Takes the answer to a request. Runs on a daemon's thread: it must not block.
@@ -110,14 +116,16 @@ impl Root {
         let journal = match options.journal {
             None => None,
             Some(store) => {
-                let committer = Committer::start(store.clone(), options.clock.clone())?;
+                let committer =
+                    Committer::start(store.clone(), options.clock.clone(), &options.vitals)?;
                 let crashes = CrashWriter::start(store.clone()).map_err(RootError::Reports)?;
                 Some(RootJournal { store, committer, crashes })
             }
         };
         let request_ids = RequestIds::starting_at(options.clock.unix_nanos());
-        let RootOptions { clock, entropy, logs, .. } = options;
-        let ground = Ground { clock, entropy, logs, outputs: Arc::default(), journal };
+        let RootOptions { clock, entropy, logs, vitals, .. } = options;
+        let outputs = Arc::default();
+        let ground = Ground { clock, entropy, logs, outputs, journal, vitals };
         let mut starting = Vec::with_capacity(plans.len());
         for (index, plan) in plans.into_iter().enumerate() {
             let Some(images) = arena.take(index) else { return Err(RootError::Count(index)) };
@@ -132,7 +140,8 @@ impl Root {
             request_ids,
         };
         for starting in starting {
-            root.insert(starting.wait().map_err(RootError::Daemon)?);
+            let worker = starting.wait(root.ground.vitals.stop());
+            root.insert(worker.map_err(RootError::Daemon)?);
         }
         if let Some(journal) = &root.ground.journal {
             journal.store.drop_unused_codes()?;
@@ -164,7 +173,8 @@ impl Root {
         bill.lines.push(BillLine { name, budget_bytes });
         let bill = bill.check()?;
         let images = Images::new(budget_bytes, &plan.guest.shape())?;
-        let worker = self.ground.spawn(plan, images, first)?.wait().map_err(RootError::Daemon)?;
+        let starting = self.ground.spawn(plan, images, first)?;
+        let worker = starting.wait(self.ground.vitals.stop()).map_err(RootError::Daemon)?;
         *self.bill.write().unwrap_or_else(PoisonError::into_inner) = bill;
         self.insert(worker);
         Ok(())
@@ -356,19 +366,14 @@ impl Root {
     /// Stops all daemons: waiting requests are refused, running ones get [`STOP_GRACE`] and are
     /// then cancelled. Dropping the root does the same.
     pub fn stop(&mut self) {
+        self.refuse_requests();
         let daemons = read(&self.daemons);
-        for (_, worker) in daemons.values() {
-            worker.begin_stop();
-        }
         for (_, worker) in daemons.values() {
             worker.end_stop(STOP_GRACE);
         }
         drop(daemons);
         // After the last daemon: what they handed over is still made durable and answered.
-        if let Some(journal) = self.ground.journal.take() {
-            drop(journal.crashes);
-            journal.committer.stop();
-        }
+        self.close_journal();
     }
 
     /// What an acknowledgement means; none when commits live in memory only.
@@ -406,12 +411,18 @@ impl Ground {
             None => None,
         };
         tracing::debug!(daemon = name, "starting");
-        Starting::spawn(plan, images, world, gate, first)
+        let heart = self.vitals.heart(&format!("daemon-{name}"), Kind::Daemon);
+        Starting::spawn(plan, images, world, gate, first, heart)
             .map_err(|error| RootError::Thread { name, error })
     }
 }
 
 impl RootJournal {
+    /// The last commit of a daemon that is durable.
+    fn durable(&self, key: DaemonKey) -> u64 {
+        Journal::durable(self.store.as_ref(), key).map_or(0, |sequence| sequence.0)
+    }
+
     /// The daemon's place in the journal, with its code there before any state that it makes.
     fn gate(&self, plan: &DaemonPlan) -> Result<Gate, JournalFault> {
         let origin = if plan.copied { Origin::Copy } else { Origin::Init };

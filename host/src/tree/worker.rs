@@ -12,7 +12,11 @@ use super::durable::Gate;
 use super::gauges::{DaemonState, Gauges};
 use super::root::DaemonPlan;
 use crate::base::error::{Code, Fault};
-use crate::base::limits::{DAEMON_STACK_BYTES, MAILBOX_REQUESTS_MAX};
+use crate::base::limits::{
+    CONTROL_TIME_MAX, DAEMON_STACK_BYTES, LOOP_TICK, MAILBOX_REQUESTS_MAX, WATCH_SLACK,
+};
+use crate::base::stop::StopLatch;
+use crate::base::vitals::Heart;
 use crate::mechanisms::journal::DaemonKey;
 use crate::mechanisms::memory::Images;
 use crate::mechanisms::sandbox::Guest;
@@ -80,6 +84,7 @@ impl Starting {
         world: World,
         gate: Option<Gate>,
         first: First,
+        heart: Heart,
     ) -> io::Result<Self> {
         let DaemonPlan { guest, options, copied } = plan;
         let (mailbox, messages) = sync_channel(MAILBOX_REQUESTS_MAX);
@@ -98,7 +103,7 @@ impl Starting {
                     Ok(daemon) => {
                         drop(report.send(Ok((daemon.gauges().clone(), daemon.cancel_flag()))));
                         drop(report);
-                        serve(daemon, &world, gate, &messages, &its_stopping);
+                        serve(daemon, &world, gate, &messages, &its_stopping, &heart);
                     }
                 }
             })?;
@@ -109,12 +114,24 @@ impl Starting {
     ///
     /// # Errors
     ///
-    /// The daemon's own; `E_HOST_BUG` when its thread panicked.
-    pub(super) fn wait(self) -> Result<Worker, Fault> {
-        let (gauges, cancel) = self.started.recv().unwrap_or_else(|_| {
-            let message = format!("the thread of daemon `{}` ended", self.options.name);
-            Err(Fault::new(Code::HostBug, message))
-        })?;
+    /// The daemon's own; `E_HOST_BUG` when its thread panicked; `E_STOPPING` when the host is to
+    /// stop meanwhile.
+    pub(super) fn wait(self, stop: &StopLatch) -> Result<Worker, Fault> {
+        let name = &self.options.name;
+        let (gauges, cancel) = loop {
+            match self.started.recv_timeout(LOOP_TICK) {
+                Ok(started) => break started?,
+                Err(RecvTimeoutError::Timeout) if !stop.is_set() => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    let message = format!("the host was stopped while daemon `{name}` started");
+                    return Err(Fault::new(Code::Stopping, message));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    let message = format!("the thread of daemon `{name}` ended");
+                    return Err(Fault::new(Code::HostBug, message));
+                }
+            }
+        };
         Ok(Worker {
             mailbox: RwLock::new(Some(self.mailbox)),
             thread: Mutex::new(Some(self.thread)),
@@ -162,10 +179,17 @@ fn serve(
     gate: Option<&Gate>,
     messages: &Receiver<Message>,
     stopping: &AtomicBool,
+    heart: &Heart,
 ) {
+    let options = daemon.options();
+    let transaction = options.limits.deadline * (options.retries_max + 1) + WATCH_SLACK;
     let mut pace = Pace::new(daemon.options().share);
     let mut now = world.clock.monotonic_nanos();
     while let Some(message) = next(&mut daemon, now, world, messages, stopping) {
+        heart.work(match message {
+            Message::Transact(..) => transaction,
+            Message::Control(_) => CONTROL_TIME_MAX,
+        });
         if let Some(gate) = gate {
             gate.keep_up(&mut daemon);
         }
@@ -175,6 +199,7 @@ fn serve(
                 let fault =
                     Fault::new(Code::Stopping, format!("request {request} was not started"));
                 reply(refused(&daemon, fault));
+                heart.rest();
             }
             Message::Transact(bound, guest, reply) => {
                 let started = world.clock.monotonic_nanos();
@@ -189,6 +214,7 @@ fn serve(
                 }
                 now = world.clock.monotonic_nanos();
                 let wait = pace.after(started, now, rested);
+                heart.rest();
                 if wait > 0 && !stopping.load(Ordering::Relaxed) {
                     std::thread::sleep(Duration::from_nanos(wait));
                 }
@@ -198,6 +224,7 @@ fn serve(
                 if gate.is_none() {
                     show(&mut daemon);
                 }
+                heart.rest();
                 now = world.clock.monotonic_nanos();
             }
         }
@@ -301,6 +328,12 @@ impl Worker {
         if thread.join().is_err() {
             tracing::error!(daemon = self.options.name, "the daemon's thread had panicked");
         }
+    }
+
+    /// True when the thread has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Ends the running transaction, if there is one, at the next tick.

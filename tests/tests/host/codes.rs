@@ -86,6 +86,9 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ("E_FILE", "the command line has tests of its own"),
     ("E_SOCKET", "the command line has tests of its own"),
     ("E_HOST_RUNNING", "the command line has tests of its own"),
+    ("E_EMERGENCY", "the stop has tests of its own, on the real binary"),
+    ("E_STOP_FORCED", "the stop has tests of its own, on the real binary"),
+    ("E_STUCK", "the watchdog has a test of its own"),
 ];
 
 #[test]

@@ -59,6 +59,7 @@ impl DurableHost {
             entropy: Arc::new(SystemEntropy),
             logs: Some(Box::new(|_| Arc::new(NoLog))),
             journal: Some(store.clone()),
+            vitals: Arc::default(),
         };
         let root = Arc::new(Root::start(vec![plan], options).expect("the daemon starts"));
         Self { root, store, opened }

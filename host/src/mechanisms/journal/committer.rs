@@ -29,6 +29,8 @@ use super::{CommitReceipt, DaemonKey, Entry, FaultKind, FoldDebt, Journal, Journ
 use crate::base::clock::Clock;
 use crate::base::failpoint::{self, Point};
 use crate::base::ids::Sequence;
+use crate::base::limits::SYNC_TIME_MAX;
+use crate::base::vitals::{Heart, Kind, Vitals};
 
 /// Submissions that may wait; more make their daemons wait.
 const QUEUE_MAX: usize = 4096;
@@ -163,7 +165,7 @@ impl Submitter {
 #[derive(Debug)]
 pub struct Committer {
     submitter: Submitter,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
     keeper: Arc<Keeper>,
     journal: Arc<dyn Journal>,
 }
@@ -174,7 +176,11 @@ impl Committer {
     /// # Errors
     ///
     /// When the machine gives no thread.
-    pub fn start(journal: Arc<dyn Journal>, clock: Arc<dyn Clock>) -> Result<Self, JournalFault> {
+    pub fn start(
+        journal: Arc<dyn Journal>,
+        clock: Arc<dyn Clock>,
+        vitals: &Vitals,
+    ) -> Result<Self, JournalFault> {
         let (sender, receiver) = sync_channel(QUEUE_MAX);
         let histogram = Histogram::new_with_bounds(1, SYNC_MICROS_MAX, 2)
             .map_err(|error| JournalFault::new(FaultKind::Misuse, error.to_string()))?;
@@ -189,7 +195,7 @@ impl Committer {
         };
         let shared =
             Arc::new(Shared { metrics: Mutex::new(metrics), spare: Mutex::new(Vec::new()) });
-        let keeper = Keeper::start(journal.clone())?;
+        let keeper = Keeper::start(journal.clone(), vitals)?;
         let worker = Worker {
             journal: journal.clone(),
             clock,
@@ -197,12 +203,14 @@ impl Committer {
             shared: shared.clone(),
             synced: BTreeMap::new(),
             keeper: keeper.clone(),
+            heart: vitals.heart("journal", Kind::Journal),
         };
         let thread = Builder::new()
             .name("journal".to_owned())
             .spawn(move || worker.run())
             .map_err(|error| JournalFault::new(FaultKind::Io, error.to_string()))?;
-        Ok(Self { submitter: Submitter { sender, shared }, thread: Some(thread), keeper, journal })
+        let thread = Mutex::new(Some(thread));
+        Ok(Self { submitter: Submitter { sender, shared }, thread, keeper, journal })
     }
 
     /// A way in, for a daemon.
@@ -220,13 +228,11 @@ impl Committer {
         metrics
     }
 
-    /// Makes everything durable that was submitted, then ends the thread.
-    pub fn stop(mut self) {
-        self.end();
-    }
-
-    fn end(&mut self) {
-        if let Some(thread) = self.thread.take() {
+    /// Makes everything durable that was submitted, then ends the thread. What comes later is
+    /// refused.
+    pub fn stop(&self) {
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread {
             // A thread that has ended already takes no messages; both errors say the same.
             let _ended = self.submitter.sender.send(Message::Stop).is_err();
             let _panicked = thread.join().is_err();
@@ -237,7 +243,7 @@ impl Committer {
 
 impl Drop for Committer {
     fn drop(&mut self) {
-        self.end();
+        self.stop();
     }
 }
 
@@ -252,6 +258,7 @@ struct Worker {
     shared: Arc<Shared>,
     synced: BTreeMap<DaemonKey, Sequence>,
     keeper: Arc<Keeper>,
+    heart: Heart,
 }
 
 impl Worker {
@@ -259,7 +266,10 @@ impl Worker {
         let mut group = Vec::with_capacity(GROUP_SUBMISSIONS_MAX);
         let mut stopping = false;
         while !stopping {
-            match self.receiver.recv() {
+            self.heart.rest();
+            let message = self.receiver.recv();
+            self.heart.work(SYNC_TIME_MAX);
+            match message {
                 Ok(Message::Submission(first)) => group.push(first),
                 Ok(Message::Stop) | Err(_) => stopping = true,
             }
@@ -268,6 +278,7 @@ impl Worker {
                     group.iter().filter_map(|one| one.record.as_ref()).map(Vec::len).sum();
                 let room = self.collect(&mut group, bytes, &mut stopping);
                 self.commit(&mut group);
+                self.heart.work(SYNC_TIME_MAX);
                 if room || !stopping {
                     break;
                 }

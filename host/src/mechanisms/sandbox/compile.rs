@@ -25,6 +25,7 @@ use wasmtime::component::Component;
 use super::engine::{Sandbox, SandboxOptions, config};
 use crate::base::error::printable;
 use crate::base::limits::{COMPILE_MEMORY_BYTES_MAX, COMPILE_TIME_MAX, MODULE_BYTES_MAX};
+use crate::base::stop::StopLatch;
 use crate::pure::barrier::BARRIER_VERSION;
 
 /// Where the compiler runs.
@@ -44,6 +45,9 @@ pub enum CompileError {
     /// The compiler refused it.
     #[error("the compiler refused it: {0}")]
     Refused(String),
+    /// The host was stopped meanwhile.
+    #[error("the host was stopped while the guest was compiled")]
+    Stopped,
     /// It took too much time or memory.
     #[error("{0}")]
     Limit(String),
@@ -254,10 +258,12 @@ fn compile_in_child(
         });
         let code = scope.spawn(move || read_all(stdout, 8 * MODULE_BYTES_MAX as u64));
         let words = scope.spawn(move || read_all(stderr, 4096));
-        let status = wait_at_most(&mut child, COMPILE_TIME_MAX).map_err(failed)?;
+        let stop = options.vitals.stop();
+        let status = wait_at_most(&mut child, COMPILE_TIME_MAX, stop).map_err(failed)?;
         let code = code.join().unwrap_or_default();
         let words = String::from_utf8_lossy(&words.join().unwrap_or_default()).into_owned();
         match status {
+            None if stop.is_set() => Err(CompileError::Stopped),
             None => Err(CompileError::Limit(format!("it took longer than {COMPILE_TIME_MAX:?}"))),
             Some(status) if status.success() => Ok(code),
             Some(status) if status.code() == Some(1) => {
@@ -280,13 +286,15 @@ fn read_all(stream: Option<impl Read>, bytes_max: u64) -> Vec<u8> {
     bytes
 }
 
-/// Waits for the child; after `time_max` it is killed, and the answer is `None`.
+/// Waits for the child; after `time_max`, or when the host is to stop, it is killed, and the answer
+/// is `None`.
 fn wait_at_most(
     child: &mut Child,
     time_max: Duration,
+    stop: &StopLatch,
 ) -> io::Result<Option<std::process::ExitStatus>> {
     let start = Instant::now();
-    while start.elapsed() < time_max {
+    while start.elapsed() < time_max && !stop.is_set() {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }

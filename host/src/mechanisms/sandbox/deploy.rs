@@ -121,6 +121,7 @@ impl From<&DeployError> for Fault {
             DeployError::Barrier(_) => Code::HostBug,
             DeployError::Compile(CompileError::Refused(_)) => Code::ModuleInvalid,
             DeployError::Compile(CompileError::Limit(_)) => Code::CompileLimit,
+            DeployError::Compile(CompileError::Stopped) => Code::Stopping,
             DeployError::Compile(_) => Code::Engine,
             DeployError::World(_) => Code::World,
             DeployError::Description(_) => Code::ContractInvalid,

@@ -13,8 +13,9 @@ use super::state::StoreState;
 use super::{host_calls, wasi};
 use crate::base::limits::{
     BACKTRACE_FRAMES_CAPTURED_MAX, CARD_SHIFT, EPOCH_TICK, GUEST_STACK_BYTES, MEMORY_GUARD_BYTES,
-    MEMORY_RESERVATION_BYTES, REPLAY_FRAMES_MAX,
+    MEMORY_RESERVATION_BYTES, REPLAY_FRAMES_MAX, WATCH_SLACK,
 };
+use crate::base::vitals::{Kind, Vitals};
 
 /// How guests are compiled.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub struct SandboxOptions {
     pub signals: bool,
     /// Backtraces of all frames with offsets: for running a crash again. Traps take longer then.
     pub full_backtraces: bool,
+    /// Where the ticker shows that it turns; a stop ends a compiler that runs.
+    pub vitals: Arc<Vitals>,
 }
 
 impl Default for SandboxOptions {
@@ -39,6 +42,7 @@ impl Default for SandboxOptions {
             card_shift: CARD_SHIFT,
             signals: true,
             full_backtraces: false,
+            vitals: Arc::default(),
         }
     }
 }
@@ -84,7 +88,7 @@ impl Sandbox {
         let mut linker = Linker::new(&engine);
         host_calls::link(&mut linker).map_err(EngineError::Engine)?;
         wasi::link(&mut linker).map_err(EngineError::Engine)?;
-        let ticker = Ticker::start(&engine).map_err(EngineError::Ticker)?;
+        let ticker = Ticker::start(&engine, &options.vitals).map_err(EngineError::Ticker)?;
         Ok(Self {
             engine,
             linker: Arc::new(linker),
@@ -138,14 +142,16 @@ struct Ticker {
 }
 
 impl Ticker {
-    fn start(engine: &Engine) -> std::io::Result<Self> {
+    fn start(engine: &Engine, vitals: &Vitals) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (engine, stopped) = (engine.clone(), stop.clone());
+        let heart = vitals.heart("epoch-ticker", Kind::Ticker);
         let thread =
             std::thread::Builder::new().name("epoch-ticker".to_owned()).spawn(move || {
                 while !stopped.load(Ordering::Relaxed) {
                     std::thread::park_timeout(EPOCH_TICK);
                     engine.increment_epoch();
+                    heart.work(WATCH_SLACK);
                 }
             })?;
         Ok(Self { stop, thread: Some(thread) })

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -60,5 +61,19 @@ impl Client {
             .and_then(|()| self.reader.read_line(&mut answer))
             .map_err(|_| ClientError::Lost)?;
         serde_json::from_str(&answer).map_err(|_| ClientError::Lost)
+    }
+
+    /// The same, but waits no longer than `time` for each part of the answer.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Lost`].
+    pub fn ask_within(&mut self, command: &Value, time: Duration) -> Result<Value, ClientError> {
+        let stream = self.reader.get_ref();
+        stream
+            .set_read_timeout(Some(time))
+            .and_then(|()| stream.set_write_timeout(Some(time)))
+            .map_err(|_| ClientError::Lost)?;
+        self.ask(command)
     }
 }

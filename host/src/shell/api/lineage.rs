@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
@@ -10,9 +12,11 @@ use serde_json::{Map, Value, json};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::Sequence;
 use crate::base::limits::{BUDGET_MAX_BYTES, MODULE_BYTES_MAX};
+use crate::base::vitals::Vitals;
 use crate::mechanisms::journal::CommitLine;
 use crate::mechanisms::sandbox::{Guest, Sandbox};
 use crate::pure::checkpoint::Checkpoint;
+use crate::shell::health::Health;
 use crate::tree::{DaemonOptions, RevertTo, Root};
 
 /// Commits that one answer lists, at most.
@@ -28,6 +32,12 @@ pub struct Served {
     pub root: Root,
     /// Makes guests of the code in journals and snapshots.
     pub sandbox: Sandbox,
+    /// Where threads show that they turn, and the stop latch.
+    pub vitals: Arc<Vitals>,
+    /// What the watchdog saw.
+    pub health: Arc<Health>,
+    /// Commands that are being answered.
+    pub attending: AtomicUsize,
 }
 
 /// The fields of one command, each taken once.

@@ -1,6 +1,7 @@
 //! Answers commands on the socket.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -58,7 +59,7 @@ async fn attend(stream: UnixStream, served: &Arc<Served>) -> std::io::Result<()>
     let mut line = Vec::new();
     loop {
         line.clear();
-        let answer = match read_line(&mut reader, &mut line).await? {
+        match read_line(&mut reader, &mut line).await? {
             Line::End => return Ok(()),
             Line::TooLong => {
                 let message = format!("a line of more than {REQUEST_BYTES_MAX} bytes");
@@ -67,14 +68,33 @@ async fn attend(stream: UnixStream, served: &Arc<Served>) -> std::io::Result<()>
                 text.push('\n');
                 return writer.write_all(text.as_bytes()).await;
             }
-            Line::Whole => match std::str::from_utf8(&line) {
-                Ok(text) => answer(text, served).await,
-                Err(_) => error_line(&Fault::new(Code::Request, "the line is not UTF-8")),
-            },
-        };
-        let mut text = answer.to_string();
-        text.push('\n');
-        writer.write_all(text.as_bytes()).await?;
+            Line::Whole => {
+                let _attending = Attending::one(served);
+                let answer = match std::str::from_utf8(&line) {
+                    Ok(text) => answer(text, served).await,
+                    Err(_) => error_line(&Fault::new(Code::Request, "the line is not UTF-8")),
+                };
+                let mut text = answer.to_string();
+                text.push('\n');
+                writer.write_all(text.as_bytes()).await?;
+            }
+        }
+    }
+}
+
+/// A command that is being answered: a stop waits for it.
+struct Attending<'a>(&'a AtomicUsize);
+
+impl<'a> Attending<'a> {
+    fn one(served: &'a Served) -> Self {
+        served.attending.fetch_add(1, Ordering::AcqRel);
+        Self(&served.attending)
+    }
+}
+
+impl Drop for Attending<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -128,6 +148,9 @@ async fn command(line: &str, served: &Arc<Served>) -> Result<Value, Fault> {
         let hash = options.get("hash").and_then(Value::as_bool).unwrap_or(false);
         return ps(hash, served).await;
     }
+    if fields.remove("health").is_some() {
+        return Ok(json!({ "health": served.health.json(&served.root, &served.vitals) }));
+    }
     let found = BLOCKING
         .iter()
         .find_map(|(name, run)| fields.remove(*name).map(|argument| (*name, *run, argument)));
@@ -138,7 +161,7 @@ async fn command(line: &str, served: &Arc<Served>) -> Result<Value, Fault> {
     let name = fields.keys().next().map_or("", String::as_str);
     let known: Vec<&str> = BLOCKING.iter().map(|(name, _)| *name).collect();
     let (name, known) = (printable(name, 64), known.join(", "));
-    Err(wrong(format!("unknown command `{name}`; there are call, ps, {known}")))
+    Err(wrong(format!("unknown command `{name}`; there are call, ps, health, {known}")))
 }
 
 type Blocking = fn(&Served, &'static str, Value) -> Result<Value, Fault>;

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::base::entropy::{Entropy, SystemEntropy};
 use crate::base::error::{Code, Fault};
+use crate::base::vitals::Vitals;
 use crate::mechanisms::sandbox::{CacheDir, CompileMode, Guest, Sandbox, SandboxOptions};
 use crate::shell::api::read_code;
 
@@ -24,16 +25,20 @@ pub(super) struct CompileArgs {
 }
 
 /// Sets up the engine with a cache and a compiler in a process of its own.
-pub(super) fn sandbox(args: &CompileArgs) -> Result<Sandbox, Fault> {
-    sandbox_with(args, false)
+pub(super) fn sandbox(args: &CompileArgs, vitals: Arc<Vitals>) -> Result<Sandbox, Fault> {
+    sandbox_with(args, false, vitals)
 }
 
 /// The same, with backtraces of all frames.
 pub(super) fn replay_sandbox(args: &CompileArgs) -> Result<Sandbox, Fault> {
-    sandbox_with(args, true)
+    sandbox_with(args, true, Arc::default())
 }
 
-fn sandbox_with(args: &CompileArgs, full_backtraces: bool) -> Result<Sandbox, Fault> {
+fn sandbox_with(
+    args: &CompileArgs,
+    full_backtraces: bool,
+    vitals: Arc<Vitals>,
+) -> Result<Sandbox, Fault> {
     let compile = match std::env::current_exe() {
         Ok(program) => CompileMode::Child(program),
         Err(error) => {
@@ -42,7 +47,8 @@ fn sandbox_with(args: &CompileArgs, full_backtraces: bool) -> Result<Sandbox, Fa
         }
     };
     let cache = cache(args);
-    let options = SandboxOptions { compile, cache, full_backtraces, ..SandboxOptions::default() };
+    let options =
+        SandboxOptions { compile, cache, full_backtraces, vitals, ..SandboxOptions::default() };
     Sandbox::new(options).map_err(|error| Fault::new(Code::Engine, error.to_string()))
 }
 

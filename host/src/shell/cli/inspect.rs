@@ -1,6 +1,7 @@
 //! `host inspect`: what a guest's file is, and whether it may run.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -30,7 +31,8 @@ pub(super) struct InspectArgs {
 
 pub(super) fn inspect(args: &InspectArgs) -> u8 {
     start_log("warn");
-    let inspected = sandbox(&args.compile).and_then(|sandbox| deploy(&sandbox, &args.guest));
+    let inspected =
+        sandbox(&args.compile, Arc::default()).and_then(|sandbox| deploy(&sandbox, &args.guest));
     match (inspected, args.output) {
         (Ok(guest), Output::Human) => {
             print(&describe(&args.guest, &guest));

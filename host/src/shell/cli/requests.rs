@@ -17,6 +17,7 @@ use super::{Output, print};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::{RequestId, Sequence};
 use crate::base::limits::{REQUEST_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, REQUESTS_UNPRINTED_MAX};
+use crate::base::stop::StopLatch;
 use crate::pure::request::{Answer, Outcome, Request};
 use crate::pure::size::show_bytes;
 use crate::shell::api::daemon_json;
@@ -24,7 +25,7 @@ use crate::shell::exit;
 use crate::tree::{DaemonView, Root};
 
 /// Runs the requests of `file` and prints the outcomes.
-pub(super) fn run(root: &Root, file: &Path, output: Output) -> Result<u8, Fault> {
+pub(super) fn run(root: &Root, file: &Path, output: Output, stop: &StopLatch) -> Result<u8, Fault> {
     let failed = |error: io::Error| Fault::new(Code::File, format!("{}: {error}", file.display()));
     let mut lines: Box<dyn BufRead> = if file == Path::new("-") {
         Box::new(BufReader::new(io::stdin()))
@@ -52,7 +53,7 @@ pub(super) fn run(root: &Root, file: &Path, output: Output) -> Result<u8, Fault>
         line.clear();
         let limit = REQUEST_BYTES_MAX as u64 + 1;
         lines.by_ref().take(limit).read_until(b'\n', &mut line).map_err(failed)?;
-        if line.is_empty() {
+        if line.is_empty() || stop.is_set() {
             break;
         }
         number += 1;
@@ -72,7 +73,8 @@ pub(super) fn run(root: &Root, file: &Path, output: Output) -> Result<u8, Fault>
     }
     pass.finish().map_err(failed)?;
     bar.finish_and_clear();
-    let code = if pass.tally.malformed == 0 { exit::DONE } else { exit::FAILED };
+    let whole = pass.tally.malformed == 0 && !stop.is_set();
+    let code = if whole { exit::DONE } else { exit::FAILED };
     report(&pass.tally, root, output, started.elapsed().as_secs_f64());
     Ok(code)
 }

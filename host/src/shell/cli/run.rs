@@ -1,28 +1,31 @@
 //! `host run`: daemons up; then a request file, or a socket until Ctrl-C.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::conduct::conduct;
 use super::deploy::{CompileArgs, daemon_name, deploy, sandbox};
 use super::settings::{Setting, parse_deadline, parse_fuel, parse_retries, read_parameters};
 use super::store::{DataArgs, copies, deploy_copy, deploy_old, open_store};
-use super::{Output, SocketArgs, print, print_fault, requests, start_log};
+use super::{Output, SocketArgs, print_fault, start_log};
 use crate::base::clock::SystemClock;
 use crate::base::entropy::SystemEntropy;
 use crate::base::error::{Code, Fault};
 use crate::base::failpoint::{self, Failure};
 use crate::base::limits::{BUDGET_DEFAULT_BYTES, MEMORY_SHARE_PERCENT};
+use crate::base::vitals::Vitals;
 use crate::mechanisms::journal::{DaemonRow, Durability};
 use crate::mechanisms::memory::machine_memory_bytes;
 use crate::pure::size::{parse_bytes, show_bytes};
-use crate::shell::api::{Listening, Served, serve};
+use crate::shell::api::Served;
 use crate::shell::exit;
 use crate::tree::{DaemonOptions, DaemonPlan, Root, RootOptions};
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 NAME=VALUE holds for one daemon, VALUE alone for all; options may be repeated.
 
@@ -61,6 +64,11 @@ pub(super) struct RunArgs {
     /// Compare whole memory images at each commit: slow, finds bugs of the write barrier
     #[arg(long)]
     verify_commits: bool,
+    /// Time for transactions that run to end when the host stops; the last sync gets as long, and
+    /// at least two seconds
+    /// [default: 5s]
+    #[arg(long, value_name = "TIME")]
+    pub(super) stop_grace: Option<String>,
     #[command(flatten)]
     data: DataArgs,
     /// Where a file has other code than the state that is there, upgrade the state to it before
@@ -72,32 +80,29 @@ pub(super) struct RunArgs {
     fail_at: Option<Failure>,
     /// Run the requests of a file (- for standard input), print the outcome, and end
     #[arg(long, value_name = "FILE")]
-    requests: Option<PathBuf>,
+    pub(super) requests: Option<PathBuf>,
     /// How to print
     #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
+    pub(super) output: Output,
     #[command(flatten)]
-    socket: SocketArgs,
+    pub(super) socket: SocketArgs,
     #[command(flatten)]
     compile: CompileArgs,
 }
 
 pub(super) fn run(args: &RunArgs) -> u8 {
     start_log(if args.requests.is_some() { "error" } else { "info" });
-    match start(args).and_then(|served| go(args, served)) {
-        Ok(code) => code,
-        Err(fault) => {
-            print_fault(&fault);
-            match fault.code {
-                Code::Option | Code::BudgetSize | Code::Name => exit::USAGE,
-                _ => exit::FAILED,
-            }
+    conduct(args).unwrap_or_else(|fault| {
+        print_fault(&fault);
+        match fault.code {
+            Code::Option | Code::BudgetSize | Code::Name => exit::USAGE,
+            _ => exit::FAILED,
         }
-    }
+    })
 }
 
 /// Reads all options before anything is compiled, then deploys and starts.
-fn start(args: &RunArgs) -> Result<Served, Fault> {
+pub(super) fn start(args: &RunArgs, vitals: &Arc<Vitals>) -> Result<Served, Fault> {
     let memory_limit_bytes = match &args.memory {
         Some(text) => parse_bytes(text)
             .map_err(|error| Fault::new(Code::BudgetSize, format!("--memory: {error}")))?,
@@ -115,9 +120,12 @@ fn start(args: &RunArgs) -> Result<Served, Fault> {
     let copies = copies(journal.as_deref(), &names);
     names.extend(copies.iter().map(|(name, _)| name.clone()));
     let mut all_options = daemon_options(args, &names, &copies)?.into_iter();
-    let sandbox = sandbox(&args.compile)?;
+    let sandbox = sandbox(&args.compile, vitals.clone())?;
     let (mut plans, mut upgrades) = (Vec::new(), Vec::new());
     for (path, options) in args.guests.iter().zip(&mut all_options) {
+        if vitals.stop().is_set() {
+            return Err(Fault::new(Code::Stopping, "the host was stopped while it started"));
+        }
         let mut guest = deploy(&sandbox, path)?;
         if let Some(store) = journal.as_ref().filter(|_| args.upgrade)
             && let Some(old) = deploy_old(&sandbox, store, &options.name, &guest)?
@@ -135,6 +143,7 @@ fn start(args: &RunArgs) -> Result<Served, Fault> {
     let clock = Arc::new(SystemClock::new());
     let mut options = RootOptions::new(memory_limit_bytes, clock, Arc::new(SystemEntropy));
     options.journal = journal;
+    options.vitals = vitals.clone();
     let root = Root::start(plans, options).map_err(|error| Fault::from(&error))?;
     for (name, guest) in upgrades {
         let upgraded = root.upgrade(&name, guest, false).map_err(|fault| {
@@ -142,7 +151,8 @@ fn start(args: &RunArgs) -> Result<Served, Fault> {
         })?;
         tracing::info!(daemon = name, sequence = upgraded.sequence.0, "upgraded");
     }
-    Ok(Served { root, sandbox })
+    let (vitals, health) = (vitals.clone(), Arc::default());
+    Ok(Served { root, sandbox, vitals, health, attending: AtomicUsize::new(0) })
 }
 
 /// The options of each daemon; the budget of a copy is that of its origin unless it is given.
@@ -187,41 +197,7 @@ fn daemon_options(
         .collect())
 }
 
-fn go(args: &RunArgs, served: Served) -> Result<u8, Fault> {
-    match &args.requests {
-        Some(file) => requests::run(&served.root, file, args.output),
-        None => listen(args, served),
-    }
-}
-
-/// Serves the socket until a signal asks for the end.
-fn listen(args: &RunArgs, served: Served) -> Result<u8, Fault> {
-    let listening = Listening::bind(&args.socket.path()).map_err(|error| Fault::from(&error))?;
-    print(&greeting(args.output, &served.root, &listening));
-    let broken = |error: std::io::Error| Fault::new(Code::Socket, error.to_string());
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(broken)?;
-    let served = Arc::new(served);
-    let ended = runtime.block_on(async {
-        let mut terminate =
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        tokio::select! {
-            ended = serve(&listening, served.clone()) => ended,
-            interrupted = tokio::signal::ctrl_c() => interrupted,
-            _ = terminate.recv() => Ok(()),
-        }
-    });
-    // New clients find nobody; clients that wait get their answers from daemons that end.
-    drop(listening);
-    tracing::info!("stopping");
-    runtime.shutdown_background();
-    drop(served);
-    ended.map_err(broken)?;
-    Ok(exit::DONE)
-}
-
-fn greeting(output: Output, root: &Root, listening: &Listening) -> String {
-    let path = listening.path();
+pub(super) fn greeting(output: Output, root: &Root, path: &Path) -> String {
     let daemons = root.daemons();
     if output == Output::Json {
         let names: Vec<&str> = daemons.iter().map(|daemon| daemon.name.as_str()).collect();

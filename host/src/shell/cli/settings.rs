@@ -99,7 +99,12 @@ pub(super) fn read_parameters(
 
 /// A time like `500ms`, `2s`, `1m`.
 pub(super) fn parse_deadline(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is not a time between 1ms and {DEADLINE_MAX:?}, like 500ms");
+    parse_time(text, DEADLINE_MAX)
+}
+
+/// A time of at least a millisecond and at most `time_max`.
+pub(super) fn parse_time(text: &str, time_max: Duration) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a time between 1ms and {time_max:?}, like 500ms");
     let split = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -109,11 +114,11 @@ pub(super) fn parse_deadline(text: &str) -> Result<Duration, String> {
         "m" | "min" => number.checked_mul(60_000).ok_or_else(wrong)?,
         _ => return Err(wrong()),
     };
-    let deadline = Duration::from_millis(millis);
-    if deadline.is_zero() || deadline > DEADLINE_MAX {
+    let time = Duration::from_millis(millis);
+    if time.is_zero() || time > time_max {
         return Err(wrong());
     }
-    Ok(deadline)
+    Ok(time)
 }
 
 /// Fuel: a positive number, `_` allowed between digits.

@@ -7,6 +7,7 @@ use crate::base::clock::Clock;
 use crate::base::entropy::Entropy;
 use crate::base::error::{Code, Fault, printable};
 use crate::base::limits::DAEMONS_MAX;
+use crate::base::vitals::Vitals;
 use crate::mechanisms::journal::{JournalFault, Store};
 use crate::mechanisms::memory::{BillError, ImagesError};
 use crate::mechanisms::sandbox::{Guest, GuestLog};
@@ -46,6 +47,8 @@ pub struct RootOptions {
     pub logs: Option<MakeLog>,
     /// What makes commits durable; `None` keeps them in memory only.
     pub journal: Option<Arc<Store>>,
+    /// Where the threads show that they turn, and what ends the host in an emergency.
+    pub vitals: Arc<Vitals>,
 }
 
 impl RootOptions {
@@ -56,7 +59,14 @@ impl RootOptions {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Self {
-        Self { memory_limit_bytes, clock, entropy, logs: None, journal: None }
+        Self {
+            memory_limit_bytes,
+            clock,
+            entropy,
+            logs: None,
+            journal: None,
+            vitals: Arc::default(),
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use super::super::{FaultKind, Journal, JournalFault, Tended};
 use super::lock;
+use crate::base::limits::SYNC_TIME_MAX;
+use crate::base::vitals::{Heart, Kind, Vitals};
 
 /// Time between two looks while there may be work: what is appended meanwhile is one batch.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -26,7 +28,10 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn start(journal: Arc<dyn Journal>) -> Result<Arc<Self>, JournalFault> {
+    pub(super) fn start(
+        journal: Arc<dyn Journal>,
+        vitals: &Vitals,
+    ) -> Result<Arc<Self>, JournalFault> {
         let keeper = Arc::new(Self {
             asleep: AtomicBool::default(),
             stopping: Mutex::default(),
@@ -34,10 +39,10 @@ impl Keeper {
             steps: AtomicU64::default(),
             thread: Mutex::default(),
         });
-        let its = keeper.clone();
+        let (its, heart) = (keeper.clone(), vitals.heart("journal-fold", Kind::Journal));
         let thread = Builder::new()
             .name("journal-fold".to_owned())
-            .spawn(move || its.run(journal.as_ref()))
+            .spawn(move || its.run(journal.as_ref(), &heart))
             .map_err(|error| JournalFault::new(FaultKind::Io, error.to_string()))?;
         *lock(&keeper.thread) = Some(thread);
         Ok(keeper)
@@ -64,11 +69,14 @@ impl Keeper {
         }
     }
 
-    fn run(&self, journal: &dyn Journal) {
+    fn run(&self, journal: &dyn Journal, heart: &Heart) {
         let mut failures = 0;
         let mut wait = Some(Duration::ZERO);
         while self.rest(wait) {
-            wait = match journal.tend() {
+            heart.work(SYNC_TIME_MAX);
+            let tended = journal.tend();
+            heart.rest();
+            wait = match tended {
                 Ok(tended) => {
                     failures = 0;
                     self.steps.fetch_add(u64::from(tended == Tended::Busy), Ordering::Relaxed);

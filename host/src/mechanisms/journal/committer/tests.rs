@@ -21,7 +21,8 @@ fn submission(
 fn receipts_come_in_order_and_barriers_wait_for_their_commit() {
     let store = Arc::new(Disk::default().open(small(), false).unwrap());
     let mut players = players(&store, 2);
-    let committer = Committer::start(store.clone(), Arc::new(ManualClock::at(0))).unwrap();
+    let committer =
+        Committer::start(store.clone(), Arc::new(ManualClock::at(0)), &Vitals::default()).unwrap();
     let submitter = committer.submitter();
     let (sender, receiver) = channel();
     let mut dice = Dice(3);
@@ -63,7 +64,8 @@ fn i20_after_a_failed_sync_nothing_is_acknowledged_until_the_journal_was_opened_
     let file = Some(Which::Log);
     let failure = Failure { at: 0, forever: true, kind, short: false, file };
     disk.0.lock().unwrap().failure = Some(failure);
-    let committer = Committer::start(store.clone(), Arc::new(ManualClock::at(0))).unwrap();
+    let committer =
+        Committer::start(store.clone(), Arc::new(ManualClock::at(0)), &Vitals::default()).unwrap();
     let (sender, receiver) = channel();
     let key = players[0].key;
     for n in 0..3 {
@@ -100,7 +102,8 @@ fn one_daemons_mistake_is_not_anothers_failure() {
     let store = Arc::new(Disk::default().open(small(), false).unwrap());
     let mut players = players(&store, 2);
     let mut dice = Dice(7);
-    let committer = Committer::start(store, Arc::new(ManualClock::at(0))).unwrap();
+    let committer =
+        Committer::start(store, Arc::new(ManualClock::at(0)), &Vitals::default()).unwrap();
     let (sender, receiver) = channel();
     let (good, bad) = (players[0].key, players[1].key);
     let _skipped = players[1].step(&mut dice);

@@ -1,0 +1,207 @@
+//! What the main thread does in `host run`: lets others start and serve, until there is a reason to
+//! stop, and then stops everything in order.
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use sd_notify::NotifyState;
+use tokio::sync::Notify;
+
+use super::run::{RunArgs, greeting, start};
+use super::settings::parse_time;
+use super::{print, print_fault, requests};
+use crate::base::error::{Code, Fault};
+use crate::base::limits::{
+    API_BEAT, STOP_ANSWERS, STOP_GRACE, STOP_GRACE_MAX, STOP_STARTING, WATCH_SLACK,
+};
+use crate::base::stop::Reason;
+use crate::base::vitals::{Heart, Kind, Vitals};
+use crate::pure::stop_order::Deadlines;
+use crate::shell::api::{Listening, Served, serve};
+use crate::shell::ending::stop_in_order;
+use crate::shell::health::Health;
+use crate::shell::main_loop::MainLoop;
+use crate::shell::place::Place;
+use crate::shell::signals::Signals;
+use crate::shell::{exit, watchdog};
+
+/// Runs a host from its first moment to its exit code.
+pub(super) fn conduct(args: &RunArgs) -> Result<u8, Fault> {
+    let grace = args.stop_grace.as_deref().map_or(Ok(STOP_GRACE), |text| {
+        parse_time(text, STOP_GRACE_MAX)
+            .map_err(|error| Fault::new(Code::Option, format!("--stop-grace: {error}")))
+    })?;
+    let deadlines = Deadlines::of_grace(grace);
+    let broken = |error: std::io::Error| Fault::new(Code::Engine, error.to_string());
+    let signals = Signals::take().map_err(broken)?;
+    let place = match args.requests {
+        Some(_) => None,
+        None => Some(Place::claim(&args.socket.path()).map_err(|error| Fault::from(&error))?),
+    };
+    let (vitals, health) = (Arc::new(Vitals::default()), Arc::new(Health::default()));
+    let stop_time = deadlines.total() + STOP_STARTING + STOP_ANSWERS + WATCH_SLACK;
+    watchdog::start(vitals.clone(), health.clone(), stop_time).map_err(broken)?;
+    let mut main = MainLoop::new(vitals, signals, place);
+    let result = from_start_to_end(args, &mut main, &health, deadlines);
+    if let Some(place) = main.place.take() {
+        place.leave(match &result {
+            Ok(code) => *code,
+            Err(_) => exit::FAILED,
+        });
+    }
+    result
+}
+
+fn from_start_to_end(
+    args: &RunArgs,
+    main: &mut MainLoop,
+    health: &Arc<Health>,
+    deadlines: Deadlines,
+) -> Result<u8, Fault> {
+    let (its, vitals, health) = (args.clone(), main.vitals().clone(), health.clone());
+    let starting = main.spawn("start", Kind::Api, move |_heart| {
+        start(&its, &vitals).map(|served| Served { health, ..served })
+    })?;
+    let Some(started) = main.until(&starting) else {
+        begin_stop(main);
+        // Nothing was served yet, so nobody loses anything when it does not end in its time.
+        if let Ok(Ok(served)) = starting.recv_timeout(STOP_STARTING) {
+            return Ok(end(main, &Arc::new(served), deadlines));
+        }
+        return Ok(code(main.reason(), true));
+    };
+    let served = match started {
+        Ok(served) => Arc::new(served),
+        Err(fault) if fault.code == Code::Stopping => {
+            main.tick();
+            begin_stop(main);
+            return Ok(code(main.reason(), true));
+        }
+        Err(fault) => return Err(fault),
+    };
+    match &args.requests {
+        Some(_) => run_requests(args, main, &served, deadlines),
+        None => listen(args, main, &served, deadlines),
+    }
+}
+
+/// Runs the file of requests; a stop leaves out what is not submitted yet.
+fn run_requests(
+    args: &RunArgs,
+    main: &mut MainLoop,
+    served: &Arc<Served>,
+    deadlines: Deadlines,
+) -> Result<u8, Fault> {
+    let (its, same) = (args.clone(), served.clone());
+    let running = main.spawn("requests", Kind::Api, move |_heart| {
+        let file = its.requests.unwrap_or_default();
+        requests::run(&same.root, &file, its.output, same.vitals.stop())
+    })?;
+    if let Some(result) = main.until(&running) {
+        return result;
+    }
+    begin_stop(main);
+    let stopped = end(main, served, deadlines);
+    // What was answered is still printed. Some requests were left out, whoever asked for that.
+    let printed = running.recv_timeout(STOP_ANSWERS).is_ok();
+    tracing::debug!(printed, "the requests were cut short");
+    Ok(if stopped == exit::DONE { exit::FAILED } else { stopped })
+}
+
+/// Serves the socket until there is a reason to stop.
+fn listen(
+    args: &RunArgs,
+    main: &mut MainLoop,
+    served: &Arc<Served>,
+    deadlines: Deadlines,
+) -> Result<u8, Fault> {
+    let Some(place) = &mut main.place else {
+        return Err(Fault::new(Code::HostBug, "there is no place to listen at"));
+    };
+    let listening = Listening::bind(place).map_err(|error| Fault::from(&error))?;
+    let greeting = greeting(args.output, &served.root, place.socket());
+    let (ending, same) = (Arc::new(Notify::new()), served.clone());
+    let its_end = ending.clone();
+    let api =
+        main.spawn("api", Kind::Api, move |heart| serve_until(&listening, &same, &its_end, heart))?;
+    print(&greeting);
+    watchdog::tell(NotifyState::Ready);
+    if let Some(ended) = main.until(&api) {
+        let why = ended.err().map_or_else(String::new, |error| format!(": {error}"));
+        let text = format!("the control plane ended{why}");
+        // Another reason may have been there first.
+        let _first = served.vitals.stop().emergency(Code::HostBug, text);
+    }
+    begin_stop(main);
+    let code = end(main, served, deadlines);
+    ending.notify_one();
+    leave_api(&api);
+    Ok(code)
+}
+
+/// The control plane's thread.
+fn serve_until(
+    listening: &Listening,
+    served: &Arc<Served>,
+    ending: &Notify,
+    heart: &Heart,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(async {
+        let beat = async {
+            loop {
+                heart.work(WATCH_SLACK);
+                tokio::time::sleep(API_BEAT).await;
+            }
+        };
+        tokio::select! {
+            ended = serve(listening, served.clone()) => ended,
+            () = ending.notified() => Ok(()),
+            () = beat => Ok(()),
+        }
+    });
+    // Commands that wait for a disk or a compiler are not waited for.
+    runtime.shutdown_background();
+    ended
+}
+
+fn leave_api<T>(api: &Receiver<T>) {
+    if api.recv_timeout(STOP_ANSWERS).is_err() {
+        tracing::debug!("the control plane is left as it is");
+    }
+}
+
+/// Tells everybody why the host stops.
+fn begin_stop(main: &mut MainLoop) {
+    watchdog::tell(NotifyState::Stopping);
+    let reason = main.reason();
+    match (reason, main.vitals().stop().text()) {
+        (Reason::Emergency(code), text) => {
+            print_fault(&Fault::new(code, text.unwrap_or("emergency stop")));
+        }
+        _ => tracing::info!("stopping: {reason}"),
+    }
+    if let Some(place) = &mut main.place {
+        place.note_stopping(&reason.to_string());
+    }
+}
+
+/// Stops in order and answers the exit code.
+fn end(main: &MainLoop, served: &Arc<Served>, deadlines: Deadlines) -> u8 {
+    let stopped = stop_in_order(served, main.reason(), deadlines);
+    if let Err(fault) = &stopped {
+        print_fault(fault);
+        // Whoever drops the root waits for what did not end: nobody does.
+        std::mem::forget(served.clone());
+    }
+    code(main.reason(), stopped.is_ok())
+}
+
+/// The reason's exit code; a stop in order of anything but an emergency is a success.
+fn code(reason: Reason, in_order: bool) -> u8 {
+    match (reason, in_order) {
+        (Reason::Emergency(_), _) => exit::EMERGENCY,
+        (_, false) => exit::FORCED,
+        (_, true) => exit::DONE,
+    }
+}

@@ -1,0 +1,74 @@
+//! Drives a stop: looks at the host, and does what the order says.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
+
+use super::api::Served;
+use crate::base::error::{Code, Fault};
+use crate::base::limits::{STOP_ANSWERS, STOP_TICK};
+use crate::base::stop::Reason;
+use crate::pure::stop_order::{Deadlines, Phase, Seen, StopOrder};
+
+/// Stops everything under the root, then lets the last answers reach their clients.
+///
+/// # Errors
+///
+/// `E_STOP_FORCED` when something did not end in its time. The root must not be touched then: it
+/// would wait for that.
+pub(super) fn stop_in_order(
+    served: &Arc<Served>,
+    reason: Reason,
+    deadlines: Deadlines,
+) -> Result<(), Fault> {
+    let root = &served.root;
+    root.refuse_requests();
+    let now = || root.clock().monotonic_nanos();
+    let mut order = StopOrder::begin(now(), reason.is_emergency(), deadlines);
+    let mut closing: Option<JoinHandle<()>> = None;
+    loop {
+        let seen = Seen {
+            daemons: root.daemons_left().len(),
+            journal_closed: closing.as_ref().is_some_and(JoinHandle::is_finished),
+        };
+        match order.look(now(), seen) {
+            Phase::Drain => {}
+            Phase::Cancel => root.cancel_all(),
+            Phase::Sync if closing.is_none() => {
+                let served = served.clone();
+                let close = move || served.root.close_journal();
+                // Without a thread it stays open, and the phase ends at its deadline.
+                closing = Builder::new().name("stop".to_owned()).spawn(close).ok();
+            }
+            Phase::Sync => {}
+            Phase::Left => break,
+        }
+        std::thread::sleep(STOP_TICK);
+    }
+    let result = order.forced().map_or(Ok(()), |phase| Err(forced(served, phase)));
+    // Clients hear of it even then.
+    let answered = || served.attending.load(Ordering::Acquire) == 0;
+    let start = Instant::now();
+    while !answered() && start.elapsed() < STOP_ANSWERS {
+        std::thread::sleep(STOP_TICK);
+    }
+    result
+}
+
+/// What did not end, and what is not known therefore.
+fn forced(served: &Served, phase: Phase) -> Fault {
+    let mut message = match phase {
+        Phase::Sync => "the journal's last sync did not end in its time".to_owned(),
+        _ => {
+            let left = served.root.daemons_left().join(", ");
+            format!("transactions did not end when they were cancelled: {left}")
+        }
+    };
+    for unsynced in served.root.unsynced() {
+        let (name, first) = (unsynced.name, unsynced.durable + 1);
+        let last = unsynced.committed;
+        message.push_str(&format!("; commits {first} to {last} of `{name}` are unknown"));
+    }
+    Fault::new(Code::StopForced, message)
+}

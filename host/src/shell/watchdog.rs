@@ -1,0 +1,101 @@
+//! The watchdog: a thread that looks whether the others turn, tells the service manager, and ends
+//! the process when a stop takes too long.
+
+use std::sync::Arc;
+use std::thread::Builder;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+use super::{exit, health::Health};
+use crate::base::clock::{Clock, SystemClock};
+use crate::base::error::Code;
+use crate::base::limits::{AWAKE_GAP_MAX, WATCH_TICK};
+use crate::base::vitals::Vitals;
+use crate::pure::awake::Awake;
+use crate::pure::watchdog::{Look, Watch};
+
+/// Starts the thread. `stop_time` is what a stop may take as a whole.
+///
+/// # Errors
+///
+/// When the machine gives no thread.
+pub(super) fn start(
+    vitals: Arc<Vitals>,
+    health: Arc<Health>,
+    stop_time: Duration,
+) -> std::io::Result<()> {
+    let thread = Builder::new().name("watchdog".to_owned());
+    thread.spawn(move || watch(&vitals, &health, stop_time)).map(drop)
+}
+
+fn watch(vitals: &Vitals, health: &Health, stop_time: Duration) {
+    let clock = SystemClock::new();
+    let (mut watch, mut awake) = (Watch::begin(0), Awake::begin(0, AWAKE_GAP_MAX));
+    let asked_for = sd_notify::watchdog_enabled().is_some();
+    let mut stop_since = None;
+    loop {
+        std::thread::sleep(WATCH_TICK);
+        let now = clock.monotonic_nanos();
+        let looks = vitals.pulses().into_iter().map(|pulse| {
+            let (beats, allowed) = pulse.read();
+            Look { name: pulse.name.clone(), kind: pulse.kind, beats, allowed }
+        });
+        let finding = watch.look(now, &looks.collect::<Vec<_>>());
+        let stop = vitals.stop();
+        if let Some(late) = finding.stuck.first() {
+            let text = format!("the thread `{}` has not turned for {:?}", late.name, late.busy);
+            // Another reason may have been there first; the stop is under way then.
+            let _first = stop.emergency(Code::Stuck, text);
+        } else if asked_for {
+            tell(NotifyState::Watchdog);
+        }
+        health.note(finding);
+        let awake = awake.at(now);
+        if stop.is_set() {
+            let since = *stop_since.get_or_insert(awake);
+            if u128::from(awake - since) >= stop_time.as_nanos() {
+                let emergency = stop.reason().is_some_and(|reason| reason.is_emergency());
+                let code = if emergency { exit::EMERGENCY } else { exit::FORCED };
+                // Says nothing: whatever holds the stop up may hold the log up as well.
+                signal_hook::low_level::exit(i32::from(code));
+            }
+        }
+    }
+}
+
+/// Tells the service manager something, if there is one.
+pub(super) fn tell(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::stop::Reason;
+    use crate::base::vitals::Kind;
+
+    #[test]
+    fn s3_14_a_thread_that_does_not_turn_ends_the_host_and_one_that_waits_does_not() {
+        let (vitals, health) = (Arc::new(Vitals::default()), Arc::new(Health::default()));
+        start(vitals.clone(), health, Duration::MAX).unwrap();
+        let (waits, turns) = (vitals.heart("waits", Kind::Api), vitals.heart("turns", Kind::Api));
+        waits.work(Duration::from_millis(1));
+        waits.rest();
+        for _ in 0..20 {
+            turns.work(Duration::from_secs(3600));
+            std::thread::sleep(WATCH_TICK / 10);
+            assert!(!vitals.stop().is_set());
+        }
+        let stuck = vitals.heart("stuck", Kind::Api);
+        stuck.work(Duration::from_millis(1));
+        while !vitals.stop().is_set() {
+            std::thread::sleep(WATCH_TICK);
+        }
+        assert_eq!(vitals.stop().reason(), Some(Reason::Emergency(Code::Stuck)));
+        let text = vitals.stop().text().unwrap();
+        assert!(text.contains("`stuck` has not turned"), "{text}");
+    }
+}

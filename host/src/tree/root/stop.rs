@@ -1,0 +1,69 @@
+//! The steps of a stop, for whoever decides when each is due. None waits, but the last.
+
+use super::{Root, read};
+use crate::base::error::Fault;
+use crate::mechanisms::journal::Journal;
+
+/// A daemon's commits that nobody knows to be durable.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Unsynced {
+    /// The daemon.
+    pub name: String,
+    /// Its last commit that is durable.
+    pub durable: u64,
+    /// Its last commit.
+    pub committed: u64,
+}
+
+impl Root {
+    /// Refuses requests from here on, those that wait in mailboxes too. What runs goes on.
+    pub fn refuse_requests(&self) {
+        for (_, worker) in read(&self.daemons).values() {
+            worker.begin_stop();
+        }
+    }
+
+    /// Daemons whose threads have not ended.
+    #[must_use]
+    pub fn daemons_left(&self) -> Vec<String> {
+        let daemons = read(&self.daemons);
+        let left = daemons.iter().filter(|(_, (_, worker))| !worker.has_ended());
+        left.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Ends the running transactions of all daemons, at the next tick.
+    pub fn cancel_all(&self) {
+        for (_, worker) in read(&self.daemons).values() {
+            worker.cancel();
+        }
+    }
+
+    /// Makes durable what the daemons handed over, and closes the journal. Waits for the disk.
+    pub fn close_journal(&self) {
+        if let Some(journal) = &self.ground.journal {
+            journal.crashes.stop();
+            journal.committer.stop();
+        }
+    }
+
+    /// Why commits are refused now, if they are.
+    #[must_use]
+    pub fn journal_refusal(&self) -> Option<Fault> {
+        let journal = self.ground.journal.as_ref()?;
+        journal.store.refusal().as_ref().map(Fault::from)
+    }
+
+    /// Commits that may be lost if the process ends now.
+    #[must_use]
+    pub fn unsynced(&self) -> Vec<Unsynced> {
+        let Some(journal) = &self.ground.journal else { return Vec::new() };
+        let daemons = read(&self.daemons);
+        let unsynced = daemons.iter().filter_map(|(name, (_, worker))| {
+            let durable = journal.durable(worker.key?);
+            let committed = worker.gauges.report().sequence;
+            let unsynced = Unsynced { name: name.clone(), durable, committed };
+            (durable < committed).then_some(unsynced)
+        });
+        unsynced.collect()
+    }
+}
