@@ -373,11 +373,12 @@ impl Worker {
         }
     }
 
-    /// A receipt for a commit at or below what a sync has confirmed.
+    /// A receipt for a commit at or below what a sync has confirmed, or what an opening has found
+    /// and synced: at the start, and after a failure, when what was unknown may turn out to be there.
     fn receipt(&self, daemon: DaemonKey, sequence: Sequence) -> Option<CommitReceipt> {
-        // Before its first commit of this run, a daemon stands on what was loaded.
-        let synced = self.synced.get(&daemon).copied().or_else(|| self.journal.durable(daemon))?;
-        (sequence <= synced).then_some(CommitReceipt { daemon, sequence })
+        let confirmed = self.synced.get(&daemon).is_some_and(|synced| sequence <= *synced);
+        let found = || self.journal.durable(daemon).is_some_and(|found| sequence <= found);
+        (confirmed || found()).then_some(CommitReceipt { daemon, sequence })
     }
 
     fn keep_buffers(&self, group: &mut [Submission]) {

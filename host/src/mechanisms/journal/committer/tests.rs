@@ -97,6 +97,44 @@ fn i20_after_a_failed_sync_nothing_is_acknowledged_until_the_journal_was_opened_
     assert!(committer.metrics().failed.is_none());
 }
 
+/// The write was done and its sync failed: nobody can say what is on the disk, until it is opened
+/// again. What is found there then is synced, so whoever waits for it needn't wait for a next commit.
+#[test]
+fn i20_a_commit_that_was_unknown_and_is_found_is_durable_for_those_who_wait_for_it() {
+    let mut found_again = 0;
+    for at in 0..6 {
+        let disk = Disk::default();
+        let store = Arc::new(disk.open(small(), false).unwrap());
+        let mut players = players(&store, 1);
+        let mut dice = Dice(9);
+        group(&store, &mut players, &mut dice).unwrap();
+        let committer =
+            Committer::start(store.clone(), Arc::new(ManualClock::at(0)), &Vitals::default())
+                .unwrap();
+        let submitter = committer.submitter();
+        let (sender, receiver) = channel();
+        let key = players[0].key;
+        let (first, record) = players[0].step(&mut dice);
+        submitter.submit(submission(key, first, Some(record), &sender)).unwrap();
+        assert_eq!(receiver.recv().unwrap().unwrap().sequence(), first);
+        let (kind, file) = (std::io::ErrorKind::Other, Some(Which::Log));
+        let at = disk.ops() + at;
+        let failure = Failure { at, forever: false, kind, short: false, file };
+        disk.0.lock().unwrap().failure = Some(failure);
+        let (last, record) = players[0].step(&mut dice);
+        submitter.submit(submission(key, last, Some(record), &sender)).unwrap();
+        let failed = receiver.recv().unwrap().is_err();
+        while store.refusal().is_some() {
+            std::thread::yield_now();
+        }
+        let found = store.durable(key).unwrap();
+        submitter.submit(submission(key, found, None, &sender)).unwrap();
+        assert_eq!(receiver.recv().unwrap().unwrap().sequence(), found);
+        found_again += usize::from(failed && found == last);
+    }
+    assert!(found_again > 0, "no sync failed after its write");
+}
+
 #[test]
 fn one_daemons_mistake_is_not_anothers_failure() {
     let store = Arc::new(Disk::default().open(small(), false).unwrap());
