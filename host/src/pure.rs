@@ -12,6 +12,7 @@ pub mod drill;
 pub mod frames;
 pub mod json;
 pub mod keys;
+pub mod kill_bits;
 pub mod output;
 pub mod pace;
 pub mod policy;

@@ -1,5 +1,6 @@
 //! Who owns state, each on one thread: the root, and the daemons under it.
 
+mod bits;
 mod crashes;
 mod daemon;
 mod durable;
@@ -9,6 +10,7 @@ mod replay;
 mod root;
 mod worker;
 
+pub use bits::Stopped;
 pub use daemon::{
     Bound, COMMIT_BYTES_MAX, Daemon, DaemonOptions, JournalSeat, Simulated, Transacted, Upgraded,
     World,
@@ -17,5 +19,5 @@ pub use gauges::{CrashReports, DaemonState, Gauges, Report, Restarts, Upgradable
 pub use replay::{ReplayMaterials, Replayed, replay, replay_materials};
 pub use root::{
     DaemonPlan, DaemonView, Deploy, KeptCommits, MakeLog, Reply, RevertTo, Root, RootError,
-    RootOptions, Unsynced,
+    RootOptions, Switched, Unsynced,
 };

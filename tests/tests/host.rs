@@ -9,6 +9,7 @@
 
 mod host {
     mod allocations;
+    mod bits;
     mod calls;
     pub(crate) mod chaos;
     mod codes;

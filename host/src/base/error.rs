@@ -162,6 +162,12 @@ codes! {
     Parked "E_PARKED" Guest
         "The daemon takes no requests: its guest could not recover."
         "`host ps` has the reason; repair, then `host resume DAEMON`, or `host upgrade` to better code.";
+    Disabled "E_DISABLED" Operator
+        "The daemon, or this contract of it, is disabled. Nothing was started."
+        "`host ps` shows what is switched off; `host enable DAEMON[/CONTRACT]` takes requests again.";
+    NoTransaction "E_NO_TRANSACTION" Operator
+        "No transaction of this id is running: it has ended, or was not started."
+        "`host ps` lists those that run; what waits for its turn is held by `host pause DAEMON`.";
     Stopping "E_STOPPING" Operator
         "The host is stopping. Nothing was started."
         "Send it again when the host is back.";

@@ -7,6 +7,7 @@
 //! Unsafe code is confined to `creator` (linear memories) and `compile` (loading compiled code).
 
 mod bindings;
+mod cancel;
 mod compile;
 mod crash;
 mod creator;
@@ -19,6 +20,7 @@ mod outputs;
 mod state;
 mod wasi;
 
+pub use cancel::Cancel;
 pub use compile::{CacheDir, CompileError, CompileMode, compile_in_this_process};
 pub use crash::Caught;
 pub use deploy::{DeployError, Guest, GuestFacts};

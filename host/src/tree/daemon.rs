@@ -55,7 +55,7 @@ use crate::base::ids::{Generation, RequestId, Sequence};
 use crate::base::limits::RETRIES_DEFAULT;
 use crate::mechanisms::memory::Images;
 use crate::mechanisms::sandbox::{
-    CallContext, Called, Caught, Environment, Guest, GuestLog, Instance, Limits, Outputs,
+    CallContext, Called, Cancel, Caught, Environment, Guest, GuestLog, Instance, Limits, Outputs,
 };
 use crate::pure::contract::Contract;
 use crate::pure::keys::{KeptAnswer, Keys, Lookup, request_hash};
@@ -175,7 +175,7 @@ pub struct Daemon {
     options: DaemonOptions,
     world: World,
     gauges: Arc<Gauges>,
-    cancel: Arc<AtomicBool>,
+    cancel: Arc<Cancel>,
     panic_in_host_call: Arc<AtomicBool>,
     parameters: Vec<u8>,
     keys: Keys,
@@ -421,9 +421,9 @@ impl Daemon {
         self.images.verify().map_err(|mismatch| Caught::new(Code::Barrier, mismatch.to_string()))
     }
 
-    /// A flag that ends the running transaction at the next tick.
+    /// What ends the running transaction at the next tick.
     #[must_use]
-    pub fn cancel_flag(&self) -> Arc<AtomicBool> {
+    pub fn cancel(&self) -> Arc<Cancel> {
         self.cancel.clone()
     }
 

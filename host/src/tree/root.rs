@@ -3,6 +3,7 @@
 //! It runs no guest code and reads no guest's data: arguments are bound on the caller's thread,
 //! guests run on their daemons'.
 
+mod bits;
 mod crashes;
 mod lineage;
 mod plan;
@@ -33,8 +34,10 @@ use crate::mechanisms::journal::{
 };
 use crate::mechanisms::memory::{Arena, Bill, BillLine, Images};
 use crate::mechanisms::sandbox::{Guest, OutputVersion, Outputs};
+use crate::pure::kill_bits::Bits;
 use crate::pure::request::{Answer, Outcome, Request};
 
+pub use bits::Switched;
 pub use lineage::{Deploy, KeptCommits, RevertTo};
 pub use plan::{DaemonPlan, MakeLog, RootError, RootOptions};
 pub use stop::Unsynced;
@@ -70,6 +73,12 @@ pub struct DaemonView {
     pub budget_bytes: usize,
     /// Its numbers.
     pub report: Report,
+    /// What a person switched off.
+    pub bits: Bits,
+    /// Requests that are held therefore.
+    pub held: usize,
+    /// The contract that the running transaction is of.
+    pub contract: Option<String>,
 }
 
 /// All daemons of this process.
@@ -211,7 +220,8 @@ impl Root {
             }
         };
         let guest = worker.guest();
-        let bound = match bind(&worker, &guest, id, &request) {
+        let admitted = worker.bits.admit(&request.daemon, &request.contract);
+        let bound = match admitted.and_then(|()| bind(&worker, &guest, id, &request)) {
             Ok(bound) => bound,
             Err(fault) => {
                 let sequence = Sequence(worker.gauges.report().sequence);
@@ -260,11 +270,17 @@ impl Root {
     pub fn daemons(&self) -> Vec<DaemonView> {
         read(&self.daemons)
             .iter()
-            .map(|(name, (id, worker))| DaemonView {
-                id: *id,
-                name: name.clone(),
-                budget_bytes: worker.options.budget_bytes,
-                report: worker.gauges.report(),
+            .map(|(name, (id, worker))| {
+                let (bits, held, running) = worker.bits.look();
+                DaemonView {
+                    id: *id,
+                    name: name.clone(),
+                    budget_bytes: worker.options.budget_bytes,
+                    report: worker.gauges.report(),
+                    bits,
+                    held,
+                    contract: running.map(|running| running.contract().to_owned()),
+                }
             })
             .collect()
     }
@@ -291,15 +307,6 @@ impl Root {
     ) -> Result<Option<blake3::Hash>, Fault> {
         let hash = self.ask(name, |daemon| Ok(daemon.committed_hash()))?;
         Ok(hash.recv_timeout(wait).ok().and_then(Result::ok))
-    }
-
-    /// Starts a parked guest again on its last commit.
-    ///
-    /// # Errors
-    ///
-    /// Why it stays parked.
-    pub fn resume(&self, name: &str) -> Result<(), Fault> {
-        self.control(name, Daemon::resume)
     }
 
     /// Makes a daemon's next host call panic: how tests provoke a host bug.
@@ -339,16 +346,6 @@ impl Root {
         }));
         self.worker(name)?.send(control).map_err(|(fault, _)| fault)?;
         Ok(answer)
-    }
-
-    /// Ends the running transaction of a daemon, if there is one, within a tick.
-    ///
-    /// # Errors
-    ///
-    /// `E_DAEMON_UNKNOWN`.
-    pub fn cancel(&self, name: &str) -> Result<(), Fault> {
-        self.worker(name)?.cancel();
-        Ok(())
     }
 
     /// What was reserved, for whom.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::bits::KillBits;
 use super::daemon::{Bound, Daemon, DaemonOptions, Transacted, World};
 use super::durable::Gate;
 use super::gauges::{DaemonState, Gauges};
@@ -19,7 +20,7 @@ use crate::base::stop::StopLatch;
 use crate::base::vitals::Heart;
 use crate::mechanisms::journal::DaemonKey;
 use crate::mechanisms::memory::Images;
-use crate::mechanisms::sandbox::Guest;
+use crate::mechanisms::sandbox::{Cancel, Guest};
 use crate::pure::checkpoint::Checkpoint;
 use crate::pure::pace::Pace;
 use crate::pure::request::Outcome;
@@ -43,7 +44,8 @@ pub(super) struct Worker {
     mailbox: RwLock<Option<SyncSender<Message>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     stopping: Arc<AtomicBool>,
-    cancel: Arc<AtomicBool>,
+    pub(super) cancel: Arc<Cancel>,
+    pub(super) bits: Arc<KillBits>,
     pub(super) gauges: Arc<Gauges>,
     guest: RwLock<Arc<Guest>>,
     pub(super) options: DaemonOptions,
@@ -61,8 +63,8 @@ pub(super) enum First {
     Adopt(Checkpoint),
 }
 
-/// What a started daemon shares with the root: its numbers, and the flag that cancels.
-type Shown = (Arc<Gauges>, Arc<AtomicBool>);
+/// What a started daemon shares with the root: its numbers, and what cancels.
+type Shown = (Arc<Gauges>, Arc<Cancel>);
 
 /// A daemon that is making its first state on its own thread.
 pub(super) struct Starting {
@@ -70,6 +72,7 @@ pub(super) struct Starting {
     mailbox: SyncSender<Message>,
     thread: JoinHandle<()>,
     stopping: Arc<AtomicBool>,
+    bits: Arc<KillBits>,
     guest: Arc<Guest>,
     options: DaemonOptions,
     key: Option<DaemonKey>,
@@ -92,6 +95,8 @@ impl Starting {
         let stopping = Arc::new(AtomicBool::new(false));
         let (its_guest, its_options, its_stopping) =
             (guest.clone(), options.clone(), stopping.clone());
+        let bits = Arc::new(KillBits::default());
+        let its_bits = bits.clone();
         let key = gate.as_ref().map(|gate| gate.seat.key);
         let thread = std::thread::Builder::new()
             .name(format!("daemon-{}", options.name))
@@ -101,13 +106,13 @@ impl Starting {
                 match start(its_guest, images, its_options, world.clone(), gate, first) {
                     Err(fault) => drop(report.send(Err(fault))),
                     Ok(daemon) => {
-                        drop(report.send(Ok((daemon.gauges().clone(), daemon.cancel_flag()))));
+                        drop(report.send(Ok((daemon.gauges().clone(), daemon.cancel()))));
                         drop(report);
-                        serve(daemon, &world, gate, &messages, &its_stopping, &heart);
+                        serve(daemon, &world, gate, &messages, &its_stopping, &its_bits, &heart);
                     }
                 }
             })?;
-        Ok(Self { started, mailbox, thread, stopping, guest, options, key, copied })
+        Ok(Self { started, mailbox, thread, stopping, bits, guest, options, key, copied })
     }
 
     /// Waits for the first state.
@@ -137,6 +142,7 @@ impl Starting {
             thread: Mutex::new(Some(self.thread)),
             stopping: self.stopping,
             cancel,
+            bits: self.bits,
             gauges,
             guest: RwLock::new(self.guest),
             options: self.options,
@@ -179,13 +185,14 @@ fn serve(
     gate: Option<&Gate>,
     messages: &Receiver<Message>,
     stopping: &AtomicBool,
+    bits: &KillBits,
     heart: &Heart,
 ) {
     let options = daemon.options();
     let transaction = options.limits.deadline * (options.retries_max + 1) + WATCH_SLACK;
     let mut pace = Pace::new(daemon.options().share);
     let mut now = world.clock.monotonic_nanos();
-    while let Some(message) = next(&mut daemon, now, world, messages, stopping) {
+    while let Some(message) = next_due(&mut daemon, now, world, messages, stopping, bits) {
         heart.work(match message {
             Message::Transact(..) => transaction,
             Message::Control(_) => CONTROL_TIME_MAX,
@@ -204,6 +211,7 @@ fn serve(
             Message::Transact(bound, guest, reply) => {
                 let started = world.clock.monotonic_nanos();
                 let transacted = transact(&mut daemon, bound, &guest);
+                bits.end(&transacted.outcome);
                 let rested = u64::try_from(daemon.rested().as_nanos()).unwrap_or(u64::MAX);
                 match gate {
                     Some(gate) => gate.pass(&mut daemon, transacted, reply),
@@ -230,6 +238,30 @@ fn serve(
         }
     }
     daemon.gauges().set_state(DaemonState::Stopped);
+}
+
+/// The next message that isn't held, none at the end.
+fn next_due(
+    daemon: &mut Daemon,
+    now: u64,
+    world: &World,
+    messages: &Receiver<Message>,
+    stopping: &AtomicBool,
+    bits: &KillBits,
+) -> Option<Message> {
+    let is_stopping = || stopping.load(Ordering::Relaxed);
+    loop {
+        if let Some(held) = bits.next(is_stopping()) {
+            return Some(held);
+        }
+        // Without a mailbox there is nobody left to let go what is held.
+        let Some(message) = next(daemon, now, world, messages, stopping) else {
+            return bits.next(true);
+        };
+        if let Some(message) = bits.pass(message, daemon.sequence(), is_stopping()) {
+            return Some(message);
+        }
+    }
 }
 
 /// The next message, none at the end. Now and then the guest's `save` is tried in between.
@@ -304,6 +336,12 @@ impl Worker {
         *self.mailbox.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// Lets the thread look for requests that are held no more.
+    pub(super) fn wake(&self) {
+        // A full mailbox keeps it awake, and a closed one ends it.
+        drop(self.send(Message::Control(Box::new(|_, _| {}))));
+    }
+
     /// The code that runs now.
     pub(super) fn guest(&self) -> Arc<Guest> {
         self.guest.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -321,7 +359,7 @@ impl Worker {
         let start = Instant::now();
         while !thread.is_finished() {
             if start.elapsed() >= grace {
-                self.cancel.store(true, Ordering::Relaxed);
+                self.cancel.all();
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -336,8 +374,8 @@ impl Worker {
         thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Ends the running transaction, if there is one, at the next tick.
+    /// Ends what runs at the next tick, and whatever would run after it: for a stop.
     pub(super) fn cancel(&self) {
-        self.cancel.store(true, Ordering::Relaxed);
+        self.cancel.all();
     }
 }

@@ -38,6 +38,8 @@ const PROVOKED: &[(Code, &str)] = &[
     (Code::KeyConflict, "keys_give_the_first_answer_again_and_conflict_with_another_request"),
     (Code::QueueFull, "r6_a_full_mailbox_refuses_and_says_so"),
     (Code::Parked, "s4_04_a_guest_that_dies_in_recover_falls_back_and_is_parked_at_last"),
+    (Code::Disabled, "s4_29_a_disabled_contract_refuses_new_cancels_running_and_holds_queued"),
+    (Code::NoTransaction, "s4_29_a_kill_hits_its_transaction_and_never_the_next_one"),
     (Code::Stopping, "s2_26_r10_a_spinning_guest_is_cancelled_when_the_root_stops"),
     (Code::Cancelled, "a_cancelled_transaction_says_so"),
     (Code::Fuel, "c1_endless_loops_end_by_fuel"),

@@ -2,8 +2,6 @@
 
 #![expect(unsafe_code, reason = "one test plays a hole in the write barrier")]
 
-use std::sync::atomic::Ordering;
-
 use host::base::error::Code;
 use host::base::ids::RequestId;
 use host::pure::policy::{HOST_BUGS_MAX, OnCrash, RECOVER_FAILURES_MAX};
@@ -337,7 +335,7 @@ fn a_cancelled_transaction_says_so() {
         &deployed("chaos"),
         RigOptions { fuel: u64::MAX / 2, retries_max: 3, ..RigOptions::default() },
     );
-    rig.daemon.cancel_flag().store(true, Ordering::Relaxed);
+    rig.daemon.cancel().request(RequestId(9));
     let mut bound = rig.bind("die", &json!({"how": "spin"}));
     bound.request = RequestId(9);
     let transacted = rig.transact(&bound);

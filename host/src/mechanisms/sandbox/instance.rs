@@ -12,13 +12,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use wasmtime::component::{self, ComponentNamedList, Lift, Lower, TypedFunc};
 use wasmtime::{AsContextMut, Store, UpdateDeadline};
 
 use super::bindings::{WitCallError, WitCrashReport, WitDescription, WitRecovery, WitRejection};
+use super::cancel::Cancel;
 use super::crash::{Caught, Stop};
 use super::creator;
 use super::deploy::Guest;
@@ -81,15 +82,15 @@ impl Environment {
 
     /// The same with the flags of another one: of the daemon that it is to take the place of.
     #[must_use]
-    pub fn with_flags(mut self, cancel: Arc<AtomicBool>, panic: Arc<AtomicBool>) -> Self {
+    pub fn with_flags(mut self, cancel: Arc<Cancel>, panic: Arc<AtomicBool>) -> Self {
         self.0.cancel = cancel;
         self.0.panic_in_host_call = panic;
         self
     }
 
-    /// A flag that ends the running call at the next tick with `E_CANCELLED`.
+    /// What ends the running call at the next tick with `E_CANCELLED`.
     #[must_use]
-    pub fn cancel_flag(&self) -> Arc<AtomicBool> {
+    pub fn cancel(&self) -> Arc<Cancel> {
         self.0.cancel.clone()
     }
 
@@ -513,7 +514,7 @@ fn caught(store: &mut Store<StoreState>, error: &wasmtime::Error) -> Caught {
 
 /// Runs at each tick of the epoch while guest code runs.
 fn on_tick(state: &mut StoreState) -> wasmtime::Result<UpdateDeadline> {
-    if state.cancel.swap(false, Ordering::Relaxed) {
+    if state.cancel.hits(state.request) {
         return Err(Stop::new(Code::Cancelled, "cancelled while it was running").into());
     }
     state.ticks_left = state.ticks_left.saturating_sub(1);
@@ -524,7 +525,7 @@ fn on_tick(state: &mut StoreState) -> wasmtime::Result<UpdateDeadline> {
         // By time, not by ticks: a tick right after a rest must not be paid like a whole one.
         let tired = Instant::now();
         let rest = state.share.rest_after(tired.duration_since(since));
-        while tired.elapsed() < rest && !state.cancel.load(Ordering::Relaxed) {
+        while tired.elapsed() < rest && !state.cancel.hits(state.request) {
             std::thread::sleep(rest.saturating_sub(tired.elapsed()).min(EPOCH_TICK));
         }
         let rest = tired.elapsed();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use super::cancel::Cancel;
 use super::crash::Stop;
 use super::handover::Passage;
 use super::outputs::{OutputVersion, Outputs, Seen};
@@ -229,8 +230,10 @@ pub(super) struct StoreState {
     pub(super) rested: Duration,
     /// Since when the guest runs without a rest; none when its share is a whole processor.
     pub(super) running_since: Option<Instant>,
+    /// The request of the running call; 0 for what the daemon does for itself.
+    pub(super) request: RequestId,
     /// Set from other threads to end the running call at the next tick.
-    pub(super) cancel: Arc<AtomicBool>,
+    pub(super) cancel: Arc<Cancel>,
     /// Panics the next host call: how tests provoke a host bug.
     pub(super) panic_in_host_call: Arc<AtomicBool>,
 }
@@ -272,6 +275,7 @@ impl StoreState {
             share,
             rested: Duration::ZERO,
             running_since: None,
+            request: RequestId(0),
             cancel: Arc::default(),
             panic_in_host_call: Arc::default(),
         }
@@ -285,6 +289,7 @@ impl StoreState {
 
     /// Sets the meters to zero and the transaction's context.
     pub(super) fn begin_call(&mut self, context: CallContext, limits: &Limits) {
+        self.request = context.request;
         self.host_calls = 0;
         self.seen.clear();
         self.shown = None;

@@ -1,6 +1,7 @@
 //! A daemon's start: the first state of its guest, or the one that the journal holds.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::now::Now;
@@ -12,7 +13,7 @@ use crate::base::error::{Code, Fault};
 use crate::base::ids::{Generation, Sequence};
 use crate::mechanisms::journal::{ImageSink, JournalFault, SinkError};
 use crate::mechanisms::memory::Images;
-use crate::mechanisms::sandbox::{Environment, Guest, Instance, StartCause};
+use crate::mechanisms::sandbox::{Cancel, Environment, Guest, Instance, StartCause};
 use crate::pure::contract::write_json;
 use crate::pure::keys::{KeptAnswer, Keys};
 use crate::pure::record::Kind;
@@ -31,7 +32,7 @@ impl Daemon {
         world: World,
     ) -> Result<Self, Fault> {
         let environment = environment(&options, &world);
-        let flags = (environment.cancel_flag(), environment.panic_flag());
+        let flags = (environment.cancel(), environment.panic_flag());
         let parameters = parameters(&options);
         let context = own_context(&world);
         let generation = Generation::FIRST;
@@ -104,7 +105,7 @@ impl Daemon {
         generation: Generation,
     ) -> Result<Self, Fault> {
         let environment = environment(&options, &world);
-        let flags = (environment.cancel_flag(), environment.panic_flag());
+        let flags = (environment.cancel(), environment.panic_flag());
         let context = own_context(&world);
         let instance =
             Instance::again(&guest, &mut images, environment, None, generation, &context).map_err(
@@ -157,8 +158,8 @@ impl Daemon {
     }
 }
 
-/// The flags that cancel the running call, and that make a host call panic.
-type Flags = (Arc<std::sync::atomic::AtomicBool>, Arc<std::sync::atomic::AtomicBool>);
+/// What cancels the running call, and the flag that makes a host call panic.
+type Flags = (Arc<Cancel>, Arc<AtomicBool>);
 
 pub(super) fn environment(options: &DaemonOptions, world: &World) -> Environment {
     let (log, outputs) = (world.log.clone(), world.outputs.clone());

@@ -1,0 +1,221 @@
+//! The kill bits of one daemon, shared by its thread and by whoever sets them.
+//!
+//! They pass neither the mailbox nor the journal: a lock that nobody holds while anything waits is
+//! all that there is between a person and the daemon. The decision whether a request starts, and
+//! the note that it runs, are made under it at once; so whoever sets a bit and then looks for what
+//! runs misses nothing in between.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::daemon::{Bound, Transacted};
+use super::worker::{Message, TransactedReply};
+use crate::base::error::{Code, Fault};
+use crate::base::ids::{RequestId, Sequence};
+use crate::base::limits::MAILBOX_REQUESTS_MAX;
+use crate::mechanisms::sandbox::{Cancel, Guest};
+use crate::pure::kill_bits::{Arrived, Bits, Fate, Line, Stand};
+use crate::pure::request::Outcome;
+
+/// A transaction that was to be stopped.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Stopped {
+    /// Its request.
+    pub request: RequestId,
+    /// The contract.
+    pub contract: String,
+    /// How long it had run when it was to be stopped.
+    pub ran: Duration,
+    /// How long it took to stop it, or how long it was waited for.
+    pub took: Duration,
+    /// `E_CANCELLED`, or how else it ended meanwhile; none when it has not ended.
+    pub end: Option<&'static str>,
+}
+
+/// The transaction that runs.
+#[derive(Clone, Debug)]
+pub(super) struct Running {
+    pub(super) request: RequestId,
+    contract: u32,
+    guest: Arc<Guest>,
+    since: Instant,
+}
+
+impl Running {
+    pub(super) fn contract(&self) -> &str {
+        contract_of(&self.guest, self.contract)
+    }
+}
+
+/// Somebody waits for the end of a transaction.
+#[derive(Debug)]
+struct Watch {
+    number: u64,
+    request: RequestId,
+    end: Option<&'static str>,
+}
+
+/// A bound request with all that its message holds.
+type Waiting = (Bound, Arc<Guest>, TransactedReply);
+
+struct State {
+    line: Line<Waiting>,
+    running: Option<Running>,
+    watches: Vec<Watch>,
+    watched: u64,
+}
+
+/// What was switched off at one daemon, what it holds therefore, and what it runs.
+pub(super) struct KillBits {
+    state: Mutex<State>,
+    /// A transaction that somebody waits for has ended.
+    ended: Condvar,
+    /// Some requests are refused: all that a request pays for while none are.
+    refusing: AtomicBool,
+}
+
+impl Default for KillBits {
+    fn default() -> Self {
+        let line = Line::new(MAILBOX_REQUESTS_MAX);
+        let state = State { line, running: None, watches: Vec::new(), watched: 0 };
+        Self { state: Mutex::new(state), ended: Condvar::new(), refusing: AtomicBool::new(false) }
+    }
+}
+
+impl KillBits {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a new request is taken. On the caller's thread.
+    ///
+    /// # Errors
+    ///
+    /// `E_DISABLED`.
+    pub(super) fn admit(&self, name: &str, contract: &str) -> Result<(), Fault> {
+        if !self.refusing.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let state = self.lock();
+        let bits = state.line.bits();
+        let Fate::Refuse(code) = bits.fate(Stand::New, contract, false) else { return Ok(()) };
+        let message = if bits.disabled {
+            format!("daemon `{name}` is disabled")
+        } else {
+            format!("contract `{contract}` of daemon `{name}` is disabled")
+        };
+        Err(Fault::new(code, message))
+    }
+
+    /// Lets a message pass, or one that waited longer, or holds it. On the daemon's thread.
+    pub(super) fn pass(&self, message: Message, at: Sequence, stopping: bool) -> Option<Message> {
+        let Message::Transact(bound, guest, reply) = message else { return Some(message) };
+        let its = guest.clone();
+        let contract = contract_of(&its, bound.contract);
+        let mut state = self.lock();
+        match state.line.arrive(contract, (bound, guest, reply), stopping) {
+            Arrived::Next(next) => Some(state.start(next)),
+            Arrived::Held => None,
+            Arrived::Full((_, _, reply)) => {
+                drop(state);
+                let text = format!("{MAILBOX_REQUESTS_MAX} requests are held already");
+                let fault = Fault::new(Code::QueueFull, text);
+                let outcome = Outcome::Rejected(fault.into());
+                reply(Transacted { outcome, sequence: at, attempts: 0 });
+                None
+            }
+        }
+    }
+
+    /// The next request that is held no more. On the daemon's thread, between two transactions.
+    pub(super) fn next(&self, stopping: bool) -> Option<Message> {
+        let mut state = self.lock();
+        let next = state.line.next(stopping)?;
+        Some(state.start(next))
+    }
+
+    /// The transaction that was started last has ended. On the daemon's thread.
+    pub(super) fn end(&self, outcome: &Outcome) {
+        let mut state = self.lock();
+        let Some(running) = state.running.take() else { return };
+        let end = match outcome {
+            Outcome::Crashed(crash) => crash.code.as_str(),
+            outcome => outcome.word(),
+        };
+        let mut watched = false;
+        for watch in &mut state.watches {
+            if watch.request == running.request {
+                watch.end = Some(end);
+                watched = true;
+            }
+        }
+        if watched {
+            self.ended.notify_all();
+        }
+    }
+
+    /// Changes the bits; answers them, and how many requests were held before.
+    pub(super) fn change(&self, change: impl FnOnce(&mut Bits)) -> (Bits, usize) {
+        let mut state = self.lock();
+        state.line.change(change);
+        let bits = state.line.bits().clone();
+        self.refusing.store(bits.refuses_some(), Ordering::Release);
+        (bits, state.line.held())
+    }
+
+    /// The bits, how many requests are held, and what runs.
+    pub(super) fn look(&self) -> (Bits, usize, Option<Running>) {
+        let state = self.lock();
+        (state.line.bits().clone(), state.line.held(), state.running.clone())
+    }
+
+    /// Cancels what runs, if it is `wanted`, and waits for its end; none when it isn't.
+    pub(super) fn stop(
+        &self,
+        cancel: &Cancel,
+        wait: Duration,
+        wanted: impl FnOnce(&Running) -> bool,
+    ) -> Option<Stopped> {
+        let mut state = self.lock();
+        let running = state.running.clone().filter(wanted)?;
+        // Under the lock, so that it is the cancel of what runs that stays.
+        cancel.request(running.request);
+        let asked = Instant::now();
+        let number = state.watched;
+        state.watched += 1;
+        state.watches.push(Watch { number, request: running.request, end: None });
+        let end = loop {
+            let place = state.watches.iter().position(|watch| watch.number == number);
+            let end = place.and_then(|place| state.watches.get(place)?.end);
+            let left = wait.saturating_sub(asked.elapsed());
+            if end.is_some() || left.is_zero() {
+                state.watches.retain(|watch| watch.number != number);
+                break end;
+            }
+            let woken = self.ended.wait_timeout(state, left);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        };
+        Some(Stopped {
+            request: running.request,
+            contract: running.contract().to_owned(),
+            ran: asked.duration_since(running.since),
+            took: asked.elapsed(),
+            end,
+        })
+    }
+}
+
+impl State {
+    /// From here on it counts as running.
+    fn start(&mut self, (bound, guest, reply): Waiting) -> Message {
+        let (request, contract) = (bound.request, bound.contract);
+        let since = Instant::now();
+        self.running = Some(Running { request, contract, guest: guest.clone(), since });
+        Message::Transact(bound, guest, reply)
+    }
+}
+
+fn contract_of(guest: &Guest, index: u32) -> &str {
+    guest.contract_at(index).map_or("", |contract| &contract.name)
+}
