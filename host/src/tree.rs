@@ -15,7 +15,7 @@ pub use daemon::{
     Bound, COMMIT_BYTES_MAX, Daemon, DaemonOptions, JournalSeat, Simulated, Transacted, Upgraded,
     World,
 };
-pub use gauges::{CrashReports, DaemonState, Gauges, Report, Restarts, Upgradable};
+pub use gauges::{CrashReports, DaemonState, Gauges, LastExit, Report, Restarts, Upgradable};
 pub use replay::{ReplayMaterials, Replayed, replay, replay_materials};
 pub use root::{
     DaemonPlan, DaemonView, Deploy, KeptCommits, MakeLog, Reply, RevertTo, Root, RootError,

@@ -157,7 +157,7 @@ codes! {
         "The idempotency key was used before, for another request."
         "Use a new key for a new request, and the same request for the same key.";
     QueueFull "E_QUEUE_FULL" Environment
-        "The daemon's mailbox is full. Nothing was started."
+        "Too much is waiting already, in the daemon's mailbox or at the socket. Nothing was started."
         "Try again later, with fewer requests in flight.";
     Parked "E_PARKED" Guest
         "The daemon takes no requests: its guest could not recover."

@@ -255,8 +255,18 @@ pub const RUN_FILE_BYTES_MAX: u64 = 64 << 10;
 /// Time that `host ps` waits for a daemon to compute its state's hash.
 pub const HASH_WAIT: Duration = Duration::from_secs(2);
 
-/// Clients connected to the socket at once; more wait in the kernel's queue.
+/// Shortest time between two frames of `host ps --watch`: faster ones nobody can read.
+pub const PS_WATCH_MIN: Duration = Duration::from_millis(100);
+
+/// Commands that wait for a daemon, the disk or the compiler at once; one client has one.
 pub const CLIENTS_MAX: usize = 256;
+
+/// Clients beyond those: they may look and switch off, which waits for nothing, so that a person
+/// gets through when all others wait.
+pub const CLIENTS_RESERVED: usize = 16;
+
+/// Time that any other command waits for one of [`CLIENTS_MAX`] places before it is refused.
+pub const CLIENT_PLACE_WAIT: Duration = Duration::from_secs(1);
 
 /// Requests of a request file that are under way at once.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 512;

@@ -6,7 +6,11 @@
 //! | `{"call": REQUEST, "text": {"amount": "5"}}` | the same; arguments as texts, read by the contract's schemas |
 //! | `{"ps": {"hash": true}}` | root, daemons, transactions |
 //! | `{"health": {}}` | how the host is; needs no daemon |
-//! | `{"resume": "ledger"}` | `{"resumed": "ledger"}` |
+//! | `{"kill": "19a5f3c2b0800012"}` | what was stopped, and how long that took |
+//! | `{"disable": {"daemon": "ledger", "contract": "transfer", "cancel": true}}` | the same, and what is switched off now |
+//! | `{"enable": {"daemon": "ledger", "contract": "transfer"}}` | what stays off, and how many requests were held |
+//! | `{"pause": {"daemon": "ledger", "cancel": true}}` | as `disable` |
+//! | `{"resume": "ledger"}` | as `enable` |
 //! | `{"commits": {"daemon": "ledger", "last": 20}}` | the commits that are kept, oldest first |
 //! | `{"snapshot": {"daemon": "ledger", "at": 7, "path": "/f"}}` | what is in the file |
 //! | `{"restore": {"path": "/f", "as": "new", "budget_bytes": 1048576}}` | what it runs on |
@@ -19,6 +23,7 @@
 //! | `{"simulate_crash": "ledger"}` | what was ruined, and how it came back |
 //! | anything else | `{"error": {"code": .., "blame": .., "message": ..}}` |
 
+mod bits;
 mod client;
 mod crashes;
 mod lineage;
@@ -58,6 +63,7 @@ fn ps_json(root: &Root, daemons: &[DaemonView], hashes: &[Option<String>]) -> Va
                 "kind": "transaction",
                 "state": "running",
                 "daemon": daemon.name,
+                "contract": daemon.contract,
                 "generation": daemon.report.generation,
                 "running_us": now.saturating_sub(since) / 1000,
             })
@@ -113,9 +119,16 @@ pub fn daemon_json(daemon: &DaemonView, hash: Option<&str>) -> Value {
         "name": daemon.name,
         "state": report.state.as_str(),
         "parked": report.parked.as_ref().map(fault_json),
+        "off": bits::off(&daemon.bits),
+        "held": daemon.held,
         "generation": report.generation,
         "sequence": report.sequence,
         "restarts": report.restarts,
+        "last_exit": report.last_exit.as_ref().map(|exit| json!({
+            "code": exit.code,
+            "generation": exit.generation,
+            "time": lineage::time(exit.unix_nanos),
+        })),
         "restart_p50_us": micros(report.restart_times.p50),
         "restart_p99_us": micros(report.restart_times.p99),
         "committed": report.committed,

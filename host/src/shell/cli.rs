@@ -3,6 +3,7 @@
 //! Answers go to standard output, everything else to standard error. Colour and progress are shown
 //! on terminals only.
 
+mod bits;
 mod build;
 mod call;
 mod conduct;
@@ -73,8 +74,16 @@ enum Command {
     Health(stop::HealthArgs),
     /// List root, daemons and running transactions of the running host
     Ps(ps::PsArgs),
-    /// Start a parked daemon again, on its last commit
-    Resume(call::ResumeArgs),
+    /// End one running transaction: it is rolled back
+    Kill(bits::KillArgs),
+    /// Refuse requests to a daemon or to one of its contracts
+    Disable(bits::DisableArgs),
+    /// Take requests to a daemon or to one of its contracts again
+    Enable(bits::EnableArgs),
+    /// Let the requests of a daemon wait
+    Pause(bits::PauseArgs),
+    /// Let a paused daemon go on, or start a parked one again on its last commit
+    Resume(bits::ResumeArgs),
     /// List the commits of a daemon that can be had again: size, code, hash
     Checkpoints(lineage::ListArgs),
     /// List what a daemon committed: requests, changes, bytes
@@ -147,7 +156,11 @@ pub fn main() -> ExitCode {
         Command::Stop(args) => stop::stop(&args),
         Command::Health(args) => stop::health(&args),
         Command::Ps(args) => ps::ps(&args),
-        Command::Resume(args) => call::resume(&args),
+        Command::Kill(args) => bits::kill(&args),
+        Command::Disable(args) => bits::disable(&args),
+        Command::Enable(args) => bits::enable(&args),
+        Command::Pause(args) => bits::pause(&args),
+        Command::Resume(args) => bits::resume(&args),
         Command::Checkpoints(args) => lineage::checkpoints(&args),
         Command::History(args) => lineage::history(&args),
         Command::Snapshot(args) => lineage::snapshot(&args),

@@ -51,6 +51,18 @@ impl Signals {
     }
 }
 
+/// Lets the first Ctrl-C end this process at once, with an exit code: for a command that only shows
+/// things.
+///
+/// # Errors
+///
+/// The system's.
+pub(super) fn end_by_interrupt(code: u8) -> io::Result<()> {
+    let always = Arc::new(AtomicBool::new(true));
+    flag::register_conditional_shutdown(SIGINT, i32::from(code), always)?;
+    Ok(())
+}
+
 /// True when whoever started this process wants it to survive the signal.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

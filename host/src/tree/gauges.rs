@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::base::error::Fault;
+use crate::base::error::{Code, Fault};
 
 /// What a daemon is doing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -80,6 +80,7 @@ pub struct Gauges {
     pub(super) running_since: AtomicU64,
     restart_nanos: Mutex<Option<Histogram<u32>>>,
     parked: Mutex<Option<Fault>>,
+    last_exit: Mutex<Option<LastExit>>,
     upgradable: Mutex<Upgradable>,
 }
 
@@ -109,6 +110,7 @@ impl Default for Gauges {
             running_since: AtomicU64::default(),
             restart_nanos: Mutex::new(histogram()),
             parked: Mutex::default(),
+            last_exit: Mutex::default(),
             upgradable: Mutex::default(),
         }
     }
@@ -141,6 +143,17 @@ pub struct CrashReports {
     pub left_out: u64,
     /// Reports dropped, because the disk was too slow for them.
     pub dropped: u64,
+}
+
+/// How an instance ended that had to be replaced.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LastExit {
+    /// What ended it.
+    pub code: Code,
+    /// Which one it was.
+    pub generation: u64,
+    /// When: nanoseconds since the Unix epoch.
+    pub unix_nanos: u64,
 }
 
 /// A copy of all numbers.
@@ -184,6 +197,8 @@ pub struct Report {
     pub running: Option<(u64, u64)>,
     /// How long restarts took.
     pub restart_times: Restarts,
+    /// How its last instance ended before the present one; none when none did.
+    pub last_exit: Option<LastExit>,
     /// Whether it can be upgraded.
     pub upgradable: Upgradable,
 }
@@ -195,6 +210,10 @@ impl Gauges {
 
     pub(super) fn set_parked(&self, reason: Option<Fault>) {
         *self.parked.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
+    pub(super) fn set_last_exit(&self, exit: LastExit) {
+        *self.last_exit.lock().unwrap_or_else(PoisonError::into_inner) = Some(exit);
     }
 
     pub(super) fn set_upgradable(&self, upgradable: Upgradable) {
@@ -254,6 +273,7 @@ impl Gauges {
             },
             running: (running != 0).then(|| (running, get(&self.running_since))),
             restart_times: self.restart_times(),
+            last_exit: *self.last_exit.lock().unwrap_or_else(PoisonError::into_inner),
             upgradable: self.upgradable.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

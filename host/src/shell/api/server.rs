@@ -6,15 +6,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
+use super::bits;
 use super::crashes;
 use super::lineage::{self, Fields, Served};
 use super::socket::Listening;
 use super::{error_line, output, ps_json, upgrade};
 use crate::base::error::{Code, Fault, printable};
 use crate::base::ids::{RequestId, Sequence};
-use crate::base::limits::{CLIENTS_MAX, HASH_WAIT, REQUEST_BYTES_MAX};
+use crate::base::limits::{
+    CLIENT_PLACE_WAIT, CLIENTS_MAX, CLIENTS_RESERVED, HASH_WAIT, REQUEST_BYTES_MAX,
+};
 use crate::pure::json;
 use crate::pure::request::{Answer, Outcome, Request};
 use crate::tree::Root;
@@ -30,7 +33,8 @@ use crate::tree::Root;
 /// Dropping it closes all connections; requests that were submitted run to their end all the same.
 pub async fn serve(listening: &Listening, served: Arc<Served>) -> std::io::Result<()> {
     let listener = UnixListener::from_std(listening.listener.try_clone()?)?;
-    let places = Arc::new(Semaphore::new(CLIENTS_MAX));
+    let places = Arc::new(Semaphore::new(CLIENTS_MAX + CLIENTS_RESERVED));
+    let waiting = Arc::new(Semaphore::new(CLIENTS_MAX));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
         let stream = match listener.accept().await {
@@ -42,9 +46,9 @@ pub async fn serve(listening: &Listening, served: Arc<Served>) -> std::io::Resul
                 continue;
             }
         };
-        let served = served.clone();
+        let (served, waiting) = (served.clone(), waiting.clone());
         tokio::spawn(async move {
-            if let Err(error) = attend(stream, &served).await {
+            if let Err(error) = attend(stream, &served, &waiting).await {
                 tracing::debug!(%error, "a client went away");
             }
             drop(place);
@@ -53,7 +57,11 @@ pub async fn serve(listening: &Listening, served: Arc<Served>) -> std::io::Resul
 }
 
 /// One client, line by line.
-async fn attend(stream: UnixStream, served: &Arc<Served>) -> std::io::Result<()> {
+async fn attend(
+    stream: UnixStream,
+    served: &Arc<Served>,
+    waiting: &Semaphore,
+) -> std::io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
@@ -71,7 +79,7 @@ async fn attend(stream: UnixStream, served: &Arc<Served>) -> std::io::Result<()>
             Line::Whole => {
                 let _attending = Attending::one(served);
                 let answer = match std::str::from_utf8(&line) {
-                    Ok(text) => answer(text, served).await,
+                    Ok(text) => answer(text, served, waiting).await,
                     Err(_) => error_line(&Fault::new(Code::Request, "the line is not UTF-8")),
                 };
                 let mut text = answer.to_string();
@@ -128,18 +136,40 @@ async fn read_line(
     }
 }
 
-async fn answer(line: &str, served: &Arc<Served>) -> Value {
-    match command(line, served).await {
+async fn answer(line: &str, served: &Arc<Served>, waiting: &Semaphore) -> Value {
+    match command(line, served, waiting).await {
         Ok(answer) => answer,
         Err(fault) => error_line(&fault),
     }
 }
 
-async fn command(line: &str, served: &Arc<Served>) -> Result<Value, Fault> {
+/// The commands that wait for nothing, but at most a moment for a transaction's end: there is a
+/// place for them when all others wait.
+const URGENT: [&str; 7] = ["ps", "health", "kill", "disable", "enable", "pause", "resume"];
+
+/// A place among those that wait.
+async fn place<'a>(
+    fields: &Map<String, Value>,
+    waiting: &'a Semaphore,
+) -> Result<Option<SemaphorePermit<'a>>, Fault> {
+    if URGENT.iter().any(|name| fields.contains_key(*name)) {
+        return Ok(None);
+    }
+    match tokio::time::timeout(CLIENT_PLACE_WAIT, waiting.acquire()).await {
+        Ok(Ok(permit)) => Ok(Some(permit)),
+        _ => {
+            let message = format!("{CLIENTS_MAX} clients of the socket are waiting already");
+            Err(Fault::new(Code::QueueFull, message))
+        }
+    }
+}
+
+async fn command(line: &str, served: &Arc<Served>, waiting: &Semaphore) -> Result<Value, Fault> {
     let wrong = |message: String| Fault::new(Code::Request, message);
     let Value::Object(mut fields) = json::parse(line).map_err(|e| wrong(e.to_string()))? else {
         return Err(wrong("a command is a JSON object".to_owned()));
     };
+    let _place = place(&fields, waiting).await?;
     if let Some(request) = fields.remove("call") {
         let request = Request::from_json(request)?;
         return Ok(call(request, fields.remove("text"), &served.root).await.to_json());
@@ -168,11 +198,11 @@ type Blocking = fn(&Served, &'static str, Value) -> Result<Value, Fault>;
 
 /// The commands that wait for a daemon, the disk or the compiler.
 const BLOCKING: &[(&str, Blocking)] = &[
-    ("resume", |served, command, argument| {
-        let name = name(command, argument)?;
-        served.root.resume(&name)?;
-        Ok(json!({ "resumed": name }))
-    }),
+    ("resume", |served, command, argument| bits::resume(served, &name(command, argument)?)),
+    ("kill", |served, _command, argument| bits::kill(served, &argument)),
+    ("disable", |served, command, fields| bits::disable(served, Fields::new(command, fields)?)),
+    ("enable", |served, command, fields| bits::enable(served, Fields::new(command, fields)?)),
+    ("pause", |served, command, fields| bits::pause(served, Fields::new(command, fields)?)),
     ("remove", |served, command, argument| {
         let name = name(command, argument)?;
         served.root.remove(&name)?;

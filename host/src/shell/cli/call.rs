@@ -1,4 +1,4 @@
-//! `host call` and `host resume`: talk to a daemon of the running host.
+//! `host call`: asks a daemon of the running host; and how all commands ask.
 
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -34,14 +34,6 @@ pub(super) struct CallArgs {
     /// How to print: the value alone, or the whole outcome line
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
-    #[command(flatten)]
-    socket: SocketArgs,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct ResumeArgs {
-    /// The daemon's name
-    daemon: String,
     #[command(flatten)]
     socket: SocketArgs,
 }
@@ -168,16 +160,6 @@ fn show(args: &CallArgs, answer: &Value) -> u8 {
         "rejected" => exit::FAILED,
         "crashed" => exit::CRASHED,
         _ => exit::UNKNOWN,
-    }
-}
-
-pub(super) fn resume(args: &ResumeArgs) -> u8 {
-    match fetch(&args.socket, &json!({ "resume": args.daemon })) {
-        Ok(_) => {
-            print(&format!("daemon `{}` is running again on its last commit", args.daemon));
-            exit::DONE
-        }
-        Err(code) => code,
     }
 }
 

@@ -1,8 +1,14 @@
 //! `host ps`: the tree of the running host.
 
+mod tree;
+mod watch;
+
+use std::time::Duration;
+
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::bits::still_off;
 use super::call::fetch;
 use super::lineage::text;
 use super::table::{Align, Table};
@@ -12,7 +18,19 @@ use crate::shell::exit;
 
 #[derive(Args, Debug)]
 pub(super) struct PsArgs {
-    /// How to print; JSON also has the hash of each daemon's committed state
+    /// Print each node under its parent, with its last exit
+    #[arg(long)]
+    tree: bool,
+    /// Print it again every TIME, until Ctrl-C
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        default_missing_value = "1s",
+        value_parser = humantime::parse_duration
+    )]
+    watch: Option<Duration>,
+    /// How to print; JSON also has the hash of each daemon's committed state, unless it is watched
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
     #[command(flatten)]
@@ -20,16 +38,44 @@ pub(super) struct PsArgs {
 }
 
 pub(super) fn ps(args: &PsArgs) -> u8 {
-    let hash = args.output == Output::Json;
-    let answer = match fetch(&args.socket, &json!({ "ps": { "hash": hash } })) {
-        Ok(answer) => answer,
+    if let Some(interval) = args.watch {
+        return watch::watch(interval, || frame(args));
+    }
+    match frame(args) {
+        Ok(frame) => print(&frame),
         Err(code) => return code,
-    };
-    match args.output {
-        Output::Json => print(&answer.to_string()),
-        Output::Human => print(&tree(&answer)),
     }
     exit::DONE
+}
+
+/// What is printed at once.
+fn frame(args: &PsArgs) -> Result<String, u8> {
+    let hash = args.output == Output::Json && args.watch.is_none();
+    let answer = fetch(&args.socket, &json!({ "ps": { "hash": hash } }))?;
+    Ok(match args.output {
+        Output::Json => answer.to_string(),
+        Output::Human if args.tree => format!("{}{}", tree::tree(&answer), all_troubles(&answer)),
+        Output::Human => list_all(&answer),
+    })
+}
+
+fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
+    answer.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// What a daemon or a transaction does, and what of it is switched off.
+fn state(node: &Value) -> String {
+    let off = node.get("off").unwrap_or(&Value::Null);
+    let is = |name: &str| off.get(name).and_then(Value::as_bool).unwrap_or(false);
+    let mut words = vec![text(node, "state")];
+    if let Some(micros) = node.get("running_us") {
+        words = vec![format!("{} {micros} us", text(node, "state"))];
+    }
+    words.extend(is("paused").then(|| "paused".to_owned()));
+    words.extend(is("disabled").then(|| "disabled".to_owned()));
+    let partly = !is("disabled") && !list(off, "contracts").is_empty();
+    words.extend(partly.then(|| "partly disabled".to_owned()));
+    words.join(", ")
 }
 
 fn bytes(value: &Value, name: &str) -> String {
@@ -66,7 +112,7 @@ fn upgradable(daemon: &Value) -> &'static str {
     }
 }
 
-fn tree(answer: &Value) -> String {
+fn list_all(answer: &Value) -> String {
     let mut table = Table::new(&[
         ("ID", Align::Left),
         ("PARENT", Align::Left),
@@ -94,30 +140,29 @@ fn tree(answer: &Value) -> String {
         "0".to_owned(),
         "-".to_owned(),
     ]);
-    let list = |name: &str| answer.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-    for daemon in list("daemons") {
+    for daemon in list(answer, "daemons") {
         table.row(vec![
-            text(&daemon, "id"),
-            text(&daemon, "parent"),
+            text(daemon, "id"),
+            text(daemon, "parent"),
             "daemon".to_owned(),
-            text(&daemon, "name"),
-            text(&daemon, "state"),
-            text(&daemon, "generation"),
-            text(&daemon, "sequence"),
-            bytes(&daemon, "memory_bytes"),
-            bytes(&daemon, "budget_bytes"),
-            text(&daemon, "restarts"),
-            upgradable(&daemon).to_owned(),
+            text(daemon, "name"),
+            state(daemon),
+            text(daemon, "generation"),
+            text(daemon, "sequence"),
+            bytes(daemon, "memory_bytes"),
+            bytes(daemon, "budget_bytes"),
+            text(daemon, "restarts"),
+            upgradable(daemon).to_owned(),
         ]);
     }
-    for transaction in list("transactions") {
+    for transaction in list(answer, "transactions") {
         table.row(vec![
-            text(&transaction, "id"),
-            text(&transaction, "parent"),
+            text(transaction, "id"),
+            text(transaction, "parent"),
             "transaction".to_owned(),
-            text(&transaction, "daemon"),
-            format!("{} {} us", text(&transaction, "state"), text(&transaction, "running_us")),
-            text(&transaction, "generation"),
+            format!("{}/{}", text(transaction, "daemon"), text(transaction, "contract")),
+            state(transaction),
+            text(transaction, "generation"),
             "-".to_owned(),
             "-".to_owned(),
             "-".to_owned(),
@@ -126,12 +171,15 @@ fn tree(answer: &Value) -> String {
         ]);
     }
     let mut shown = table.to_string();
-    shown.push_str(&format!("\n{}", durability(root)));
-    list("daemons").iter().for_each(|daemon| shown.push_str(&troubles(daemon)));
+    shown.push_str(&format!("\n{}{}", durability(root), all_troubles(answer)));
     shown
 }
 
-/// Why a daemon is parked, or can't be upgraded.
+fn all_troubles(answer: &Value) -> String {
+    list(answer, "daemons").iter().map(troubles).collect()
+}
+
+/// Why a daemon is parked, what of it is switched off, or why it can't be upgraded.
 fn troubles(daemon: &Value) -> String {
     let (mut shown, name) = (String::new(), text(daemon, "name"));
     if let Some(reason) = daemon.get("parked").filter(|reason| !reason.is_null()) {
@@ -140,6 +188,12 @@ fn troubles(daemon: &Value) -> String {
         shown.push_str(&format!(
             "\n  when it is repaired: host resume {name}, or host upgrade {name} GUEST.wasm"
         ));
+    }
+    for line in still_off(&name, daemon.get("off").unwrap_or(&Value::Null)) {
+        shown.push_str(&format!("\n{line}"));
+    }
+    if let Some(held) = daemon.get("held").and_then(Value::as_u64).filter(|held| *held > 0) {
+        shown.push_str(&format!("\n{name} holds {held} requests"));
     }
     if let Some(reason) = daemon.get("upgradable").and_then(|able| able.get("reason")) {
         let reason = reason.as_str().unwrap_or_default();

@@ -10,7 +10,7 @@ use crate::pure::policy::{
 };
 use crate::pure::record::Kind;
 use crate::pure::request::Crash;
-use crate::tree::gauges::Gauges;
+use crate::tree::gauges::{Gauges, LastExit};
 
 /// For `recover` and `on-restore`.
 pub(super) const RECOVER_LIMITS: Limits = Limits { fuel: RECOVER_FUEL, deadline: DEADLINE_DEFAULT };
@@ -39,6 +39,11 @@ impl Daemon {
     ) -> Crash {
         let started = self.world.clock.monotonic_nanos();
         let crashed_generation = self.generation;
+        self.gauges.set_last_exit(LastExit {
+            code: caught.code,
+            generation: crashed_generation.0,
+            unix_nanos: self.now.unix_nanos,
+        });
         let changed = self.images.roll_back();
         let crash = Crash {
             code: caught.code,
