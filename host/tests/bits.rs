@@ -286,3 +286,52 @@ fn s4_33_ps_prints_the_tree_once_or_again_and_again() {
     drop(host);
     assert_eq!(watch.wait().unwrap().code(), Some(5));
 }
+
+#[test]
+fn crashes_are_listed_of_all_daemons_or_of_one_and_shown_whole() {
+    let host = Host::run(&["chaos", "ledger"], &["--fuel", "ledger=1000"]);
+    let crash = |daemon: &str, words: &[&str]| {
+        let words = [&["call", daemon][..], words, &["--output", "json"]].concat();
+        let line: Value = serde_json::from_str(&host.says(&words, 3)).unwrap();
+        line["error"]["crash"].as_str().unwrap().to_owned()
+    };
+    let panicked = crash("chaos", &["die", "how=panic"]);
+    let starved = crash("ledger", &["deposit", "account=ann", "amount=1"]);
+    let listed = || host.json(&["crashes"])["crashes"].clone();
+    let both = (0..1000).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        listed().as_array().unwrap().len() == 2
+    });
+    assert!(both, "{}", listed());
+    assert_eq!((&listed()[0]["crash"], &listed()[1]["crash"]), (&json!(panicked), &json!(starved)));
+    let said = host.says(&["crashes"], 0);
+    let (first, second) = (said.lines().nth(1).unwrap(), said.lines().nth(2).unwrap());
+    for word in [panicked.as_str(), "chaos", "die", "E_TRAP_UNREACHABLE"] {
+        assert!(first.contains(word), "{first}");
+    }
+    assert!(second.contains(&starved) && second.contains("E_FUEL"), "{second}");
+    let of_one = host.says(&["crashes", "ledger"], 0);
+    assert!(of_one.contains(&starved) && !of_one.contains(&panicked), "{of_one}");
+    let last = host.json(&["crashes", "--last", "1"]);
+    assert_eq!(last["crashes"].as_array().unwrap().len(), 1);
+    let whole = host.says(&["crashes", &panicked], 0);
+    let fields = ["arguments: [\"panic\"]", "daemon: chaos", "attempts: 2", "fuel_used: ", "  at "];
+    for field in fields {
+        assert!(whole.contains(field), "{field}: {whole}");
+    }
+    assert!(!whole.contains("seed"), "{whole}");
+    assert_eq!(host.json(&["crashes", &panicked])["crash"]["contract"], "die");
+    for (words, expected) in [
+        (["crashes", "nobody"], "E_DAEMON_UNKNOWN"),
+        (["crashes", "0000000000000001"], "E_NO_CRASH"),
+    ] {
+        let said = host.says(&words, 1);
+        assert!(said.contains(expected), "{words:?}: {said}");
+    }
+    let refused = answer(host.send(&json!({ "crash": "x" })));
+    assert_eq!(refused["error"]["code"], "E_REQUEST", "{refused}");
+    let memory_only = Host::run(&["chaos"], &["--memory-only"]);
+    for words in [&["crashes"][..], &["crashes", "chaos"], &["crashes", &panicked]] {
+        assert!(memory_only.says(words, 1).contains("E_MEMORY_ONLY"));
+    }
+}

@@ -18,7 +18,8 @@
 //! | `{"revert": {"daemon": "ledger", "to": 7}}`, or `"last"` | where it went, and the new commit |
 //! | `{"upgrade": {"daemon": "ledger", "path": "/g.wasm", "dry_run": true}}` | what it does |
 //! | `{"remove": "copy"}` | `{"removed": "copy"}` |
-//! | `{"crashes": {"daemon": "ledger", "last": 20}}` | its crashes whose reports are kept, oldest first |
+//! | `{"crashes": {"daemon": "ledger", "last": 20}}` | the crashes whose reports are kept, of it or of all, oldest first |
+//! | `{"crash": "19a5f3c2b0800012"}` | that crash |
 //! | `{"replay": {"crash": "19a5f3c2b0800012", "path": "/f"}}` | the report; state and code are in the file |
 //! | `{"simulate_crash": "ledger"}` | what was ruined, and how it came back |
 //! | anything else | `{"error": {"code": .., "blame": .., "message": ..}}` |

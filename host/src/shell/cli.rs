@@ -7,6 +7,7 @@ mod bits;
 mod build;
 mod call;
 mod conduct;
+mod crashes;
 mod deploy;
 mod explain;
 mod inspect;
@@ -102,6 +103,8 @@ enum Command {
     Output(output::OutputArgs),
     /// Stop a daemon that was forked or restored, and delete its state
     Remove(lineage::RemoveArgs),
+    /// List crashes, or show all that is known of one
+    Crashes(crashes::CrashesArgs),
     /// Run a crashed request again, alone, on the very commit that it crashed on
     Replay(replay::ReplayArgs),
     /// Crash a daemon, or a copy of the whole host, and see that nothing is lost
@@ -170,6 +173,7 @@ pub fn main() -> ExitCode {
         Command::Revert(args) => lineage::revert(&args),
         Command::Output(args) => output::output(&args),
         Command::Remove(args) => lineage::remove(&args),
+        Command::Crashes(args) => crashes::crashes(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::SimulateCrash(args) => simulate::simulate(&args),
         Command::Verify(args) => verify::verify(&args),

@@ -6,19 +6,36 @@ use serde_json::{Value, json};
 
 use super::lineage::{Fields, Served, time, write_whole};
 use crate::base::error::{Code, Fault, printable};
+use crate::base::ids::RequestId;
 use crate::base::limits::CRASH_REPORTS_MAX;
 use crate::pure::checkpoint::encode_snapshot;
 use crate::pure::crash_report::{CrashReport, parse_id};
 use crate::pure::output::SeenOutput;
 
 pub(super) fn crashes(served: &Served, mut fields: Fields) -> Result<Value, Fault> {
-    let daemon = fields.text("daemon")?;
+    let daemon = fields.optional_text("daemon")?;
     let count = fields.number("last")?.unwrap_or(CRASH_REPORTS_MAX);
     fields.done()?;
     let count = usize::try_from(count.min(CRASH_REPORTS_MAX)).unwrap_or(usize::MAX);
-    let reports = served.root.crashes(&daemon, count)?;
+    let reports = match &daemon {
+        Some(daemon) => served.root.crashes(daemon, count)?,
+        None => served.root.all_crashes(count)?,
+    };
     let crashes: Vec<Value> = reports.iter().map(crash_json).collect();
     Ok(json!({ "daemon": daemon, "crashes": crashes }))
+}
+
+/// One crash, whole.
+pub(super) fn crash(served: &Served, argument: &Value) -> Result<Value, Fault> {
+    let report = served.root.crash(read_id(argument.as_str().unwrap_or_default())?)?;
+    Ok(json!({ "crash": crash_json(&report) }))
+}
+
+fn read_id(text: &str) -> Result<RequestId, Fault> {
+    parse_id(text).ok_or_else(|| {
+        let shown = printable(text, 64);
+        Fault::new(Code::Request, format!("`{shown}` is not the id of a crash"))
+    })
 }
 
 fn crash_json(report: &CrashReport) -> Value {
@@ -35,10 +52,7 @@ pub(super) fn replay(served: &Served, mut fields: Fields) -> Result<Value, Fault
     let text = fields.text("crash")?;
     let path = fields.text("path")?;
     fields.done()?;
-    let id = parse_id(&text).ok_or_else(|| {
-        let shown = printable(&text, 64);
-        Fault::new(Code::Request, format!("`{shown}` is not the id of a crash"))
-    })?;
+    let id = read_id(&text)?;
     let materials = served.root.replay_materials(id)?;
     write_whole(Path::new(&path), &encode_snapshot(&materials.checkpoint, &materials.code))?;
     for (place, (_, output)) in materials.seen.iter().enumerate() {

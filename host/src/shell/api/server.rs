@@ -218,6 +218,7 @@ const BLOCKING: &[(&str, Blocking)] = &[
     ("upgrade", |served, command, fields| upgrade::upgrade(served, Fields::new(command, fields)?)),
     ("revert", |served, command, fields| lineage::revert(served, Fields::new(command, fields)?)),
     ("crashes", |served, command, fields| crashes::crashes(served, Fields::new(command, fields)?)),
+    ("crash", |served, _command, argument| crashes::crash(served, &argument)),
     ("replay", |served, command, fields| crashes::replay(served, Fields::new(command, fields)?)),
     ("simulate_crash", |served, command, argument| {
         crashes::simulate(served, &name(command, argument)?)
