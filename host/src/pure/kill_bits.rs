@@ -8,8 +8,8 @@
 //! | disabled, it or its contract | is refused | is held | goes on, or is cancelled as asked |
 //! | the host stops | is refused | is refused | gets its grace |
 //!
-//! Held requests wait in a [`Line`] beside the mailbox, so that whatever else is asked of the daemon
-//! passes them: a stop, a revert, requests to other contracts.
+//! Held requests wait in a [`Line`] beside the mailbox, so that whatever else is asked of the
+//! daemon passes them: a stop, a revert, requests to other contracts.
 
 use std::collections::{BTreeSet, VecDeque};
 

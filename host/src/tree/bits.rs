@@ -131,26 +131,21 @@ impl KillBits {
     /// The next request that is held no more. On the daemon's thread, between two transactions.
     pub(super) fn next(&self, stopping: bool) -> Option<Message> {
         let mut state = self.lock();
+        // One that was let pass, and then refused because the host stops, has ended as well.
+        if state.finish("refused") {
+            self.ended.notify_all();
+        }
         let next = state.line.next(stopping)?;
         Some(state.start(next))
     }
 
     /// The transaction that was started last has ended. On the daemon's thread.
     pub(super) fn end(&self, outcome: &Outcome) {
-        let mut state = self.lock();
-        let Some(running) = state.running.take() else { return };
         let end = match outcome {
             Outcome::Crashed(crash) => crash.code.as_str(),
             outcome => outcome.word(),
         };
-        let mut watched = false;
-        for watch in &mut state.watches {
-            if watch.request == running.request {
-                watch.end = Some(end);
-                watched = true;
-            }
-        }
-        if watched {
+        if self.lock().finish(end) {
             self.ended.notify_all();
         }
     }
@@ -207,6 +202,17 @@ impl KillBits {
 }
 
 impl State {
+    /// Nothing runs any more; answers whether somebody waits for that.
+    fn finish(&mut self, end: &'static str) -> bool {
+        let Some(running) = self.running.take() else { return false };
+        let mut watched = false;
+        for watch in self.watches.iter_mut().filter(|watch| watch.request == running.request) {
+            watch.end = Some(end);
+            watched = true;
+        }
+        watched
+    }
+
     /// From here on it counts as running.
     fn start(&mut self, (bound, guest, reply): Waiting) -> Message {
         let (request, contract) = (bound.request, bound.contract);
