@@ -7,6 +7,7 @@
 //! | parameter | |
 //! |---|---|
 //! | `refuse_init` | `true`: `init` rejects with `refused` |
+//! | `die_in_init` | a way to die: `init` does |
 //! | `refuse_recover` | `true`: `recover` rejects with `refused` |
 //! | `die_in_recover` | a way to die: `recover` does |
 //! | `recovery` | `resume` (default), `zero` or `park`: what `recover` answers otherwise |
@@ -67,6 +68,8 @@ impl From<u32> for Held {
 pub struct Parameters {
     /// Whether `init` rejects.
     pub refuse_init: bool,
+    /// How `init` dies, if it does.
+    pub die_in_init: Option<How>,
     /// Whether `recover` rejects.
     pub refuse_recover: bool,
     /// How `recover` dies, if it does.
@@ -94,6 +97,9 @@ impl Chaos {
     #[init]
     fn new(parameters: Parameters) -> Result<Self, Rejection> {
         ensure!(!parameters.refuse_init, "refused", "the parameters say that init refuses");
+        if let Some(how) = parameters.die_in_init {
+            ways::die(how);
+        }
         Ok(Self {
             parameters,
             deaths: 0,
@@ -293,6 +299,8 @@ mod tests {
         assert_eq!(answer, Ok(Ok(Recovery::Park)));
         let answer = chaos(json!({"die_in_recover": "spin"})).recover(report());
         assert!(answer.is_err());
+        let dies = || Harness::<Chaos>::start(json!({"die_in_init": "spin"})).map(drop);
+        assert!(std::panic::catch_unwind(dies).is_err());
     }
 
     #[test]

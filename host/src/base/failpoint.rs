@@ -1,5 +1,5 @@
 //! Points at which a test may end the process, as SIGKILL does, with nothing flushed, closed or
-//! said; or let an operation fail or stall.
+//! said; or let an operation fail or stall, or a thread hang.
 //!
 //! One point can be armed, once, before work begins. Passing a point that isn't armed costs the
 //! reading of one variable that nobody writes.
@@ -30,11 +30,17 @@ pub enum Point {
     DuringFold,
     /// While what a crash left behind is read: passed before, within and after the move.
     DuringRecovery,
+    /// The main loop looks for a reason to stop.
+    MainLoop,
+    /// The control plane shows that it turns.
+    ControlPlane,
+    /// The main loop looks how far a stop is.
+    DuringStop,
 }
 
 impl Point {
     /// All points.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::BeforeAppend,
         Self::InsideWrite,
         Self::BeforeSync,
@@ -43,6 +49,9 @@ impl Point {
         Self::DuringMove,
         Self::DuringFold,
         Self::DuringRecovery,
+        Self::MainLoop,
+        Self::ControlPlane,
+        Self::DuringStop,
     ];
 
     /// The word for it on the command line.
@@ -57,6 +66,9 @@ impl Point {
             Self::DuringMove => "during-move",
             Self::DuringFold => "during-fold",
             Self::DuringRecovery => "during-recovery",
+            Self::MainLoop => "main-loop",
+            Self::ControlPlane => "control-plane",
+            Self::DuringStop => "during-stop",
         }
     }
 }

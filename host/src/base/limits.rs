@@ -233,6 +233,12 @@ pub const STOP_WAIT: Duration = Duration::from_secs(60);
 /// or are held for a moment, must not count as broken.
 pub const WATCH_SLACK: Duration = Duration::from_secs(30);
 
+/// Longest such time that can be asked for: after it a stuck host is of no use to anybody.
+pub const WATCH_SLACK_MAX: Duration = Duration::from_secs(3600);
+
+/// Time that the watchdog's last words get: whatever made it end the process may hold them up.
+pub const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// Time between two looks of the watchdog.
 pub const WATCH_TICK: Duration = Duration::from_millis(250);
 

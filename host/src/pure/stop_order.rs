@@ -4,8 +4,7 @@
 //!             no daemon is left
 //!          +---------------------------------------+
 //!  Drain --+-- grace over --> Cancel --+-- none ---+--> Sync --+-- closed --> Left
-//!    ^                          ^      +-- over: forced --^    +-- over: forced --^
-//!    | asked, signal            | emergency
+//!          +-- emergency -----^        +-- over: forced --^    +-- over: forced --^
 //! ```
 //!
 //! Requests are refused from the beginning. *Drain* lets running transactions end, *Cancel* ends
@@ -72,6 +71,8 @@ pub struct Seen {
     pub daemons: usize,
     /// The journal is closed, or there is none.
     pub journal_closed: bool,
+    /// There was an emergency, before the stop or during it: nothing gets its grace any more.
+    pub hurry: bool,
 }
 
 /// A stop under way.
@@ -88,9 +89,9 @@ pub struct StopOrder {
 impl StopOrder {
     /// Begins a stop at `now`, in monotonic nanoseconds.
     #[must_use]
-    pub fn begin(now: u64, emergency: bool, deadlines: Deadlines) -> Self {
-        let phase = if emergency { Phase::Cancel } else { Phase::Drain };
-        Self { deadlines, awake: Awake::begin(now, AWAKE_GAP_MAX), phase, since: 0, forced: None }
+    pub fn begin(now: u64, deadlines: Deadlines) -> Self {
+        let (awake, phase) = (Awake::begin(now, AWAKE_GAP_MAX), Phase::Drain);
+        Self { deadlines, awake, phase, since: 0, forced: None }
     }
 
     /// Looks at the host, and says in which phase it is now. At most one phase is left at a look,
@@ -104,6 +105,7 @@ impl StopOrder {
         };
         let over = u128::from(awake.saturating_sub(self.since))
             >= self.deadlines.of(self.phase).as_nanos();
+        let over = over || (self.phase == Phase::Drain && seen.hurry);
         if !done && !over {
             return self.phase;
         }
@@ -138,12 +140,12 @@ mod tests {
     };
 
     fn seen(daemons: usize, journal_closed: bool) -> Seen {
-        Seen { daemons, journal_closed }
+        Seen { daemons, journal_closed, hurry: false }
     }
 
     /// Looks each millisecond until the end; answers when each phase was first seen.
-    fn walk(emergency: bool, host: impl Fn(u64, Phase) -> Seen) -> (Vec<(u64, Phase)>, StopOrder) {
-        let mut order = StopOrder::begin(0, emergency, DEADLINES);
+    fn walk(host: impl Fn(u64, Phase) -> Seen) -> (Vec<(u64, Phase)>, StopOrder) {
+        let mut order = StopOrder::begin(0, DEADLINES);
         let mut phases = Vec::new();
         let mut phase = order.phase;
         for millis in 0..=200 {
@@ -159,21 +161,27 @@ mod tests {
     #[test]
     fn s3_14_a_stop_takes_as_long_as_it_has_to() {
         use Phase::{Cancel, Drain, Left, Sync};
-        // (emergency, when the daemons are gone, when the journal is closed), then the phases.
-        type Case = ((bool, u64, u64), &'static [(u64, Phase)], Option<Phase>);
-        let table: [Case; 7] = [
-            ((false, 0, 0), &[(0, Sync), (1, Left)], None),
-            ((false, 10, 15), &[(0, Drain), (10, Sync), (15, Left)], None),
-            ((false, 40, 60), &[(0, Drain), (30, Cancel), (40, Sync), (60, Left)], None),
-            ((true, 5, 9), &[(0, Cancel), (5, Sync), (9, Left)], None),
-            ((false, 999, 55), &[(0, Drain), (30, Cancel), (50, Sync), (55, Left)], Some(Cancel)),
-            ((false, 999, 999), &[(0, Drain), (30, Cancel), (50, Sync), (100, Left)], Some(Cancel)),
-            ((true, 1, 999), &[(0, Cancel), (1, Sync), (51, Left)], Some(Sync)),
+        // (when there is an emergency, when the daemons are gone, when the journal is closed), then
+        // the phases.
+        type Case = ((u64, u64, u64), &'static [(u64, Phase)], Option<Phase>);
+        let table: [Case; 9] = [
+            ((999, 0, 0), &[(0, Sync), (1, Left)], None),
+            ((999, 10, 15), &[(0, Drain), (10, Sync), (15, Left)], None),
+            ((999, 40, 60), &[(0, Drain), (30, Cancel), (40, Sync), (60, Left)], None),
+            ((0, 5, 9), &[(0, Cancel), (5, Sync), (9, Left)], None),
+            ((7, 12, 13), &[(0, Drain), (7, Cancel), (12, Sync), (13, Left)], None),
+            ((35, 40, 60), &[(0, Drain), (30, Cancel), (40, Sync), (60, Left)], None),
+            ((999, 999, 55), &[(0, Drain), (30, Cancel), (50, Sync), (55, Left)], Some(Cancel)),
+            ((999, 999, 999), &[(0, Drain), (30, Cancel), (50, Sync), (100, Left)], Some(Cancel)),
+            ((0, 1, 999), &[(0, Cancel), (1, Sync), (51, Left)], Some(Sync)),
         ];
         for ((emergency, gone, closed), expected, forced) in table {
-            let host = |now, _| seen(usize::from(now < gone), now >= closed);
-            let (phases, order) = walk(emergency, host);
-            assert_eq!((&phases[..], order.forced()), (expected, forced), "{gone} {closed}");
+            let (phases, order) = walk(|now, _| Seen {
+                hurry: now >= emergency,
+                ..seen(usize::from(now < gone), now >= closed)
+            });
+            let case = format!("{emergency} {gone} {closed}");
+            assert_eq!((&phases[..], order.forced()), (expected, forced), "{case}");
         }
     }
 
@@ -185,16 +193,19 @@ mod tests {
             (state >> 33) % below
         };
         for _ in 0..20_000 {
-            let emergency = random(2) == 0;
-            let mut order = StopOrder::begin(7, emergency, DEADLINES);
+            let mut order = StopOrder::begin(7, DEADLINES);
             let (mut now, mut last) = (7, order.phase);
-            let (gone, closed) = (random(150), random(150));
+            let (gone, closed, emergency) = (random(150), random(150), random(150));
             loop {
                 now += random(8_000_000);
                 let millis = now / 1_000_000;
-                let host = seen(usize::from(millis < gone), millis >= closed);
+                let host = Seen {
+                    hurry: millis >= emergency,
+                    ..seen(usize::from(millis < gone), millis >= closed)
+                };
                 let phase = order.look(now, host);
                 assert!(phase >= last, "a phase came back");
+                assert!(!host.hurry || phase > Phase::Drain, "grace in an emergency");
                 if phase == Phase::Left {
                     let clean = host.daemons == 0 && host.journal_closed;
                     assert!(clean || order.forced().is_some(), "left without a word");
@@ -209,7 +220,7 @@ mod tests {
 
     #[test]
     fn t2_a_host_that_was_held_is_not_forced_when_it_goes_on() {
-        let mut order = StopOrder::begin(0, false, Deadlines::of_grace(Duration::from_secs(5)));
+        let mut order = StopOrder::begin(0, Deadlines::of_grace(Duration::from_secs(5)));
         assert_eq!(order.look(1, seen(1, false)), Phase::Drain);
         let minutes = 300_000_000_000;
         assert_eq!(order.look(minutes, seen(1, false)), Phase::Drain);

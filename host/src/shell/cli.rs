@@ -217,7 +217,7 @@ fn start_log(default: &str) {
 }
 
 /// Prints an error: its code, who is to blame, what happened, and where to read on.
-fn print_fault(fault: &Fault) {
+pub(super) fn print_fault(fault: &Fault) {
     let code = fault.code;
     eprint(&format!(
         "error[{code}]: {}\n  blame: {}; `host explain {code}` says what to do",

@@ -6,12 +6,14 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 
 use super::api::Served;
+use super::main_loop::MainLoop;
 use crate::base::error::{Code, Fault};
+use crate::base::failpoint::{self, Point};
 use crate::base::limits::{STOP_ANSWERS, STOP_TICK};
-use crate::base::stop::Reason;
 use crate::pure::stop_order::{Deadlines, Phase, Seen, StopOrder};
 
-/// Stops everything under the root, then lets the last answers reach their clients.
+/// Stops everything under the root, then lets the last answers reach their clients. The main loop
+/// goes on turning meanwhile: an emergency ends what is left of the grace.
 ///
 /// # Errors
 ///
@@ -19,18 +21,22 @@ use crate::pure::stop_order::{Deadlines, Phase, Seen, StopOrder};
 /// would wait for that.
 pub(super) fn stop_in_order(
     served: &Arc<Served>,
-    reason: Reason,
+    main: &MainLoop,
     deadlines: Deadlines,
 ) -> Result<(), Fault> {
     let root = &served.root;
     root.refuse_requests();
     let now = || root.clock().monotonic_nanos();
-    let mut order = StopOrder::begin(now(), reason.is_emergency(), deadlines);
+    let mut order = StopOrder::begin(now(), deadlines);
     let mut closing: Option<JoinHandle<()>> = None;
     loop {
+        main.tick();
+        // Its operation is a look, which can't fail.
+        drop(failpoint::pass(Point::DuringStop));
         let seen = Seen {
             daemons: root.daemons_left().len(),
             journal_closed: closing.as_ref().is_some_and(JoinHandle::is_finished),
+            hurry: main.vitals().stop().hurries(),
         };
         match order.look(now(), seen) {
             Phase::Drain => {}

@@ -12,11 +12,13 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::Builder;
+use std::time::Duration;
 
 use super::place::Place;
 use super::signals::Signals;
 use crate::base::error::{Code, Fault};
-use crate::base::limits::{LOOP_TICK, WATCH_SLACK};
+use crate::base::failpoint::{self, Point};
+use crate::base::limits::LOOP_TICK;
 use crate::base::stop::Reason;
 use crate::base::vitals::{Heart, Kind, Vitals};
 
@@ -27,17 +29,26 @@ pub(super) struct MainLoop {
     signals: Signals,
     pub(super) place: Option<Place>,
     heart: Heart,
+    /// How late a thread may be before the host counts as stuck.
+    pub(super) slack: Duration,
 }
 
 impl MainLoop {
-    pub(super) fn new(vitals: Arc<Vitals>, signals: Signals, place: Option<Place>) -> Self {
+    pub(super) fn new(
+        vitals: Arc<Vitals>,
+        signals: Signals,
+        place: Option<Place>,
+        slack: Duration,
+    ) -> Self {
         let heart = vitals.heart("main", Kind::Loop);
-        Self { vitals, signals, place, heart }
+        Self { vitals, signals, place, heart, slack }
     }
 
     /// One look for a reason to stop.
     pub(super) fn tick(&self) -> Option<Reason> {
-        self.heart.work(WATCH_SLACK);
+        self.heart.work(self.slack);
+        // Its operation is a look, which can't fail.
+        drop(failpoint::pass(Point::MainLoop));
         let stop = self.vitals.stop();
         // Whoever was first wins, so that the answers don't matter.
         if let Some(signal) = self.signals.came() {
@@ -46,7 +57,12 @@ impl MainLoop {
         if let Some(asked) = self.place.as_ref().and_then(Place::asked) {
             let _first = match asked.emergency {
                 None => stop.trigger(Reason::Asked),
-                Some(text) => stop.emergency(Code::Emergency, text),
+                Some(text) => {
+                    if stop.is_set() && !stop.hurries() {
+                        tracing::warn!("an emergency during the stop: {text}");
+                    }
+                    stop.emergency(Code::Emergency, text)
+                }
             };
         }
         stop.reason()

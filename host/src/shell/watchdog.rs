@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+use super::cli::print_fault;
 use super::{exit, health::Health};
-use crate::base::clock::{Clock, SystemClock};
-use crate::base::error::Code;
-use crate::base::limits::{AWAKE_GAP_MAX, WATCH_TICK};
+use crate::base::clock::Clock;
+use crate::base::error::{Code, Fault};
+use crate::base::limits::{AWAKE_GAP_MAX, LAST_WORDS, WATCH_TICK};
+use crate::base::stop::StopLatch;
 use crate::base::vitals::Vitals;
 use crate::pure::awake::Awake;
 use crate::pure::watchdog::{Look, Watch};
@@ -23,15 +25,16 @@ use crate::pure::watchdog::{Look, Watch};
 pub(super) fn start(
     vitals: Arc<Vitals>,
     health: Arc<Health>,
+    clock: Arc<dyn Clock>,
     stop_time: Duration,
 ) -> std::io::Result<()> {
     let thread = Builder::new().name("watchdog".to_owned());
-    thread.spawn(move || watch(&vitals, &health, stop_time)).map(drop)
+    thread.spawn(move || watch(&vitals, &health, clock.as_ref(), stop_time)).map(drop)
 }
 
-fn watch(vitals: &Vitals, health: &Health, stop_time: Duration) {
-    let clock = SystemClock::new();
-    let (mut watch, mut awake) = (Watch::begin(0), Awake::begin(0, AWAKE_GAP_MAX));
+fn watch(vitals: &Vitals, health: &Health, clock: &dyn Clock, stop_time: Duration) {
+    let begin = clock.monotonic_nanos();
+    let (mut watch, mut awake) = (Watch::begin(begin), Awake::begin(begin, AWAKE_GAP_MAX));
     let asked_for = sd_notify::watchdog_enabled().is_some();
     let mut stop_since = None;
     loop {
@@ -55,13 +58,24 @@ fn watch(vitals: &Vitals, health: &Health, stop_time: Duration) {
         if stop.is_set() {
             let since = *stop_since.get_or_insert(awake);
             if u128::from(awake - since) >= stop_time.as_nanos() {
-                let emergency = stop.reason().is_some_and(|reason| reason.is_emergency());
-                let code = if emergency { exit::EMERGENCY } else { exit::FORCED };
-                // Says nothing: whatever holds the stop up may hold the log up as well.
-                signal_hook::low_level::exit(i32::from(code));
+                leave(stop, stop_time);
             }
         }
     }
+}
+
+/// The last resort: ends the process without the main loop.
+fn leave(stop: &StopLatch, stop_time: Duration) {
+    let reason = stop.reason().map_or_else(String::new, |reason| reason.to_string());
+    let text = stop.text().map_or_else(String::new, |text| format!(" ({text})"));
+    let message = format!("the stop did not end within {stop_time:?}: {reason}{text}");
+    // Without a thread for them nothing is said.
+    let words = Builder::new().name("last-words".to_owned());
+    drop(words.spawn(move || print_fault(&Fault::new(Code::StopForced, message))));
+    std::thread::sleep(LAST_WORDS);
+    let emergency = stop.reason().is_some_and(|reason| reason.is_emergency());
+    let code = if emergency { exit::EMERGENCY } else { exit::FORCED };
+    signal_hook::low_level::exit(i32::from(code));
 }
 
 /// Tells the service manager something, if there is one.
@@ -74,13 +88,14 @@ pub(super) fn tell(state: NotifyState<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::clock::SystemClock;
     use crate::base::stop::Reason;
     use crate::base::vitals::Kind;
 
     #[test]
     fn s3_14_a_thread_that_does_not_turn_ends_the_host_and_one_that_waits_does_not() {
         let (vitals, health) = (Arc::new(Vitals::default()), Arc::new(Health::default()));
-        start(vitals.clone(), health, Duration::MAX).unwrap();
+        start(vitals.clone(), health, Arc::new(SystemClock::new()), Duration::MAX).unwrap();
         let (waits, turns) = (vitals.heart("waits", Kind::Api), vitals.heart("turns", Kind::Api));
         waits.work(Duration::from_millis(1));
         waits.rest();

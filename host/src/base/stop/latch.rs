@@ -1,7 +1,7 @@
 //! The latch itself: one word.
 //!
 //! ```text
-//!  0 --- compare-exchange ---> reason, for ever
+//!  0 --- compare-exchange ---> reason, for ever --- a later emergency ---> the same, in a hurry
 //! ```
 //!
 //! The text of an emergency is stored before the word says that there is one, by whoever took the
@@ -20,6 +20,8 @@ const EMERGENCY: u64 = 3;
 const KIND: u64 = 0xff;
 /// The emergency has a text.
 const TEXT: u64 = 1 << 32;
+/// An emergency came after the reason.
+const HURRY: u64 = 1 << 33;
 
 /// Whether the host has to end, and why.
 #[derive(Debug)]
@@ -42,8 +44,9 @@ impl StopLatch {
         Self { word: AtomicU64::new(0), text_taken: AtomicBool::new(false), text: OnceLock::new() }
     }
 
-    /// Sets the latch; false when it was set already, and its reason stays. Returns at once, takes
-    /// no lock and no memory: a signal handler may call it.
+    /// Sets the latch; false when it was set already, and its reason stays: an emergency then only
+    /// lets the stop hurry. Returns at once, takes no lock and no memory: a signal handler may call
+    /// it.
     pub fn trigger(&self, reason: Reason) -> bool {
         self.set(match reason {
             Reason::Asked => ASKED,
@@ -68,7 +71,18 @@ impl StopLatch {
     }
 
     fn set(&self, word: u64) -> bool {
-        self.word.compare_exchange(0, word, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        let set = self.word.compare_exchange(0, word, Ordering::AcqRel, Ordering::Acquire);
+        if set.is_err() && word & KIND == EMERGENCY {
+            self.word.fetch_or(HURRY, Ordering::AcqRel);
+        }
+        set.is_ok()
+    }
+
+    /// True once there was an emergency, first or later: nothing gets its grace any more.
+    #[must_use]
+    pub fn hurries(&self) -> bool {
+        let word = self.word.load(Ordering::Acquire);
+        word & HURRY != 0 || word & KIND == EMERGENCY
     }
 
     /// True once it is set.

@@ -32,6 +32,12 @@ fn s3_13_the_first_reason_wins_and_stays() {
             assert!(!latch.emergency(Code::HostBug, "too late"));
             assert_eq!((latch.is_set(), latch.reason(), latch.text()), (true, Some(first), None));
         }
+        let latch = StopLatch::new();
+        assert!(!latch.hurries());
+        assert!(latch.trigger(first) && !latch.trigger(Reason::Signal(2)));
+        assert_eq!(latch.hurries(), first.is_emergency());
+        assert!(!latch.trigger(Reason::Emergency(Code::HostBug)));
+        assert_eq!((latch.hurries(), latch.reason(), latch.text()), (true, Some(first), None));
     }
     for code in Code::ALL {
         let latch = StopLatch::new();
@@ -70,6 +76,7 @@ fn race() {
         setters.into_iter().filter_map(|setter| setter.join().unwrap()).collect();
     assert_eq!(winners.len(), 1, "{winners:?}");
     assert_eq!(latch.reason(), Some(winners[0]));
+    assert!(latch.hurries(), "an emergency is forgotten");
     assert!(seen.is_none() || seen == Some(winners[0]));
     assert!(latch.text().is_none() || winners[0] != Reason::Signal(15));
 }

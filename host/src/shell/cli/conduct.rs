@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::sync::Notify;
@@ -10,9 +11,11 @@ use tokio::sync::Notify;
 use super::run::{RunArgs, greeting, start};
 use super::settings::parse_time;
 use super::{print, print_fault, requests};
+use crate::base::clock::SystemClock;
 use crate::base::error::{Code, Fault};
+use crate::base::failpoint::{self, Point};
 use crate::base::limits::{
-    API_BEAT, STOP_ANSWERS, STOP_GRACE, STOP_GRACE_MAX, STOP_STARTING, WATCH_SLACK,
+    API_BEAT, STOP_ANSWERS, STOP_GRACE, STOP_GRACE_MAX, STOP_STARTING, WATCH_SLACK, WATCH_SLACK_MAX,
 };
 use crate::base::stop::Reason;
 use crate::base::vitals::{Heart, Kind, Vitals};
@@ -27,21 +30,20 @@ use crate::shell::{exit, watchdog};
 
 /// Runs a host from its first moment to its exit code.
 pub(super) fn conduct(args: &RunArgs) -> Result<u8, Fault> {
-    let grace = args.stop_grace.as_deref().map_or(Ok(STOP_GRACE), |text| {
-        parse_time(text, STOP_GRACE_MAX)
-            .map_err(|error| Fault::new(Code::Option, format!("--stop-grace: {error}")))
-    })?;
+    let grace = time("stop-grace", args.stop_grace.as_deref(), STOP_GRACE, STOP_GRACE_MAX)?;
+    let slack = time("watch-slack", args.watch_slack.as_deref(), WATCH_SLACK, WATCH_SLACK_MAX)?;
     let deadlines = Deadlines::of_grace(grace);
     let broken = |error: std::io::Error| Fault::new(Code::Engine, error.to_string());
     let signals = Signals::take().map_err(broken)?;
-    let place = match args.requests {
+    let place = match &args.requests {
         Some(_) => None,
         None => Some(Place::claim(&args.socket.path()).map_err(|error| Fault::from(&error))?),
     };
     let (vitals, health) = (Arc::new(Vitals::default()), Arc::new(Health::default()));
-    let stop_time = deadlines.total() + STOP_STARTING + STOP_ANSWERS + WATCH_SLACK;
-    watchdog::start(vitals.clone(), health.clone(), stop_time).map_err(broken)?;
-    let mut main = MainLoop::new(vitals, signals, place);
+    let stop_time = deadlines.total() + STOP_STARTING + STOP_ANSWERS + slack;
+    let clock = Arc::new(SystemClock::new());
+    watchdog::start(vitals.clone(), health.clone(), clock, stop_time).map_err(broken)?;
+    let mut main = MainLoop::new(vitals, signals, place, slack);
     let result = from_start_to_end(args, &mut main, &health, deadlines);
     if let Some(place) = main.place.take() {
         place.leave(match &result {
@@ -50,6 +52,18 @@ pub(super) fn conduct(args: &RunArgs) -> Result<u8, Fault> {
         });
     }
     result
+}
+
+fn time(
+    option: &str,
+    text: Option<&str>,
+    usual: Duration,
+    time_max: Duration,
+) -> Result<Duration, Fault> {
+    text.map_or(Ok(usual), |text| {
+        parse_time(text, time_max)
+            .map_err(|error| Fault::new(Code::Option, format!("--{option}: {error}")))
+    })
 }
 
 fn from_start_to_end(
@@ -79,10 +93,15 @@ fn from_start_to_end(
         }
         Err(fault) => return Err(fault),
     };
-    match &args.requests {
+    let api = Api::open(main, &served)?;
+    let result = match &args.requests {
         Some(_) => run_requests(args, main, &served, deadlines),
-        None => listen(args, main, &served, deadlines),
+        None => Ok(listen(args, main, &served, api.as_ref(), deadlines)),
+    };
+    if let Some(api) = api {
+        api.close();
     }
+    result
 }
 
 /// Runs the file of requests; a stop leaves out what is not submitted yet.
@@ -97,46 +116,72 @@ fn run_requests(
         let file = its.requests.unwrap_or_default();
         requests::run(&same.root, &file, its.output, same.vitals.stop())
     })?;
-    if let Some(result) = main.until(&running) {
-        return result;
-    }
+    let result = main.until(&running);
+    // The work is done, or there was another reason before.
+    let _first = served.vitals.stop().trigger(Reason::Asked);
     begin_stop(main);
     let stopped = end(main, served, deadlines);
-    // What was answered is still printed. Some requests were left out, whoever asked for that.
-    let printed = running.recv_timeout(STOP_ANSWERS).is_ok();
-    tracing::debug!(printed, "the requests were cut short");
-    Ok(if stopped == exit::DONE { exit::FAILED } else { stopped })
+    match result {
+        Some(Ok(_)) if stopped != exit::DONE => Ok(stopped),
+        Some(result) => result,
+        None => {
+            // What was answered is still printed. Some requests were left out, whoever asked for
+            // that.
+            let printed = running.recv_timeout(STOP_ANSWERS).is_ok();
+            tracing::debug!(printed, "the requests were cut short");
+            Ok(if stopped == exit::DONE { exit::FAILED } else { stopped })
+        }
+    }
 }
 
-/// Serves the socket until there is a reason to stop.
+/// Serves the socket until there is a reason to stop; the end of the control plane is one.
 fn listen(
     args: &RunArgs,
     main: &mut MainLoop,
     served: &Arc<Served>,
+    api: Option<&Api>,
     deadlines: Deadlines,
-) -> Result<u8, Fault> {
-    let Some(place) = &mut main.place else {
-        return Err(Fault::new(Code::HostBug, "there is no place to listen at"));
-    };
-    let listening = Listening::bind(place).map_err(|error| Fault::from(&error))?;
-    let greeting = greeting(args.output, &served.root, place.socket());
-    let (ending, same) = (Arc::new(Notify::new()), served.clone());
-    let its_end = ending.clone();
-    let api =
-        main.spawn("api", Kind::Api, move |heart| serve_until(&listening, &same, &its_end, heart))?;
-    print(&greeting);
+) -> u8 {
+    print(&greeting(args.output, &served.root, &args.socket.path()));
     watchdog::tell(NotifyState::Ready);
-    if let Some(ended) = main.until(&api) {
-        let why = ended.err().map_or_else(String::new, |error| format!(": {error}"));
-        let text = format!("the control plane ended{why}");
-        // Another reason may have been there first.
-        let _first = served.vitals.stop().emergency(Code::HostBug, text);
+    if let Some(api) = api {
+        let _ended = main.until(&api.ended);
     }
     begin_stop(main);
-    let code = end(main, served, deadlines);
-    ending.notify_one();
-    leave_api(&api);
-    Ok(code)
+    end(main, served, deadlines)
+}
+
+/// The control plane, on its thread.
+struct Api {
+    ended: Receiver<()>,
+    ending: Arc<Notify>,
+}
+
+impl Api {
+    /// Listens at the host's place, if it has one.
+    fn open(main: &mut MainLoop, served: &Arc<Served>) -> Result<Option<Self>, Fault> {
+        let Some(place) = &mut main.place else { return Ok(None) };
+        let listening = Listening::bind(place).map_err(|error| Fault::from(&error))?;
+        let ending = Arc::new(Notify::new());
+        let (its_end, same, slack) = (ending.clone(), served.clone(), main.slack);
+        let ended = main.spawn("api", Kind::Api, move |heart| {
+            let ended = serve_until(&listening, &same, &its_end, heart, slack);
+            if !same.vitals.stop().is_set() {
+                let why = ended.err().map_or_else(String::new, |error| format!(": {error}"));
+                let text = format!("the control plane ended{why}");
+                // Another reason may have been there first.
+                let _first = same.vitals.stop().emergency(Code::HostBug, text);
+            }
+        })?;
+        Ok(Some(Self { ended, ending }))
+    }
+
+    fn close(self) {
+        self.ending.notify_one();
+        if self.ended.recv_timeout(STOP_ANSWERS).is_err() {
+            tracing::debug!("the control plane is left as it is");
+        }
+    }
 }
 
 /// The control plane's thread.
@@ -145,12 +190,15 @@ fn serve_until(
     served: &Arc<Served>,
     ending: &Notify,
     heart: &Heart,
+    slack: Duration,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         let beat = async {
             loop {
-                heart.work(WATCH_SLACK);
+                heart.work(slack);
+                // A beat does nothing that could fail.
+                drop(failpoint::pass(Point::ControlPlane));
                 tokio::time::sleep(API_BEAT).await;
             }
         };
@@ -163,12 +211,6 @@ fn serve_until(
     // Commands that wait for a disk or a compiler are not waited for.
     runtime.shutdown_background();
     ended
-}
-
-fn leave_api<T>(api: &Receiver<T>) {
-    if api.recv_timeout(STOP_ANSWERS).is_err() {
-        tracing::debug!("the control plane is left as it is");
-    }
 }
 
 /// Tells everybody why the host stops.
@@ -188,7 +230,7 @@ fn begin_stop(main: &mut MainLoop) {
 
 /// Stops in order and answers the exit code.
 fn end(main: &MainLoop, served: &Arc<Served>, deadlines: Deadlines) -> u8 {
-    let stopped = stop_in_order(served, main.reason(), deadlines);
+    let stopped = stop_in_order(served, main, deadlines);
     if let Err(fault) = &stopped {
         print_fault(fault);
         // Whoever drops the root waits for what did not end: nobody does.

@@ -69,6 +69,9 @@ pub(super) struct RunArgs {
     /// [default: 5s]
     #[arg(long, value_name = "TIME")]
     pub(super) stop_grace: Option<String>,
+    /// How late a thread of the host itself may be before the host ends as stuck [default: 30s]
+    #[arg(long, hide = true, value_name = "TIME")]
+    pub(super) watch_slack: Option<String>,
     #[command(flatten)]
     data: DataArgs,
     /// Where a file has other code than the state that is there, upgrade the state to it before

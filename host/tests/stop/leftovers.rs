@@ -1,0 +1,84 @@
+//! What is left of a host, who clears it, and who starts the next one.
+
+use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::rig::{Place, Running, guest};
+
+#[test]
+fn s3_03_after_a_kill_the_next_start_clears_what_the_run_file_names_and_nothing_else() {
+    let place = Place::new();
+    let mut running = place.run(&["counter"], &[]);
+    let run = std::fs::read_to_string(place.file("run")).unwrap();
+    let run: Value = serde_json::from_str(&run).unwrap();
+    assert_eq!((&run["pid"], &run["state"]), (&json!(running.child.id()), &json!("running")));
+    // Somebody asked it to stop, and it was killed before it saw that.
+    running.signal(Signal::STOP);
+    let ids = json!({
+        "pid": run["pid"], "start_ticks": run["start_ticks"], "boot": run["boot"],
+        "emergency": null,
+    });
+    std::fs::write(place.file("stop"), ids.to_string()).unwrap();
+    running.signal(Signal::KILL);
+    assert_eq!(running.end().0, -1);
+    assert!(place.socket().exists());
+    let mut running = place.run(&["counter"], &[]);
+    assert!(!place.file("stop").exists());
+    running.signal(Signal::KILL);
+    running.end();
+    std::fs::remove_file(place.socket()).unwrap();
+    std::fs::write(place.socket(), "somebody's notes").unwrap();
+    let mut refused = place.begin(&["counter"], &[]);
+    let (code, said) = refused.end();
+    assert_eq!(code, 1);
+    assert!(said.contains("error[E_SOCKET]") && said.contains("was not made by a host"), "{said}");
+    assert_eq!(std::fs::read_to_string(place.socket()).unwrap(), "somebody's notes");
+}
+
+#[test]
+fn s4_10_a_second_host_is_refused_with_the_first_ones_pid() {
+    let place = Place::new();
+    let running = place.run(&["counter"], &[]);
+    let (code, said) = place.begin(&["counter"], &[]).end();
+    assert_eq!(code, 1);
+    let expected = format!("another host, process {}, listens", running.child.id());
+    assert!(said.contains("error[E_HOST_RUNNING]") && said.contains(&expected), "{said}");
+}
+
+/// A service manager: starts the host again when it exits with an error, and only then.
+fn managed(place: &Place, stops: &[&[&str]]) -> Vec<i32> {
+    let notify = place.0.path().join("notify");
+    let messages = UnixDatagram::bind(&notify).unwrap();
+    let mut codes = Vec::new();
+    for words in stops {
+        let mut command = place.command(&["run", &guest("counter")]);
+        command.env("NOTIFY_SOCKET", &notify).env("WATCHDOG_USEC", "2000000");
+        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut running = Running::of(child);
+        let message = || {
+            let mut bytes = [0; 100];
+            let length = messages.recv(&mut bytes).unwrap();
+            String::from_utf8_lossy(&bytes[..length]).trim().to_owned()
+        };
+        let until = |wanted: &str| while message() != wanted {};
+        until("READY=1");
+        until("WATCHDOG=1");
+        assert_eq!(place.stop(words).0, 0);
+        until("STOPPING=1");
+        codes.push(running.end().0);
+        if codes.last() == Some(&0) {
+            break;
+        }
+    }
+    codes
+}
+
+#[test]
+fn s3_05_a_manager_that_restarts_on_failure_restarts_after_an_emergency_and_not_after_a_stop() {
+    let place = Place::new();
+    let emergency: &[&str] = &["--emergency", "again"];
+    assert_eq!(managed(&place, &[emergency, emergency, &[], &[]]), [6, 6, 0]);
+}
