@@ -6,6 +6,7 @@
 mod bits;
 mod build;
 mod call;
+mod client;
 mod conduct;
 mod crashes;
 mod deploy;
@@ -33,6 +34,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+use self::client::client;
 use super::api::default_socket_path;
 use super::exit;
 use crate::base::error::Fault;
@@ -140,6 +142,11 @@ struct SocketArgs {
 }
 
 impl SocketArgs {
+    /// True when the user said which socket.
+    fn is_given(&self) -> bool {
+        self.socket.is_some()
+    }
+
     fn path(&self) -> PathBuf {
         self.socket.clone().unwrap_or_else(default_socket_path)
     }
@@ -155,25 +162,25 @@ pub fn main() -> ExitCode {
         Command::Build(args) => build::build(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Run(args) => run::run(&args),
-        Command::Call(args) => call::call(&args),
-        Command::Stop(args) => stop::stop(&args),
-        Command::Health(args) => stop::health(&args),
-        Command::Ps(args) => ps::ps(&args),
-        Command::Kill(args) => bits::kill(&args),
-        Command::Disable(args) => bits::disable(&args),
-        Command::Enable(args) => bits::enable(&args),
-        Command::Pause(args) => bits::pause(&args),
-        Command::Resume(args) => bits::resume(&args),
-        Command::Checkpoints(args) => lineage::checkpoints(&args),
-        Command::History(args) => lineage::history(&args),
-        Command::Snapshot(args) => lineage::snapshot(&args),
-        Command::Restore(args) => lineage::restore(&args),
-        Command::Fork(args) => lineage::fork(&args),
-        Command::Upgrade(args) => upgrade::upgrade(&args),
-        Command::Revert(args) => lineage::revert(&args),
-        Command::Output(args) => output::output(&args),
-        Command::Remove(args) => lineage::remove(&args),
-        Command::Crashes(args) => crashes::crashes(&args),
+        Command::Call(args) => client(exit::UNKNOWN, move || call::call(&args)),
+        Command::Stop(args) => client(exit::FAILED, move || stop::stop(&args)),
+        Command::Health(args) => client(exit::FAILED, move || stop::health(&args)),
+        Command::Ps(args) => client(exit::FAILED, move || ps::ps(&args)),
+        Command::Kill(args) => client(exit::UNKNOWN, move || bits::kill(&args)),
+        Command::Disable(args) => client(exit::UNKNOWN, move || bits::disable(&args)),
+        Command::Enable(args) => client(exit::UNKNOWN, move || bits::enable(&args)),
+        Command::Pause(args) => client(exit::UNKNOWN, move || bits::pause(&args)),
+        Command::Resume(args) => client(exit::UNKNOWN, move || bits::resume(&args)),
+        Command::Checkpoints(args) => client(exit::FAILED, move || lineage::checkpoints(&args)),
+        Command::History(args) => client(exit::FAILED, move || lineage::history(&args)),
+        Command::Snapshot(args) => client(exit::UNKNOWN, move || lineage::snapshot(&args)),
+        Command::Restore(args) => client(exit::UNKNOWN, move || lineage::restore(&args)),
+        Command::Fork(args) => client(exit::UNKNOWN, move || lineage::fork(&args)),
+        Command::Upgrade(args) => client(exit::UNKNOWN, move || upgrade::upgrade(&args)),
+        Command::Revert(args) => client(exit::UNKNOWN, move || lineage::revert(&args)),
+        Command::Output(args) => client(exit::FAILED, move || output::output(&args)),
+        Command::Remove(args) => client(exit::UNKNOWN, move || lineage::remove(&args)),
+        Command::Crashes(args) => client(exit::FAILED, move || crashes::crashes(&args)),
         Command::Replay(args) => replay::replay(&args),
         Command::SimulateCrash(args) => simulate::simulate(&args),
         Command::Verify(args) => verify::verify(&args),

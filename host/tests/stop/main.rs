@@ -7,6 +7,7 @@
 #![expect(clippy::indexing_slicing, reason = "a test may panic")]
 #![expect(clippy::panic, reason = "a test may panic")]
 
+mod clients;
 mod leftovers;
 mod order;
 mod rig;

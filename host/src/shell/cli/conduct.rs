@@ -36,8 +36,9 @@ pub(super) fn conduct(args: &RunArgs) -> Result<u8, Fault> {
     let broken = |error: std::io::Error| Fault::new(Code::Engine, error.to_string());
     let signals = Signals::take().map_err(broken)?;
     let place = match &args.requests {
-        Some(_) => None,
-        None => Some(Place::claim(&args.socket.path()).map_err(|error| Fault::from(&error))?),
+        // Nobody would look for it at the default socket, and several may run at once.
+        Some(_) if !args.socket.is_given() => None,
+        _ => Some(Place::claim(&args.socket.path()).map_err(|error| Fault::from(&error))?),
     };
     let (vitals, health) = (Arc::new(Vitals::default()), Arc::new(Health::default()));
     let stop_time = deadlines.total() + STOP_STARTING + STOP_ANSWERS + slack;

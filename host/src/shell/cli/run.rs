@@ -81,7 +81,8 @@ pub(super) struct RunArgs {
     /// Let the process end, an operation fail or stall at a fail point: for tests
     #[arg(long, hide = true, value_name = "POINT[:N[:ACTION]]")]
     fail_at: Option<Failure>,
-    /// Run the requests of a file (- for standard input), print the outcome, and end
+    /// Run the requests of a file (- for standard input), print the outcome, and end. Meanwhile
+    /// there is a socket only where one is given: without, `host stop` and `host ps` don't reach it
     #[arg(long, value_name = "FILE")]
     pub(super) requests: Option<PathBuf>,
     /// How to print
