@@ -2,6 +2,7 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -81,4 +82,23 @@ fn s3_05_a_manager_that_restarts_on_failure_restarts_after_an_emergency_and_not_
     let place = Place::new();
     let emergency: &[&str] = &["--emergency", "again"];
     assert_eq!(managed(&place, &[emergency, emergency, &[], &[]]), [6, 6, 0]);
+}
+
+#[test]
+fn s3_02_s3_03_a_killed_host_takes_its_compiler_with_it() {
+    let place = Place::new();
+    let mut running = place.begin(&["sql"], &[]);
+    // One that has read all of its input, and is at work: it would go on for seconds.
+    let own = running.child.id().to_string();
+    let works = |stat: &String| {
+        let fields = stat.rsplit_once(')').unwrap().1;
+        let ticks: u64 = fields.split_whitespace().nth(11).unwrap().parse().unwrap();
+        !stat.starts_with(&own) && ticks > 20
+    };
+    while !running.group().iter().any(works) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    running.signal(Signal::KILL);
+    // Nothing that it started is left: that is part of each end.
+    assert_eq!(running.end().0, -1);
 }

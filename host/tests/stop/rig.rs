@@ -180,7 +180,7 @@ impl Running {
     pub(crate) fn end(&mut self) -> (i32, String) {
         let status = self.child.wait().unwrap();
         // A compiler whose host was killed dies of that, but not at the same moment.
-        for _ in 0..1000 {
+        for _ in 0..200 {
             if self.group().is_empty() {
                 break;
             }

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -223,6 +223,10 @@ pub fn compile_in_this_process(signals: bool, full_backtraces: bool) -> Result<(
 }
 
 fn limit_this_process() {
+    // Whoever asked for the code may be killed: nobody else wants it.
+    if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
+        eprintln!("prctl: {error}");
+    }
     let limit = |resource, maximum| {
         let rlimit = Rlimit { current: Some(maximum), maximum: Some(maximum) };
         if let Err(error) = setrlimit(resource, rlimit) {
