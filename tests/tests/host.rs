@@ -23,6 +23,7 @@ mod host {
     mod outputs;
     pub(crate) mod printing;
     mod sql;
+    mod stopping;
     mod tree;
     mod upgrade;
 }

@@ -173,6 +173,30 @@ fn only_the_shell_names_the_real_clock_and_entropy() {
 }
 
 #[test]
+fn t1_wall_time_is_read_as_data_alone() {
+    // The time of a commit, which guests see too, and the first request's id.
+    let data = ["tree/daemon/now.rs", "tree/daemon.rs", "tree/root.rs"];
+    let data = data.map(|path| format!("host/src/{path}"));
+    let data: Vec<&str> = data.iter().map(String::as_str).collect();
+    let definition = ["host/src/base/clock.rs"];
+    check(&outside(&["SystemTime"], &definition));
+    let (mut wrong, mut read) = (Vec::new(), Vec::new());
+    for source in sources().iter().filter(|source| source.path.starts_with("host/src/")) {
+        // What is below it is tests.
+        let code = source.text.split("#[cfg(test)]").next().unwrap();
+        if !code.contains(".unix_nanos()") || definition.contains(&source.path.as_str()) {
+            continue;
+        }
+        match data.iter().find(|path| **path == source.path) {
+            Some(path) => read.push(*path),
+            None => wrong.push(format!("{} reads the wall clock", source.path)),
+        }
+    }
+    assert_eq!(read, data, "the list is true");
+    check(&wrong);
+}
+
+#[test]
 fn unsafe_code_is_where_its_safety_is_argued() {
     check(&outside(&["unsafe"], &UNSAFE));
     for source in sources().iter().filter(|source| source.path.starts_with("host/src/")) {

@@ -1,7 +1,7 @@
 //! Time comes in through a trait, so that the host can run on a simulated clock.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// A source of time.
@@ -68,6 +68,40 @@ impl Clock for ManualClock {
 
     fn monotonic_nanos(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The machine's monotonic time, with a wall time that jumps at each look: for tests that decide
+/// nothing by it.
+#[derive(Debug, Default)]
+pub struct JumpingClock {
+    steady: SystemClock,
+    looks: AtomicUsize,
+}
+
+impl JumpingClock {
+    /// Where it jumps to, in seconds since the epoch: a moment, an hour before and after it, a leap
+    /// second, ten years later, the epoch, and the moment again, where it is frozen for two looks.
+    pub const SECONDS: [u64; 8] = [
+        1_700_000_000,
+        1_699_996_400,
+        1_700_003_600,
+        1_700_000_001,
+        2_015_360_000,
+        0,
+        1_700_000_000,
+        1_700_000_000,
+    ];
+}
+
+impl Clock for JumpingClock {
+    fn unix_nanos(&self) -> u64 {
+        let look = self.looks.fetch_add(1, Ordering::Relaxed) % Self::SECONDS.len();
+        Self::SECONDS.get(look).copied().unwrap_or_default() * 1_000_000_000
+    }
+
+    fn monotonic_nanos(&self) -> u64 {
+        self.steady.monotonic_nanos()
     }
 }
 

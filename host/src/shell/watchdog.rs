@@ -88,7 +88,7 @@ pub(super) fn tell(state: NotifyState<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock::SystemClock;
+    use crate::base::clock::{JumpingClock, SystemClock};
     use crate::base::stop::Reason;
     use crate::base::vitals::Kind;
 
@@ -112,5 +112,25 @@ mod tests {
         assert_eq!(vitals.stop().reason(), Some(Reason::Emergency(Code::Stuck)));
         let text = vitals.stop().text().unwrap();
         assert!(text.contains("`stuck` has not turned"), "{text}");
+    }
+
+    #[test]
+    fn t1_whatever_the_wall_clock_does_only_a_thread_that_is_late_is() {
+        let (vitals, health) = (Arc::new(Vitals::default()), Arc::new(Health::default()));
+        let clock = Arc::new(JumpingClock::default());
+        start(vitals.clone(), health, clock.clone(), Duration::MAX).unwrap();
+        let works = vitals.heart("works", Kind::Loop);
+        works.work(Duration::from_secs(600));
+        for _ in 0..2 * JumpingClock::SECONDS.len() {
+            let _jumped = clock.unix_nanos();
+            std::thread::sleep(WATCH_TICK / 2);
+            assert_eq!(vitals.stop().text(), None);
+        }
+        works.work(Duration::from_millis(1));
+        while !vitals.stop().is_set() {
+            std::thread::sleep(WATCH_TICK);
+        }
+        let text = vitals.stop().text().unwrap();
+        assert!(text.contains("`works` has not turned"), "{text}");
     }
 }
