@@ -321,6 +321,25 @@ fn next_ledger(path: &Path) -> String {
 }
 
 #[test]
+fn daemons_of_the_same_code_share_that_and_no_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = ["a", "b"].map(|name| dir.path().join(format!("{name}.wasm")));
+    files.iter().for_each(|file| assert!(std::fs::copy(guest("ledger"), file).is_ok()));
+    let words = files.iter().map(|file| file.to_str().unwrap().to_owned()).collect();
+    let running = Running::start_in(dir, words);
+    let total = |name: &str| stdout(&running.host(&["call", name, "total"]));
+    running.host(&["call", "a", "deposit", "account=ann", "amount=7"]);
+    assert_eq!((total("a"), total("b")), ("7\n".to_owned(), "0\n".to_owned()));
+    let next = next_ledger(&running.dir().join("next.wasm"));
+    let upgraded = running.host(&["upgrade", "a", &next]);
+    assert_eq!(code(&upgraded), 0, "{}", stderr(&upgraded));
+    running.host(&["call", "b", "deposit", "account=bob", "amount=2"]);
+    assert_eq!((total("a"), total("b")), ("7\n".to_owned(), "2\n".to_owned()));
+    let uses = |name: &str| code(&running.host(&["call", name, "uses", "account=ann"]));
+    assert_eq!((uses("a"), uses("b")), (0, 1), "b has no such contract");
+}
+
+#[test]
 fn a_daemon_is_rehearsed_and_upgraded_while_it_runs() {
     let running = Running::start(&["ledger"], &[]);
     running.host(&["call", "ledger", "deposit", "account=ann", "amount=7"]);

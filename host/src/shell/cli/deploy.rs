@@ -1,6 +1,7 @@
 //! From files to guests, for `run` and `inspect`: reading, naming, the compiler's process,
 //! progress.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,11 +84,33 @@ pub(super) fn daemon_name(path: &Path) -> Result<String, Fault> {
     })
 }
 
-/// Deploys one file, with a line of progress when it takes more than a second.
+/// Guests by the hash of their files: daemons of the same code share it, and it is deployed once.
+#[derive(Debug, Default)]
+pub(super) struct Deployed(BTreeMap<[u8; 32], Arc<Guest>>);
+
+impl Deployed {
+    /// Deploys one file, unless that was done before.
+    pub(super) fn deploy(&mut self, sandbox: &Sandbox, path: &Path) -> Result<Arc<Guest>, Fault> {
+        let bytes = read_code(path)?;
+        let hash = *blake3::hash(&bytes).as_bytes();
+        if let Some(guest) = self.0.get(&hash) {
+            return Ok(guest.clone());
+        }
+        let guest = deploy_bytes(sandbox, path, &bytes)?;
+        self.0.insert(hash, guest.clone());
+        Ok(guest)
+    }
+}
+
+/// Deploys one file.
 pub(super) fn deploy(sandbox: &Sandbox, path: &Path) -> Result<Arc<Guest>, Fault> {
-    let bytes = read_code(path)?;
+    deploy_bytes(sandbox, path, &read_code(path)?)
+}
+
+/// With a line of progress when it takes more than a second.
+fn deploy_bytes(sandbox: &Sandbox, path: &Path, bytes: &[u8]) -> Result<Arc<Guest>, Fault> {
     let progress = progress(format!("compiling {}", path.display()));
-    let deployed = sandbox.deploy(&bytes);
+    let deployed = sandbox.deploy(bytes);
     progress.finish_and_clear();
     deployed.map_err(|error| {
         let fault = Fault::from(&error);

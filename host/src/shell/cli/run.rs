@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::conduct::conduct;
-use super::deploy::{CompileArgs, daemon_name, deploy, sandbox};
+use super::deploy::{CompileArgs, Deployed, daemon_name, sandbox};
 use super::settings::{Setting, parse_deadline, parse_fuel, parse_retries, read_parameters};
 use super::store::{DataArgs, copies, deploy_copy, deploy_old, open_store};
 use super::{Output, SocketArgs, print_fault, start_log};
@@ -126,11 +126,12 @@ pub(super) fn start(args: &RunArgs, vitals: &Arc<Vitals>) -> Result<Served, Faul
     let mut all_options = daemon_options(args, &names, &copies)?.into_iter();
     let sandbox = sandbox(&args.compile, vitals.clone())?;
     let (mut plans, mut upgrades) = (Vec::new(), Vec::new());
+    let mut deployed = Deployed::default();
     for (path, options) in args.guests.iter().zip(&mut all_options) {
         if vitals.stop().is_set() {
             return Err(Fault::new(Code::Stopping, "the host was stopped while it started"));
         }
-        let mut guest = deploy(&sandbox, path)?;
+        let mut guest = deployed.deploy(&sandbox, path)?;
         if let Some(store) = journal.as_ref().filter(|_| args.upgrade)
             && let Some(old) = deploy_old(&sandbox, store, &options.name, &guest)?
         {
