@@ -5,6 +5,7 @@ pub mod crew;
 pub mod daemon;
 pub mod durable;
 pub mod erlang;
+pub mod fleet;
 pub mod fork;
 pub mod helper;
 pub mod instance;

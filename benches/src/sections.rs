@@ -7,6 +7,7 @@ pub mod durable;
 pub mod latency;
 pub mod recovery;
 pub mod restart;
+pub mod stop;
 pub mod supervise;
 pub mod throughput;
 
@@ -54,7 +55,7 @@ pub struct Section {
 }
 
 /// All comparisons.
-pub const SECTIONS: [Section; 9] = [
+pub const SECTIONS: [Section; 10] = [
     Section {
         name: "restart",
         about: "crash to next commit; fork, pooled instances and Erlang/OTP next to it",
@@ -94,6 +95,11 @@ pub const SECTIONS: [Section; 9] = [
         name: "branches",
         about: "a durable copy of a daemon, and undoing its last commit",
         run: branches::run,
+    },
+    Section {
+        name: "stop",
+        about: "host stop of a thousand daemons; TERM and wait of as many processes",
+        run: stop::run,
     },
     Section { name: "cards", about: "commits with cards of several sizes", run: cards::run },
 ];

@@ -10,7 +10,12 @@ pub(crate) fn run(name: Option<&str>) -> Result<(), Failure> {
     guests::build()?;
     say(&format!("building the benchmark{}", first_build_hint()));
     run_step(
-        &mut cargo(&["build", "--release", "--package", "benches", "--bin", "side-by-side"]),
+        cargo(&["build", "--release", "--package", "benches", "--bin", "side-by-side"]).args([
+            "--package",
+            "host",
+            "--bin",
+            "host",
+        ]),
         "see the compiler's messages above",
     )?;
     run_step(
