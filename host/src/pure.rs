@@ -21,5 +21,6 @@ pub mod record;
 pub mod request;
 pub mod size;
 pub mod stop_order;
+pub mod supervision;
 pub mod upgrade;
 pub mod watchdog;

@@ -1,11 +1,14 @@
 //! Who owns state, each on one thread: the root, and the daemons under it.
 
 mod bits;
+mod child;
 mod crashes;
 mod daemon;
 mod durable;
+mod duty;
 mod gauges;
 mod guest_log;
+mod mailbox;
 mod replay;
 mod root;
 mod worker;
@@ -19,5 +22,5 @@ pub use gauges::{CrashReports, DaemonState, Gauges, LastExit, Report, Restarts, 
 pub use replay::{ReplayMaterials, Replayed, replay, replay_materials};
 pub use root::{
     DaemonPlan, DaemonView, Deploy, KeptCommits, MakeLog, Reply, RevertTo, Root, RootError,
-    RootOptions, Switched, Unsynced,
+    RootOptions, Switched, ThreadExit, Unsynced,
 };

@@ -162,6 +162,9 @@ codes! {
     Parked "E_PARKED" Guest
         "The daemon takes no requests: its guest could not recover."
         "`host ps` has the reason; repair, then `host resume DAEMON`, or `host upgrade` to better code.";
+    Restarts "E_RESTARTS" Host
+        "A thread under the root died more often than --restarts allows, each time of a bug of the host."
+        "`host crashes` shows each death: please report them. `host resume` starts a daemon again.";
     Disabled "E_DISABLED" Operator
         "The daemon, or this contract of it, is disabled. Nothing was started."
         "`host ps` shows what is switched off; `host enable DAEMON[/CONTRACT]` takes requests again.";
@@ -365,6 +368,13 @@ pub fn printable(text: &str, bytes_max: usize) -> String {
         }
     }
     shown
+}
+
+/// The text of a panic.
+#[must_use]
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message")
 }
 
 #[cfg(test)]

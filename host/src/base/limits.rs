@@ -288,3 +288,14 @@ const _: () = assert!(8 <= CARD_SHIFT && CARD_SHIFT <= 16);
 const _: () = assert!(REQUESTS_IN_FLIGHT_MAX < MAILBOX_REQUESTS_MAX);
 const _: () = assert!(BUDGET_MIN_BYTES <= BUDGET_DEFAULT_BYTES);
 const _: () = assert!(GUEST_STACK_BYTES < DAEMON_STACK_BYTES);
+
+/// Notes to the root's loop that may wait: a death of each of hundreds of threads at once. A thread
+/// that dies while there is no room waits for it.
+pub const ROOT_NOTES_MAX: usize = 256;
+
+/// Deaths of threads that the root remembers, the last ones: each has some hundred bytes.
+pub const THREAD_EXITS_MAX: usize = 256;
+
+/// Longest time in which restarts of a daemon's thread may be counted: a bug that shows once a day
+/// is not a storm.
+pub const RESTARTS_WINDOW_MAX: Duration = Duration::from_secs(24 * 60 * 60);

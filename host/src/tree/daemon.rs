@@ -27,6 +27,7 @@ mod output;
 mod recorder;
 mod recovery;
 mod reload;
+mod revive;
 mod simulate;
 mod start;
 mod upgrade;
@@ -42,6 +43,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
+use supervisor::policy::{Exhausted, Policy, Restart};
 
 use self::crashes::Reports;
 use self::now::Now;
@@ -105,6 +107,8 @@ pub struct DaemonOptions {
     pub retries_max: u32,
     /// Which state to go on with after a crash.
     pub on_crash: OnCrash,
+    /// How often its thread is started again when it dies, and what then.
+    pub restarts: Policy,
     /// Share of one processor.
     pub share: CpuShare,
     /// Compare whole images at each commit and roll back: finds holes in the write barrier.
@@ -124,6 +128,8 @@ impl DaemonOptions {
             commit_bytes_max: COMMIT_BYTES_MAX,
             retries_max: RETRIES_DEFAULT,
             on_crash: OnCrash::default(),
+            // A bug of the host at one daemon is no reason to stop the others.
+            restarts: Policy::new(Restart::Permanent).with_exhausted(Exhausted::Park),
             share: CpuShare::FULL,
             verify: false,
         }
@@ -199,6 +205,8 @@ pub struct Daemon {
     showing: Option<Showing>,
     /// What the last try that crashed had seen of other daemons.
     seen: Vec<SeenOutput>,
+    /// The committed state is being replaced by another one.
+    halfway: bool,
 }
 
 impl Daemon {
@@ -239,11 +247,6 @@ impl Daemon {
         let ended = self.world.clock.monotonic_nanos();
         Gauges::add(&self.gauges.busy_nanos, ended.saturating_sub(started));
         Gauges::set(&self.gauges.running, 0);
-        if let (Some(key), Some(request), Outcome::Committed(value)) = (&bound.key, hash, &outcome)
-        {
-            let (value, sequence) = (value.clone(), self.sequence);
-            self.keys.keep(key, KeptAnswer { request, value, sequence, attempts });
-        }
         self.show_state();
         Transacted { outcome, sequence: self.sequence, attempts }
     }
@@ -318,15 +321,28 @@ impl Daemon {
 
     /// Commits the changes of a call that returned, or puts them back when it was a read.
     fn settle(&mut self, bound: &Bound, attempt: u32, value: Vec<u8>) -> Result<Outcome, Caught> {
+        let request = self.keyed;
         if check_result(&self.guest, bound.contract, &value)?.read_only {
             self.put_back()?;
+            self.keep_answer(bound, attempt, &value);
             Gauges::add(&self.gauges.read, 1);
         } else {
-            let request = self.keyed;
-            self.commit(Some(Answered { bound, attempt, value: &value, request }))?;
+            self.replacing(|daemon| {
+                daemon.commit(Some(Answered { bound, attempt, value: &value, request }))?;
+                daemon.keep_answer(bound, attempt, &value);
+                Ok(())
+            })?;
             Gauges::add(&self.gauges.committed, 1);
         }
         Ok(Outcome::Committed(value))
+    }
+
+    /// Keeps the answer to a request with a key, for when it is asked again.
+    fn keep_answer(&mut self, bound: &Bound, attempts: u32, value: &[u8]) {
+        if let (Some(key), Some(request)) = (&bound.key, self.keyed) {
+            let (value, sequence) = (value.to_vec(), self.sequence);
+            self.keys.keep(key, KeptAnswer { request, value, sequence, attempts });
+        }
     }
 
     fn reject(&mut self, rejection: Rejection) -> Result<Outcome, Caught> {

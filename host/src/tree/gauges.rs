@@ -20,6 +20,8 @@ pub enum DaemonState {
     Parked = 2,
     /// Gone.
     Stopped = 3,
+    /// Its thread died; it waits for the next one.
+    Restarting = 4,
 }
 
 impl DaemonState {
@@ -31,6 +33,7 @@ impl DaemonState {
             Self::Running => "running",
             Self::Parked => "parked",
             Self::Stopped => "stopped",
+            Self::Restarting => "restarting",
         }
     }
 }
@@ -246,6 +249,7 @@ impl Gauges {
             1 => DaemonState::Running,
             2 => DaemonState::Parked,
             3 => DaemonState::Stopped,
+            4 => DaemonState::Restarting,
             _ => DaemonState::Ready,
         };
         Report {

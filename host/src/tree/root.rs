@@ -7,6 +7,8 @@ mod bits;
 mod crashes;
 mod lineage;
 mod plan;
+mod promise;
+mod root_loop;
 mod stop;
 mod upgrade;
 
@@ -17,17 +19,21 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use self::plan::{check_budgets, check_names};
+use self::promise::Promise;
+use self::root_loop::RootLoop;
+use super::child::Child;
 use super::crashes::CrashWriter;
 use super::daemon::{Bound, Daemon, JournalSeat, Transacted, World};
 use super::durable::Gate;
 use super::gauges::Report;
 use super::guest_log::TracedLog;
+use super::mailbox::Unsent;
 use super::worker::{First, Message, Starting, Worker};
 use crate::base::clock::Clock;
 use crate::base::entropy::Entropy;
 use crate::base::error::{Code, Fault, printable};
 use crate::base::ids::{NodeId, RequestId, RequestIds, Sequence};
-use crate::base::limits::STOP_GRACE;
+use crate::base::limits::{DAEMON_STACK_BYTES, STOP_GRACE};
 use crate::base::vitals::{Kind, Vitals};
 use crate::mechanisms::journal::{
     Committer, DaemonKey, Durability, Journal, JournalFault, Metrics, Origin, Store,
@@ -40,6 +46,7 @@ use crate::pure::request::{Answer, Outcome, Request};
 pub use bits::Switched;
 pub use lineage::{Deploy, KeptCommits, RevertTo};
 pub use plan::{DaemonPlan, MakeLog, RootError, RootOptions};
+pub use root_loop::ThreadExit;
 pub use stop::Unsynced;
 
 /// The journal of a root, with the thread that writes it.
@@ -57,6 +64,8 @@ struct Ground {
     outputs: Arc<Outputs>,
     journal: Option<RootJournal>,
     vitals: Arc<Vitals>,
+    next_id: AtomicU64,
+    root_loop: RootLoop,
 }
 
 /// Takes the answer to a request. Runs on a daemon's thread: it must not block.
@@ -73,6 +82,8 @@ pub struct DaemonView {
     pub budget_bytes: usize,
     /// Its numbers.
     pub report: Report,
+    /// How often its thread died.
+    pub deaths: u64,
     /// What a person switched off.
     pub bits: Bits,
     /// Requests that are held therefore.
@@ -87,12 +98,11 @@ pub struct Root {
     bill: RwLock<Bill>,
     /// Held while a daemon is added or removed.
     changing: Mutex<()>,
-    next_id: AtomicU64,
     ground: Ground,
     request_ids: RequestIds,
 }
 
-type Daemons = BTreeMap<String, (NodeId, Arc<Worker>)>;
+type Daemons = BTreeMap<String, Arc<Worker>>;
 
 impl std::fmt::Debug for Root {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -134,7 +144,10 @@ impl Root {
         let request_ids = RequestIds::starting_at(options.clock.unix_nanos());
         let RootOptions { clock, entropy, logs, vitals, .. } = options;
         let outputs = Arc::default();
-        let ground = Ground { clock, entropy, logs, outputs, journal, vitals };
+        let root_loop = RootLoop::start(clock.clone(), entropy.clone(), &vitals)
+            .map_err(|error| RootError::Thread { name: "root".to_owned(), error })?;
+        let next_id = AtomicU64::new(NodeId::ROOT.0 + 1);
+        let ground = Ground { clock, entropy, logs, outputs, journal, vitals, next_id, root_loop };
         let mut starting = Vec::with_capacity(plans.len());
         for (index, plan) in plans.into_iter().enumerate() {
             let Some(images) = arena.take(index) else { return Err(RootError::Count(index)) };
@@ -144,7 +157,6 @@ impl Root {
             daemons: RwLock::default(),
             bill: RwLock::new(bill),
             changing: Mutex::default(),
-            next_id: AtomicU64::new(NodeId::ROOT.0 + 1),
             ground,
             request_ids,
         };
@@ -159,10 +171,9 @@ impl Root {
     }
 
     fn insert(&self, worker: Worker) {
-        let id = NodeId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let name = worker.options.name.clone();
         let mut daemons = self.daemons.write().unwrap_or_else(PoisonError::into_inner);
-        daemons.insert(name, (id, Arc::new(worker)));
+        daemons.insert(name, Arc::new(worker));
     }
 
     /// Starts one more daemon while the others run: its memory is reserved now, inside the limit.
@@ -228,16 +239,12 @@ impl Root {
                 return reply(Answer::refused(id, &request, sequence, fault));
             }
         };
-        let (daemon, contract) = (request.daemon, request.contract);
+        let promise = Promise::new(id, request, reply);
         // Both ends of a failed hand-over need the reply: the message carries it, and brings it
         // back.
-        let answer = Box::new(move |transacted: Transacted| {
-            let Transacted { outcome, sequence, attempts } = transacted;
-            reply(Answer { request: id, daemon, contract, outcome, sequence, attempts });
-        });
-        if let Err((fault, Message::Transact(_, _, reply))) =
-            worker.send(Message::Transact(bound, guest, answer))
-        {
+        let answer = Box::new(move |transacted: Transacted| promise.keep(transacted));
+        let Err(unsent) = worker.send(Message::Transact(bound, guest, answer)) else { return };
+        if let Unsent { fault, message: Message::Transact(_, _, reply) } = *unsent {
             let outcome = Outcome::Rejected(fault.into());
             let sequence = Sequence(worker.gauges.report().sequence);
             reply(Transacted { outcome, sequence, attempts: 0 });
@@ -257,7 +264,7 @@ impl Root {
 
     fn worker(&self, name: &str) -> Result<Arc<Worker>, Fault> {
         let daemons = read(&self.daemons);
-        daemons.get(name).map(|(_, worker)| worker.clone()).ok_or_else(|| {
+        daemons.get(name).cloned().ok_or_else(|| {
             let name = printable(name, 64);
             let names: Vec<&str> = daemons.keys().map(String::as_str).collect();
             let known = printable(&names.join(", "), 300);
@@ -270,13 +277,14 @@ impl Root {
     pub fn daemons(&self) -> Vec<DaemonView> {
         read(&self.daemons)
             .iter()
-            .map(|(name, (id, worker))| {
+            .map(|(name, worker)| {
                 let (bits, held, running) = worker.bits.look();
                 DaemonView {
-                    id: *id,
+                    id: worker.child.id,
                     name: name.clone(),
                     budget_bytes: worker.options.budget_bytes,
-                    report: worker.gauges.report(),
+                    report: worker.report(),
+                    deaths: worker.child.deaths(),
                     bits,
                     held,
                     contract: running.map(|running| running.contract().to_owned()),
@@ -321,6 +329,23 @@ impl Root {
         })
     }
 
+    /// The last deaths of threads under the root, oldest first.
+    #[must_use]
+    pub fn thread_exits(&self) -> Vec<ThreadExit> {
+        self.ground.root_loop.exits.list()
+    }
+
+    /// Lets a daemon's thread die, as a bug of the host would, and the `more` next ones as soon as
+    /// they begin: how tests provoke it.
+    ///
+    /// # Errors
+    ///
+    /// `E_DAEMON_UNKNOWN`, `E_QUEUE_FULL`.
+    pub fn let_thread_die(&self, name: &str, more: u32) -> Result<(), Fault> {
+        let died = self.worker(name)?.send(Message::Die(more.saturating_add(1)));
+        died.map_err(|unsent| unsent.fault)
+    }
+
     /// Runs `work` on a daemon's thread, between two transactions, and waits for its end. What it
     /// committed is durable then.
     fn control<T: Send + 'static>(
@@ -344,7 +369,7 @@ impl Root {
             // Whoever asked may have stopped waiting.
             drop(reply.try_send(done.and_then(|done| settled.map(|()| done))));
         }));
-        self.worker(name)?.send(control).map_err(|(fault, _)| fault)?;
+        self.worker(name)?.send(control).map_err(|unsent| unsent.fault)?;
         Ok(answer)
     }
 
@@ -365,10 +390,11 @@ impl Root {
     pub fn stop(&mut self) {
         self.refuse_requests();
         let daemons = read(&self.daemons);
-        for (_, worker) in daemons.values() {
+        for worker in daemons.values() {
             worker.end_stop(STOP_GRACE);
         }
         drop(daemons);
+        self.ground.root_loop.end();
         // After the last daemon: what they handed over is still made durable and answered.
         self.close_journal();
     }
@@ -408,8 +434,12 @@ impl Ground {
             None => None,
         };
         tracing::debug!(daemon = name, "starting");
-        let heart = self.vitals.heart(&format!("daemon-{name}"), Kind::Daemon);
-        Starting::spawn(plan, images, world, gate, first, heart)
+        let thread = format!("daemon-{name}");
+        let heart = self.vitals.heart(&thread, Kind::Daemon);
+        let id = NodeId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        let (policy, notes) = (plan.options.restarts, self.root_loop.notes());
+        let child = Child::new(id, &name, thread, DAEMON_STACK_BYTES, policy, notes);
+        Starting::spawn(plan, images, world, gate, first, (child, heart))
             .map_err(|error| RootError::Thread { name, error })
     }
 }

@@ -37,6 +37,10 @@ const PROVOKED: &[(Code, &str)] = &[
     (Code::Args, "c8_s0_14_requests_that_fit_nothing_are_refused_before_anything_starts"),
     (Code::KeyConflict, "keys_give_the_first_answer_again_and_conflict_with_another_request"),
     (Code::QueueFull, "r6_a_full_mailbox_refuses_and_says_so"),
+    (
+        Code::Restarts,
+        "r9_a_daemon_that_dies_as_soon_as_it_begins_starves_nobody_and_ends_as_its_policy_says",
+    ),
     (Code::Parked, "s4_04_a_guest_that_dies_in_recover_falls_back_and_is_parked_at_last"),
     (Code::Disabled, "s4_29_a_disabled_contract_refuses_new_cancels_running_and_holds_queued"),
     (Code::NoTransaction, "s4_29_a_kill_hits_its_transaction_and_never_the_next_one"),

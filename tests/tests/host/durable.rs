@@ -6,11 +6,14 @@ use host::mechanisms::journal::{DirectoryId, Store, StoreOptions};
 use serde_json::json;
 use tests::{Tree, deployed, plan};
 
+pub(super) fn store(dir: &std::path::Path) -> Arc<Store> {
+    Arc::new(Store::open(dir, StoreOptions::default(), DirectoryId(9)).unwrap())
+}
+
 #[test]
 fn c16_a_commit_that_no_record_holds_is_refused_before_it_is_applied() {
     let dir = tempfile::tempdir().unwrap();
-    let open =
-        || Arc::new(Store::open(dir.path(), StoreOptions::default(), DirectoryId(9)).unwrap());
+    let open = || store(dir.path());
     let small = || {
         vec![plan("chaos", &deployed("chaos"), |options| {
             options.commit_bytes_max = 128 << 10;

@@ -374,7 +374,7 @@ impl Worker {
     }
 
     /// A receipt for a commit at or below what a sync has confirmed, or what an opening has found
-    /// and synced: at the start, and after a failure, when what was unknown may turn out to be there.
+    /// and synced: at the start, and after a failure, when what was unknown may be found.
     fn receipt(&self, daemon: DaemonKey, sequence: Sequence) -> Option<CommitReceipt> {
         let confirmed = self.synced.get(&daemon).is_some_and(|synced| sequence <= *synced);
         let found = || self.journal.durable(daemon).is_some_and(|found| sequence <= found);

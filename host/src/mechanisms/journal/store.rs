@@ -35,6 +35,7 @@ use super::{
     DaemonKey, DirectoryId, Durability, Entry, FaultKind, FoldDebt, ImageSink, Journal,
     JournalFault, Loaded, Synced, Tended,
 };
+use crate::base::error::panic_text;
 use crate::base::ids::Sequence;
 use crate::pure::reader::Reader;
 use crate::pure::record::{Frame, HASH_BYTES};
@@ -548,11 +549,7 @@ pub(super) fn edge<T>(work: impl FnOnce() -> Result<T, JournalFault>) -> Result<
     let done = catch_unwind(AssertUnwindSafe(work));
     CATCHING.set(outer);
     done.unwrap_or_else(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no message");
+        let text = panic_text(panic.as_ref());
         Err(JournalFault::corrupt(format!("reading or writing the store panicked: {text}")))
     })
 }

@@ -2,7 +2,7 @@
 
 use wasmtime::{FrameInfo, Trap, WasmBacktrace};
 
-use crate::base::error::{Code, printable};
+use crate::base::error::{Code, panic_text, printable};
 use crate::base::limits::MESSAGE_BYTES_MAX;
 
 /// Ends the running call from inside a host call or a tick, with its reason.
@@ -41,12 +41,8 @@ impl Caught {
 
     /// A panic of the host itself, caught at the transaction's edge.
     pub(super) fn from_panic(payload: &(dyn std::any::Any + Send)) -> Self {
-        let text = payload
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| payload.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "a panic without a message".to_owned());
-        Self::new(Code::HostBug, format!("the host panicked: {}", printable(&text, 500)))
+        let text = printable(panic_text(payload), 500);
+        Self::new(Code::HostBug, format!("the host panicked: {text}"))
     }
 
     /// Classifies an error that the engine returned. `last_words` are the guest's own.

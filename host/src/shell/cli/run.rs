@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 use super::conduct::conduct;
 use super::deploy::{CompileArgs, Deployed, daemon_name, sandbox};
-use super::settings::{Setting, parse_deadline, parse_fuel, parse_retries, read_parameters};
+use super::settings::{
+    Setting, parse_deadline, parse_fuel, parse_restarts, parse_retries, read_parameters,
+};
 use super::store::{DataArgs, copies, deploy_copy, deploy_old, open_store};
 use super::{Output, SocketArgs, print_fault, start_log};
 use crate::base::clock::SystemClock;
@@ -55,6 +57,10 @@ pub(super) struct RunArgs {
     /// State after a crash: checkpoint, zero, or ask the guest [default: checkpoint]
     #[arg(long, value_name = "[NAME=]POLICY")]
     on_crash: Vec<String>,
+    /// Deaths of a daemon's thread (bugs of the host) within a time after which it is given up:
+    /// parked, or the host stops as in an emergency [default: 10/60s,park]
+    #[arg(long, value_name = "[NAME=]N/TIME[,park|,emergency]")]
+    restarts: Vec<String>,
     /// Share of one processor, from 0.001 to 1.0 [default: 1.0]
     #[arg(long, value_name = "[NAME=]SHARE")]
     cpu: Vec<String>,
@@ -173,12 +179,14 @@ fn daemon_options(
     let deadline = Setting::read("deadline", &args.deadline, Code::Option, parse_deadline)?;
     let retries = Setting::read("retries", &args.retries, Code::Option, parse_retries)?;
     let on_crash = Setting::read("on-crash", &args.on_crash, Code::Option, str::parse)?;
+    let restarts = Setting::read("restarts", &args.restarts, Code::Option, parse_restarts)?;
     let cpu = Setting::read("cpu", &args.cpu, Code::Option, str::parse)?;
     budgets.check_names("budget", names)?;
     fuel.check_names("fuel", names)?;
     deadline.check_names("deadline", names)?;
     retries.check_names("retries", names)?;
     on_crash.check_names("on-crash", names)?;
+    restarts.check_names("restarts", names)?;
     cpu.check_names("cpu", names)?;
     let mut parameters = read_parameters(&args.param, names)?;
     Ok(names
@@ -194,6 +202,7 @@ fn daemon_options(
             options.limits.deadline = deadline.of(name).unwrap_or(options.limits.deadline);
             options.retries_max = retries.of(name).unwrap_or(options.retries_max);
             options.on_crash = on_crash.of(name).unwrap_or(options.on_crash);
+            options.restarts = restarts.of(name).unwrap_or(options.restarts);
             options.share = cpu.of(name).unwrap_or(options.share);
             options.parameters = Value::Object(parameters.remove(name).unwrap_or_default());
             options.verify = args.verify_commits;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use supervisor::policy::{Exhausted, Intensity, Policy, Restart};
 
 use crate::base::error::{Code, Fault};
-use crate::base::limits::{DEADLINE_MAX, RETRIES_MAX};
+use crate::base::limits::{DEADLINE_MAX, RESTARTS_WINDOW_MAX, RETRIES_MAX};
 use crate::pure::json;
 
 /// A value for all daemons, and other ones for some.
@@ -138,6 +139,24 @@ pub(super) fn parse_retries(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("`{text}` is not a number of retries from 0 to {RETRIES_MAX}"))
 }
 
+/// How often a daemon's thread may die, and what then: `10/60s`, `3/1m,emergency`.
+pub(super) fn parse_restarts(text: &str) -> Result<Policy, String> {
+    let wrong = |why: &str| format!("`{text}` is not like 10/60s or 10/60s,emergency{why}");
+    let (often, then) = text.split_once(',').unwrap_or((text, "park"));
+    let (number, window) = often.split_once('/').ok_or_else(|| wrong(""))?;
+    let exhausted = match then {
+        "park" => Exhausted::Park,
+        "emergency" => Exhausted::Emergency,
+        _ => return Err(wrong("; in the end it is `park` or `emergency`")),
+    };
+    let number = number.parse().map_err(|_| wrong(""))?;
+    let window =
+        parse_time(window, RESTARTS_WINDOW_MAX).map_err(|why| wrong(&format!("; {why}")))?;
+    let intensity = Intensity::new(number, window).map_err(|error| wrong(&format!("; {error}")))?;
+    let policy = Policy::new(Restart::Permanent);
+    Ok(policy.with_intensity(intensity).with_exhausted(exhausted))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,5 +200,22 @@ mod tests {
         }
         assert_eq!(parse_retries("0"), Ok(0));
         assert!(parse_retries("11").is_err());
+    }
+
+    #[test]
+    fn restarts_have_a_number_a_window_and_an_end() {
+        for (text, number, seconds, end) in [
+            ("10/60s", 10, 60, Exhausted::Park),
+            ("0/1m,park", 0, 60, Exhausted::Park),
+            ("3/5s,emergency", 3, 5, Exhausted::Emergency),
+        ] {
+            let policy = parse_restarts(text).unwrap();
+            let intensity = policy.intensity().unwrap();
+            assert_eq!((intensity.restarts_max(), policy.exhausted()), (number, end), "{text}");
+            assert_eq!(intensity.window(), Duration::from_secs(seconds), "{text}");
+        }
+        for bad in ["", "10", "x/1s", "1/", "1/0s", "1/1s,", "1/1s,retry", "9999/1s", "1/9999m"] {
+            assert!(parse_restarts(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -65,6 +65,10 @@ impl Daemon {
     /// `E_CODE_CHANGED` when other code made the checkpoint, `E_COMMIT_TOO_LARGE`, and what an
     /// instance's start may fail with. The daemon then has the state that it had.
     pub fn revert(&mut self, checkpoint: &Checkpoint) -> Result<Sequence, Fault> {
+        self.replacing(|daemon| daemon.revert_to(checkpoint))
+    }
+
+    fn revert_to(&mut self, checkpoint: &Checkpoint) -> Result<Sequence, Fault> {
         let name = self.options.name.clone();
         same_code(&name, checkpoint, *self.guest.facts().digest.as_bytes())?;
         let before = self.capture();

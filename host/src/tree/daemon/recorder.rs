@@ -54,8 +54,8 @@ pub(super) struct Moment {
 #[derive(Debug)]
 pub(super) struct Recorder {
     seat: JournalSeat,
-    /// The journal's when the state was loaded.
-    incarnation: u64,
+    /// The journal's when the state was loaded; none when the state can't be relied on.
+    incarnation: Option<u64>,
     code: [u8; 32],
     previous: blake3::Hash,
     delta: Delta,
@@ -76,6 +76,7 @@ impl Recorder {
     ) -> Self {
         let (delta, encoder) = (Delta::default(), Encoder::new());
         let (seat, records, spare) = (seat.clone(), VecDeque::new(), Vec::new());
+        let incarnation = Some(incarnation);
         Self { seat, incarnation, code, previous, delta, encoder, records, spare }
     }
 
@@ -84,9 +85,14 @@ impl Recorder {
         &self.seat
     }
 
-    /// The journal was opened again since the state was loaded.
+    /// The journal was opened again since the state was loaded, or the state is in doubt.
     pub(super) fn is_stale(&self) -> bool {
-        self.seat.journal.incarnation() != self.incarnation
+        self.incarnation != Some(self.seat.journal.incarnation())
+    }
+
+    /// The state can't be relied on any more: only what is durable can.
+    pub(super) fn doubt(&mut self) {
+        self.incarnation = None;
     }
 
     /// Hash of the last record.

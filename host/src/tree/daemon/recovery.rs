@@ -85,7 +85,7 @@ impl Daemon {
     fn start_as_policy_says(&mut self, crash: &Crash, contract: u32) -> Result<(), Fault> {
         match self.options.on_crash {
             OnCrash::Checkpoint => self.start_on_checkpoint(),
-            OnCrash::Zero => self.start_over(),
+            OnCrash::Zero => self.replacing(Self::start_over),
             OnCrash::Ask if self.guest.hooks().recover => self.ask(crash, contract),
             OnCrash::Ask => self.start_on_checkpoint(),
         }
@@ -139,7 +139,7 @@ impl Daemon {
         }
         match after_recover(recovered, self.recover_failures) {
             AfterRecover::Commit => self.commit_own(),
-            AfterRecover::Zero => self.start_over(),
+            AfterRecover::Zero => self.replacing(Self::start_over),
             AfterRecover::Checkpoint => {
                 tracing::warn!(
                     daemon = self.options.name,
@@ -164,7 +164,7 @@ impl Daemon {
     /// Commits what `recover` or `on-restore` changed.
     fn commit_own(&mut self) -> Result<(), Fault> {
         let failures = self.recover_failures;
-        self.commit(None).map_err(|caught| {
+        self.replacing(|daemon| daemon.commit(None)).map_err(|caught| {
             self.images.load_committed();
             Fault::new(caught.code, caught.message)
         })?;
@@ -268,6 +268,9 @@ impl Daemon {
         let Some(reason) = self.parked() else { return Ok(()) };
         if self.is_stale() {
             return Err(reason.clone());
+        }
+        if let Some(reason) = self.state_lost() {
+            return Err(reason);
         }
         self.recover_failures = 0;
         self.host_bugs = 0;

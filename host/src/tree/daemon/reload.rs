@@ -12,8 +12,8 @@ use crate::mechanisms::journal::Nowhere;
 use crate::pure::keys::Keys;
 
 impl Daemon {
-    /// The journal was opened again since the state was loaded: the state may hold commits that
-    /// are gone, so nothing of it may be shown.
+    /// The journal was opened again since the state was loaded, or the daemon's thread died: the
+    /// state may hold commits that are gone, so nothing of it may be shown.
     pub(in crate::tree) fn is_stale(&self) -> bool {
         self.recorder.as_ref().is_some_and(Recorder::is_stale)
     }

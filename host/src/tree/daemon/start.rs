@@ -154,6 +154,7 @@ impl Daemon {
             rested: Duration::ZERO,
             showing: None,
             seen: Vec::new(),
+            halfway: false,
         }
     }
 }

@@ -88,7 +88,7 @@ impl Daemon {
         let taken_over = rehearsed.and_then(|(next, value_bytes)| {
             let memory_bytes = next.images.committed_size();
             if !dry_run {
-                self.take_over(next)?;
+                self.replacing(|daemon| daemon.take_over(next))?;
             }
             Ok((value_bytes, memory_bytes))
         });
@@ -121,6 +121,9 @@ impl Daemon {
         mut images: Images,
         version: u32,
     ) -> Result<(Self, usize), Fault> {
+        if let Some(reason) = self.state_lost() {
+            return Err(reason);
+        }
         if self.parked().is_some() {
             self.images.roll_back();
             self.again().map_err(|fault| failed(Code::UpgradeSave, RUNNING, &fault))?;

@@ -9,6 +9,7 @@ use crate::base::ids::RequestId;
 use crate::base::limits::STOP_CANCEL;
 use crate::pure::kill_bits::Bits;
 use crate::tree::bits::{Running, Stopped};
+use crate::tree::child::Standing;
 use crate::tree::daemon::Daemon;
 use crate::tree::worker::Worker;
 
@@ -37,7 +38,7 @@ impl Root {
     pub fn kill(&self, id: RequestId) -> Result<(String, Stopped), Fault> {
         let workers: Vec<_> = {
             let daemons = read(&self.daemons);
-            daemons.values().map(|(_, worker)| worker.clone()).collect()
+            daemons.values().cloned().collect()
         };
         let stopped = workers.iter().find_map(|worker| {
             let stopped =
@@ -108,6 +109,9 @@ impl Root {
     pub fn resume(&self, name: &str) -> Result<Switched, Fault> {
         let worker = self.worker(name)?;
         let was_parked = worker.gauges.report().parked.is_some();
+        if worker.child.standing() == Standing::Parked {
+            worker.resume_thread();
+        }
         let switched = switch_on(&worker, |bits| bits.paused = false);
         if was_parked {
             self.control(name, Daemon::resume)?;

@@ -18,22 +18,23 @@ pub struct Unsynced {
 impl Root {
     /// Refuses requests from here on, those that wait in mailboxes too. What runs goes on.
     pub fn refuse_requests(&self) {
-        for (_, worker) in read(&self.daemons).values() {
+        for worker in read(&self.daemons).values() {
             worker.begin_stop();
         }
+        self.ground.root_loop.refuse_restarts();
     }
 
     /// Daemons whose threads have not ended.
     #[must_use]
     pub fn daemons_left(&self) -> Vec<String> {
         let daemons = read(&self.daemons);
-        let left = daemons.iter().filter(|(_, (_, worker))| !worker.has_ended());
+        let left = daemons.iter().filter(|(_, worker)| !worker.child.has_ended());
         left.map(|(name, _)| name.clone()).collect()
     }
 
     /// Ends the running transactions of all daemons, at the next tick.
     pub fn cancel_all(&self) {
-        for (_, worker) in read(&self.daemons).values() {
+        for worker in read(&self.daemons).values() {
             worker.cancel();
         }
     }
@@ -58,7 +59,7 @@ impl Root {
     pub fn unsynced(&self) -> Vec<Unsynced> {
         let Some(journal) = &self.ground.journal else { return Vec::new() };
         let daemons = read(&self.daemons);
-        let unsynced = daemons.iter().filter_map(|(name, (_, worker))| {
+        let unsynced = daemons.iter().filter_map(|(name, worker)| {
             let durable = journal.durable(worker.key?);
             let committed = worker.gauges.report().sequence;
             let unsynced = Unsynced { name: name.clone(), durable, committed };

@@ -98,7 +98,7 @@ fn i20_after_a_failed_sync_nothing_is_acknowledged_until_the_journal_was_opened_
 }
 
 /// The write was done and its sync failed: nobody can say what is on the disk, until it is opened
-/// again. What is found there then is synced, so whoever waits for it needn't wait for a next commit.
+/// again. What is found there then is synced, so whoever waits for it needn't wait for a next one.
 #[test]
 fn i20_a_commit_that_was_unknown_and_is_found_is_durable_for_those_who_wait_for_it() {
     let mut found_again = 0;

@@ -1,0 +1,259 @@
+//! What a daemon's thread is in charge of: the daemon, its mailbox, its way to the journal.
+//!
+//! It outlives the thread. When that dies, of a bug of the host, the next one goes on with the
+//! committed state and with the requests that wait; the one that ran is answered.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use super::bits::KillBits;
+use super::child::{Charge, Child, Refused};
+use super::daemon::{Bound, Daemon, DaemonOptions, Transacted, World};
+use super::durable::Gate;
+use super::gauges::DaemonState;
+use super::mailbox::Mailbox;
+use super::worker::{First, Message, TransactedReply};
+use crate::base::error::{Code, Fault};
+use crate::base::ids::Sequence;
+use crate::base::limits::{CONTROL_TIME_MAX, WATCH_SLACK};
+use crate::base::vitals::Heart;
+use crate::mechanisms::memory::Images;
+use crate::mechanisms::sandbox::Guest;
+use crate::pure::pace::Pace;
+use crate::pure::request::Outcome;
+
+/// The first state, or the one of the journal, durable before anybody sees it.
+pub(super) fn start(
+    guest: Arc<Guest>,
+    images: Images,
+    options: DaemonOptions,
+    world: World,
+    gate: Option<&Gate>,
+    first: First,
+) -> Result<Daemon, Fault> {
+    let seat = gate.map(|gate| &gate.seat);
+    let mut daemon = match (first, seat) {
+        (First::Adopt(checkpoint), seat) => {
+            Daemon::adopt(guest, images, options, world, &checkpoint, seat)?
+        }
+        (First::Open, Some(seat)) => Daemon::open(guest, images, options, world, seat)?,
+        (First::Open, None) => Daemon::start(guest, images, options, world)?,
+    };
+    daemon.show_output();
+    if let Some(gate) = gate {
+        gate.settle(&mut daemon)?;
+        daemon.report_crashes_to(gate.reporter.clone());
+    }
+    show(&mut daemon);
+    Ok(daemon)
+}
+
+/// A daemon and all that its thread drives it with.
+pub(super) struct Duty {
+    pub(super) child: Arc<Child>,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) bits: Arc<KillBits>,
+    pub(super) daemon: Daemon,
+    pub(super) world: World,
+    pub(super) gate: Option<Gate>,
+    pub(super) messages: Receiver<Message>,
+    pub(super) heart: Heart,
+    pub(super) ending: Ending,
+}
+
+/// What is to be known when the thread dies, and after that.
+#[derive(Default)]
+pub(super) struct Ending {
+    /// Who waits for the transaction that runs, and the last commit before it.
+    answering: Option<(Sequence, TransactedReply)>,
+    /// The panic that ended the thread before.
+    panic: Option<String>,
+    /// Threads that are still to die when they begin.
+    deaths_asked: u32,
+}
+
+impl Charge for Duty {
+    fn run(&mut self) {
+        self.die_if_asked();
+        if let Some(panic) = self.ending.panic.clone() {
+            self.heart.work(CONTROL_TIME_MAX);
+            self.daemon.revive(&panic);
+            if let Some(gate) = &self.gate {
+                gate.keep_up(&mut self.daemon);
+            }
+            show(&mut self.daemon);
+            self.heart.rest();
+            self.ending.panic = None;
+        }
+        self.serve();
+        self.daemon.gauges().set_state(DaemonState::Stopped);
+    }
+
+    fn died(&mut self, panic: &str) {
+        self.heart.rest();
+        self.ending.panic = Some(panic.to_owned());
+        let Some((before, reply)) = self.ending.answering.take() else { return };
+        let transacted = self.daemon.died_in(before, panic);
+        self.bits.end(&transacted.outcome);
+        reply(transacted);
+    }
+
+    fn refuse(&mut self, why: Refused<'_>) {
+        let name = &self.daemon.options().name;
+        let fault = match why {
+            Refused::Parked(text) => {
+                let fault = Fault::new(Code::Restarts, format!("daemon `{name}`: {text}"));
+                self.mailbox.shut(Fault::new(Code::Parked, format!("parked: {fault}")));
+                self.daemon.gauges().set_parked(Some(fault.clone()));
+                fault
+            }
+            Refused::Over => {
+                self.mailbox.close();
+                Fault::new(Code::Stopping, format!("daemon `{name}` is gone"))
+            }
+        };
+        // What is held stays so while a person may still let it go.
+        let over = matches!(why, Refused::Over);
+        let held = std::iter::from_fn(|| if over { self.bits.next(true) } else { None });
+        for message in self.messages.try_iter().chain(held) {
+            if let Message::Transact(_, _, reply) = message {
+                let refused = refused(&self.daemon, fault.clone());
+                self.bits.end(&refused.outcome);
+                reply(refused);
+            }
+        }
+        if over {
+            self.daemon.gauges().set_state(DaemonState::Stopped);
+        }
+    }
+}
+
+impl Duty {
+    fn is_stopping(&self) -> bool {
+        self.child.is_stopping()
+    }
+
+    /// Serves until the mailbox is closed.
+    fn serve(&mut self) {
+        let options = self.daemon.options();
+        let transaction = options.limits.deadline * (options.retries_max + 1) + WATCH_SLACK;
+        let mut pace = Pace::new(self.daemon.options().share);
+        let mut now = self.world.clock.monotonic_nanos();
+        while let Some(message) = self.next_due(now) {
+            self.heart.work(match message {
+                Message::Transact(..) => transaction,
+                Message::Control(_) | Message::Die(_) => CONTROL_TIME_MAX,
+            });
+            if let Some(gate) = &self.gate {
+                gate.keep_up(&mut self.daemon);
+            }
+            match message {
+                Message::Transact(bound, _, reply) if self.is_stopping() => {
+                    let request = bound.request;
+                    let message = format!("request {request} was not started");
+                    reply(refused(&self.daemon, Fault::new(Code::Stopping, message)));
+                    self.heart.rest();
+                }
+                Message::Transact(bound, guest, reply) => {
+                    let started = self.world.clock.monotonic_nanos();
+                    self.transact(bound, &guest, reply);
+                    let rested = self.daemon.rested().as_nanos();
+                    let rested = u64::try_from(rested).unwrap_or(u64::MAX);
+                    now = self.world.clock.monotonic_nanos();
+                    let wait = pace.after(started, now, rested);
+                    self.heart.rest();
+                    if wait > 0 && !self.is_stopping() {
+                        std::thread::sleep(Duration::from_nanos(wait));
+                    }
+                }
+                Message::Control(work) => {
+                    work(&mut self.daemon, self.gate.as_ref());
+                    if self.gate.is_none() {
+                        show(&mut self.daemon);
+                    }
+                    self.heart.rest();
+                    now = self.world.clock.monotonic_nanos();
+                }
+                Message::Die(times) => {
+                    self.ending.deaths_asked = times;
+                    self.die_if_asked();
+                }
+            }
+        }
+    }
+
+    /// Runs one request to its end and lets its answer go when it is durable.
+    fn transact(&mut self, bound: Bound, guest: &Arc<Guest>, reply: TransactedReply) {
+        // Kept where the end of this thread finds it.
+        self.ending.answering = Some((self.daemon.sequence(), reply));
+        let transacted = if Arc::ptr_eq(guest, self.daemon.guest()) {
+            self.daemon.transact(&bound)
+        } else {
+            match self.daemon.rebind(bound, guest) {
+                Ok(bound) => self.daemon.transact(&bound),
+                Err(fault) => refused(&self.daemon, fault),
+            }
+        };
+        self.bits.end(&transacted.outcome);
+        let Some((_, reply)) = self.ending.answering.take() else { return };
+        match &self.gate {
+            Some(gate) => gate.pass(&mut self.daemon, transacted, reply),
+            None => {
+                show(&mut self.daemon);
+                reply(transacted);
+            }
+        }
+    }
+
+    /// The next message that isn't held, none at the end.
+    fn next_due(&mut self, now: u64) -> Option<Message> {
+        loop {
+            if let Some(held) = self.bits.next(self.is_stopping()) {
+                return Some(held);
+            }
+            // Without a mailbox there is nobody left to let go what is held.
+            let Some(message) = self.next(now) else { return self.bits.next(true) };
+            let at = self.daemon.sequence();
+            if let Some(message) = self.bits.pass(message, at, self.is_stopping()) {
+                return Some(message);
+            }
+        }
+    }
+
+    /// The next message, none at the end. Now and then the guest's `save` is tried in between.
+    fn next(&mut self, mut now: u64) -> Option<Message> {
+        loop {
+            match self.daemon.save_trial_wait(now) {
+                Some(Duration::ZERO) if !self.is_stopping() => drop(self.daemon.try_save()),
+                None | Some(Duration::ZERO) => return self.messages.recv().ok(),
+                Some(wait) => match self.messages.recv_timeout(wait) {
+                    Ok(message) => return Some(message),
+                    Err(RecvTimeoutError::Disconnected) => return None,
+                    Err(RecvTimeoutError::Timeout) => {}
+                },
+            }
+            now = self.world.clock.monotonic_nanos();
+        }
+    }
+
+    fn die_if_asked(&mut self) {
+        if let Some(fewer) = self.ending.deaths_asked.checked_sub(1) {
+            self.ending.deaths_asked = fewer;
+            // Without the message that a real panic prints.
+            std::panic::resume_unwind(Box::new("it was asked to die"));
+        }
+    }
+}
+
+/// Lets other daemons see what this one shows; all its commits are as durable as they get.
+fn show(daemon: &mut Daemon) {
+    if let Some(showing) = daemon.take_showing() {
+        showing.show();
+    }
+}
+
+fn refused(daemon: &Daemon, fault: Fault) -> Transacted {
+    let outcome = Outcome::Rejected(fault.into());
+    Transacted { outcome, sequence: daemon.sequence(), attempts: 0 }
+}
