@@ -338,16 +338,16 @@ fn s4_29_a_line_loses_nothing_doubles_nothing_and_keeps_each_order() {
                 let off = (0..3).filter(|&one| model.contracts[one]);
                 bits.contracts = off.map(|one| CONTRACTS[one].to_owned()).collect();
             });
+            // What a change lets go is still there when the next request arrives.
+            let Step::Send(contract) = step else { continue };
             let mut came = Vec::new();
-            if let Step::Send(contract) = step {
-                model.waiting.push((contract, number));
-                match line.arrive(CONTRACTS[contract], (contract, number), false) {
-                    Arrived::Next(next) => came.push(next),
-                    Arrived::Held => {}
-                    Arrived::Full(back) => {
-                        assert_eq!((back, line.held()), ((contract, number), 8));
-                        model.waiting.truncate(8);
-                    }
+            model.waiting.push((contract, number));
+            match line.arrive(CONTRACTS[contract], (contract, number), false) {
+                Arrived::Next(next) => came.push(next),
+                Arrived::Held => {}
+                Arrived::Full(back) => {
+                    assert_eq!((back, line.held()), ((contract, number), 8));
+                    model.waiting.truncate(8);
                 }
             }
             came.extend(std::iter::from_fn(|| line.next(false)));
