@@ -181,6 +181,7 @@ fn s4_12_the_roots_loop_is_one_thread_from_the_start_until_nothing_is_left() {
         "host",
         "journal",
         "journal-fold",
+        "root",
         "watchdog",
     ];
     assert_eq!(running.threads(), serves);
