@@ -103,7 +103,9 @@ fn r9_a_daemon_that_dies_as_soon_as_it_begins_starves_nobody_and_ends_as_its_pol
     assert_eq!(tree.code("storm", "value", json!({})), "E_PARKED");
     let parked = tree.view("storm").report.parked.unwrap();
     assert_eq!(parked.code, Code::Restarts, "{parked}");
-    assert_eq!(tree.root.thread_exits().last().unwrap().verdict, Verdict::Park);
+    let exits = tree.root.thread_exits();
+    let last = exits.iter().rfind(|exit| exit.name == "storm").unwrap();
+    assert_eq!(last.verdict, Verdict::Park);
     // All that is left of the storm dies, too.
     while tree.root.resume("storm").is_err() {
         until("parked again", || tree.view("storm").report.state == DaemonState::Parked);
