@@ -165,6 +165,8 @@ pub fn main() -> ExitCode {
         Command::Call(args) => client(exit::UNKNOWN, move || call::call(&args)),
         Command::Stop(args) => client(exit::FAILED, move || stop::stop(&args)),
         Command::Health(args) => client(exit::FAILED, move || stop::health(&args)),
+        // It only shows, and Ctrl-C is how it ends.
+        Command::Ps(args) if args.watches() => ps::ps(&args),
         Command::Ps(args) => client(exit::FAILED, move || ps::ps(&args)),
         Command::Kill(args) => client(exit::UNKNOWN, move || bits::kill(&args)),
         Command::Disable(args) => client(exit::UNKNOWN, move || bits::disable(&args)),

@@ -37,6 +37,13 @@ pub(super) struct PsArgs {
     socket: SocketArgs,
 }
 
+impl PsArgs {
+    /// True when only Ctrl-C or the host's end ends the command.
+    pub(super) fn watches(&self) -> bool {
+        self.watch.is_some()
+    }
+}
+
 pub(super) fn ps(args: &PsArgs) -> u8 {
     if let Some(interval) = args.watch {
         return watch::watch(interval, || frame(args));
