@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod cli;
+mod control_plane;
 mod ending;
 pub mod exit;
 pub mod health;

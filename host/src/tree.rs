@@ -22,5 +22,5 @@ pub use gauges::{CrashReports, DaemonState, Gauges, LastExit, Report, Restarts, 
 pub use replay::{ReplayMaterials, Replayed, replay, replay_materials};
 pub use root::{
     DaemonPlan, DaemonView, Deploy, KeptCommits, MakeLog, Reply, RevertTo, Root, RootError,
-    RootOptions, Switched, ThreadExit, Unsynced,
+    RootOptions, Stand, Switched, ThreadDeath, ThreadExit, Unsynced,
 };

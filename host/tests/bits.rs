@@ -243,16 +243,25 @@ fn s4_33_ps_prints_the_tree_once_or_again_and_again() {
     host.says(&["call", "chaos", "die", "how=panic"], 3);
     let (_spinning, id) = host.spin();
     let said = host.says(&["ps", "--tree"], 0);
-    let lines: Vec<Vec<&str>> = said.lines().map(|l| l.split_whitespace().collect()).collect();
+    let lines = said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let (components, lines): (Vec<_>, Vec<_>) = lines.partition(|line| line[2] == "component");
+    let names: Vec<&str> = components.iter().map(|line| line[0]).collect();
+    let running =
+        ["main", "epoch-ticker", "root", "journal-fold", "journal", "crash-reports", "api"];
+    assert_eq!(names, running);
+    for line in components {
+        assert_eq!((line[1], line[3], line[4]), ("1", "|-", line[0]));
+        assert_eq!(line[6..], ["1", "0", "-"]);
+    }
     let header = "ID PARENT KIND NAME STATE GENERATION RESTARTS LAST EXIT";
     assert_eq!(lines[0].join(" "), header);
     let pid = host.child.id().to_string();
     assert_eq!(lines[1], ["1", "-", "root", "pid", &pid, "running", "1", "-", "-"]);
     let code = "E_TRAP_UNREACHABLE";
-    assert_eq!(lines[2], ["2", "1", "daemon", "|-", "chaos", "running", "3", "2", code]);
-    assert_eq!(lines[3][..6], [&id, "2", "transaction", "|", "`-", "die"]);
+    assert_eq!(lines[2], ["3", "1", "daemon", "|-", "chaos", "running", "3", "2", code]);
+    assert_eq!(lines[3][..6], [&id, "3", "transaction", "|", "`-", "die"]);
     assert_eq!(lines[3][9..], ["3", "-", "-"]);
-    assert_eq!(lines[4], ["3", "1", "daemon", "`-", "counter", "ready", "1", "0", "-"]);
+    assert_eq!(lines[4], ["4", "1", "daemon", "`-", "counter", "ready", "1", "0", "-"]);
     let ps = host.json(&["ps"]);
     assert_eq!(ps["daemons"][0]["last_exit"]["code"], code);
     assert_eq!(ps["daemons"][0]["last_exit"]["generation"], 2);
@@ -331,7 +340,11 @@ fn crashes_are_listed_of_all_daemons_or_of_one_and_shown_whole() {
     let refused = answer(host.send(&json!({ "crash": "x" })));
     assert_eq!(refused["error"]["code"], "E_REQUEST", "{refused}");
     let memory_only = Host::run(&["chaos"], &["--memory-only"]);
-    for words in [&["crashes"][..], &["crashes", "chaos"], &["crashes", &panicked]] {
-        assert!(memory_only.says(words, 1).contains("E_MEMORY_ONLY"));
+    assert!(memory_only.says(&["crashes", &panicked], 1).contains("E_MEMORY_ONLY"));
+    memory_only.says(&["call", "chaos", "die", "how=panic"], 3);
+    for words in [&["crashes"][..], &["crashes", "chaos"]] {
+        let said = memory_only.says(words, 0);
+        assert!(said.ends_with("crashed requests are not written down\n"), "{said}");
     }
+    assert!(memory_only.says(&["crashes", "nobody"], 1).contains("E_DAEMON_UNKNOWN"));
 }

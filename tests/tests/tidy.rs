@@ -174,8 +174,8 @@ fn only_the_shell_names_the_real_clock_and_entropy() {
 
 #[test]
 fn t1_wall_time_is_read_as_data_alone() {
-    // The time of a commit, which guests see too, and the first request's id.
-    let data = ["tree/daemon/now.rs", "tree/daemon.rs", "tree/root.rs"];
+    // The time of a commit, which guests see too, of a thread's death, and the first request's id.
+    let data = ["tree/daemon/now.rs", "tree/daemon.rs", "tree/root/root_loop.rs", "tree/root.rs"];
     let data = data.map(|path| format!("host/src/{path}"));
     let data: Vec<&str> = data.iter().map(String::as_str).collect();
     let definition = ["host/src/base/clock.rs"];

@@ -36,11 +36,15 @@ pub enum Point {
     ControlPlane,
     /// The main loop looks how far a stop is.
     DuringStop,
+    /// The control plane has accepted a client.
+    AcceptClient,
+    /// Crash reports are about to be written.
+    WriteReports,
 }
 
 impl Point {
     /// All points.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::BeforeAppend,
         Self::InsideWrite,
         Self::BeforeSync,
@@ -52,6 +56,8 @@ impl Point {
         Self::MainLoop,
         Self::ControlPlane,
         Self::DuringStop,
+        Self::AcceptClient,
+        Self::WriteReports,
     ];
 
     /// The word for it on the command line.
@@ -69,6 +75,8 @@ impl Point {
             Self::MainLoop => "main-loop",
             Self::ControlPlane => "control-plane",
             Self::DuringStop => "during-stop",
+            Self::AcceptClient => "accept-client",
+            Self::WriteReports => "write-reports",
         }
     }
 }

@@ -299,3 +299,6 @@ pub const THREAD_EXITS_MAX: usize = 256;
 /// Longest time in which restarts of a daemon's thread may be counted: a bug that shows once a day
 /// is not a storm.
 pub const RESTARTS_WINDOW_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Stack of the thread that writes crash reports: as much as the system gives any thread.
+pub const WRITER_STACK_BYTES: usize = 2 << 20;

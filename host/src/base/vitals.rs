@@ -37,10 +37,22 @@ pub struct Pulse {
     beats: AtomicU64,
     /// Milliseconds that the present one may take; 0 while the thread waits for work.
     allowed: AtomicU64,
+    restarts: AtomicU64,
     gone: AtomicBool,
 }
 
 impl Pulse {
+    /// What does the work died, and was started again.
+    pub fn note_restart(&self) {
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that happened.
+    #[must_use]
+    pub fn restarts(&self) -> u64 {
+        self.restarts.load(Ordering::Relaxed)
+    }
+
     /// Pieces of work begun so far, and how long the present one may take; none while the thread
     /// waits.
     #[must_use]
@@ -65,6 +77,12 @@ impl Heart {
         let millis = u64::try_from(allowed.as_millis()).unwrap_or(u64::MAX).max(1);
         self.pulse.beats.fetch_add(1, Ordering::AcqRel);
         self.pulse.allowed.store(millis, Ordering::Release);
+    }
+
+    /// What it shows.
+    #[must_use]
+    pub fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
     }
 
     /// The thread waits for more.
@@ -106,6 +124,7 @@ impl Vitals {
             kind,
             beats: AtomicU64::new(0),
             allowed: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
             gone: AtomicBool::new(false),
         });
         let mut pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Whether it is started again, when, and what comes of it in the end is the policy of the child
-//! ([`supervisor::policy`]). The root has no parent to escalate to, so that is an emergency. No child
-//! has a say in what becomes of another one.
+//! ([`supervisor::policy`]). The root has no parent to escalate to, so that is an emergency. No
+//! child has a say in what becomes of another one.
 
 use std::collections::BTreeMap;
 

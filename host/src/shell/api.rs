@@ -21,6 +21,7 @@
 //! | `{"crashes": {"daemon": "ledger", "last": 20}}` | the crashes whose reports are kept, of it or of all, oldest first |
 //! | `{"crash": "19a5f3c2b0800012"}` | that crash |
 //! | `{"replay": {"crash": "19a5f3c2b0800012", "path": "/f"}}` | the report; state and code are in the file |
+//! | `{"simulate_thread_death": "ledger"}` | where it stood before and after |
 //! | `{"simulate_crash": "ledger"}` | what was ruined, and how it came back |
 //! | anything else | `{"error": {"code": .., "blame": .., "message": ..}}` |
 
@@ -41,8 +42,9 @@ pub use upgrade::read_code;
 
 use serde_json::{Value, json};
 
-use crate::base::error::Fault;
+use crate::base::error::{Code, Fault};
 use crate::base::ids::RequestId;
+use crate::base::vitals::{Kind, Vitals};
 use crate::mechanisms::journal::{Durability, Metrics};
 use crate::pure::request::fault_json;
 use crate::tree::{DaemonView, Root};
@@ -53,7 +55,8 @@ fn error_line(fault: &Fault) -> Value {
 }
 
 /// What `host ps --output json` prints. `hashes` are in the order of `daemons`.
-fn ps_json(root: &Root, daemons: &[DaemonView], hashes: &[Option<String>]) -> Value {
+fn ps_json(served: &Served, daemons: &[DaemonView], hashes: &[Option<String>]) -> Value {
+    let root = &served.root;
     let now = root.clock().monotonic_nanos();
     let shown = daemons.iter().zip(hashes.iter().chain(std::iter::repeat(&None)));
     let transactions = daemons.iter().filter_map(|daemon| {
@@ -85,10 +88,32 @@ fn ps_json(root: &Root, daemons: &[DaemonView], hashes: &[Option<String>]) -> Va
                 .zip(root.journal_traffic())
                 .map(|(metrics, traffic)| journal_json(&metrics, traffic)),
         },
+        "components": components_json(&served.vitals),
         "daemons": shown.map(|(daemon, hash)| daemon_json(daemon, hash.as_deref()))
             .collect::<Vec<_>>(),
         "transactions": transactions.collect::<Vec<_>>(),
     })
+}
+
+/// The host's own threads: what else stands under the root. One that died and has a successor says
+/// so; the others end the host when they die.
+fn components_json(vitals: &Vitals) -> Vec<Value> {
+    let pulses = vitals.pulses();
+    let own = pulses.iter().filter(|pulse| pulse.kind != Kind::Daemon);
+    let shown = own.map(|pulse| {
+        let restarts = pulse.restarts();
+        json!({
+            "id": pulse.name,
+            "parent": crate::base::ids::NodeId::ROOT,
+            "kind": "component",
+            "name": pulse.name,
+            "state": if pulse.read().1.is_some() { "running" } else { "waiting" },
+            "generation": restarts + 1,
+            "restarts": restarts,
+            "last_exit": (restarts > 0).then(|| json!({ "code": Code::HostBug })),
+        })
+    });
+    shown.collect()
 }
 
 /// What the journal has done, and what that cost.
@@ -125,6 +150,7 @@ pub fn daemon_json(daemon: &DaemonView, hash: Option<&str>) -> Value {
         "generation": report.generation,
         "sequence": report.sequence,
         "restarts": report.restarts,
+        "thread_deaths": daemon.deaths,
         "last_exit": report.last_exit.as_ref().map(|exit| json!({
             "code": exit.code,
             "generation": exit.generation,

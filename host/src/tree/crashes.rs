@@ -3,13 +3,21 @@
 //! No daemon waits for it: a report that finds the queue full is dropped and counted.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{Builder, JoinHandle};
 
-use crate::base::limits::CRASH_REPORTS_WAITING_MAX;
+use supervisor::policy::{Exhausted, Policy, Restart};
+
+use super::child::{Charge, Child, Note, Refused};
+use crate::base::failpoint::{self, Point};
+use crate::base::ids::NodeId;
+use crate::base::limits::{CRASH_REPORTS_WAITING_MAX, SYNC_TIME_MAX, WRITER_STACK_BYTES};
+use crate::base::vitals::{Heart, Kind, Vitals};
 use crate::mechanisms::journal::Store;
 use crate::pure::crash_report::CrashReport;
+
+/// What the thread is called.
+const THREAD: &str = "crash-reports";
 
 enum Message {
     Report(Box<CrashReport>),
@@ -27,25 +35,31 @@ impl Reporter {
     }
 }
 
-/// The thread that writes reports.
+/// The thread that writes reports. When it dies the root starts another one: what it had in hand is
+/// lost, what waits is not.
 #[derive(Debug)]
 pub(super) struct CrashWriter {
     reporter: Reporter,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    child: Arc<Child>,
 }
 
 impl CrashWriter {
-    /// Starts the thread.
+    /// Starts the thread. `child` is that of [`CrashWriter::child`].
     ///
     /// # Errors
     ///
     /// When the machine gives none.
-    pub(super) fn start(store: Arc<Store>) -> io::Result<Self> {
-        let (sender, receiver) = sync_channel(CRASH_REPORTS_WAITING_MAX);
-        let thread = Builder::new()
-            .name("crash-reports".to_owned())
-            .spawn(move || write(&store, &receiver))?;
-        Ok(Self { reporter: Reporter(sender), thread: Mutex::new(Some(thread)) })
+    pub(super) fn start(store: Arc<Store>, child: Arc<Child>, vitals: &Vitals) -> io::Result<Self> {
+        let (sender, messages) = sync_channel(CRASH_REPORTS_WAITING_MAX);
+        let heart = vitals.heart(THREAD, Kind::Journal);
+        child.begin(move || Some(Box::new(Writer { store, messages, heart })))?;
+        Ok(Self { reporter: Reporter(sender), child })
+    }
+
+    /// The place of the thread under the root.
+    pub(super) fn child(id: NodeId, notes: SyncSender<Note>) -> Arc<Child> {
+        let policy = Policy::new(Restart::Permanent).with_exhausted(Exhausted::Emergency);
+        Child::new(id, THREAD, THREAD.to_owned(), WRITER_STACK_BYTES, policy, notes)
     }
 
     /// A way in, for a daemon.
@@ -55,10 +69,10 @@ impl CrashWriter {
 
     /// Writes what waits, then ends the thread.
     pub(super) fn stop(&self) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
+        if let Some(thread) = self.child.take_thread() {
             // A thread that has ended already takes no messages; both errors say the same.
             let _ended = self.reporter.0.send(Message::Stop).is_err();
+            self.child.stop();
             let _panicked = thread.join().is_err();
         }
     }
@@ -70,24 +84,46 @@ impl Drop for CrashWriter {
     }
 }
 
-/// Writes what comes, all that waits with one sync.
-fn write(store: &Store, messages: &Receiver<Message>) {
-    let mut stopping = false;
-    while !stopping {
-        let Ok(first) = messages.recv() else { return };
-        let waiting = std::iter::once(first).chain(messages.try_iter());
-        let mut reports = Vec::new();
-        for message in waiting.take(CRASH_REPORTS_WAITING_MAX) {
-            match message {
-                Message::Report(report) => reports.push((report.id, report.encode())),
-                Message::Stop => stopping = true,
+/// What the thread is in charge of.
+struct Writer {
+    store: Arc<Store>,
+    messages: Receiver<Message>,
+    heart: Heart,
+}
+
+impl Charge for Writer {
+    /// Writes what comes, all that waits with one sync.
+    fn run(&mut self) {
+        let mut stopping = false;
+        while !stopping {
+            self.heart.rest();
+            let Ok(first) = self.messages.recv() else { return };
+            self.heart.work(SYNC_TIME_MAX);
+            let waiting = std::iter::once(first).chain(self.messages.try_iter());
+            let mut reports = Vec::new();
+            for message in waiting.take(CRASH_REPORTS_WAITING_MAX) {
+                match message {
+                    Message::Report(report) => reports.push((report.id, report.encode())),
+                    Message::Stop => stopping = true,
+                }
+            }
+            let passed = failpoint::pass(Point::WriteReports).map_err(|error| error.to_string());
+            let kept = passed
+                .and_then(|()| self.store.put_crashes(&reports).map_err(|fault| fault.to_string()));
+            if let Err(error) = kept {
+                let count = reports.len();
+                tracing::warn!(error, count, "crash reports were not kept");
             }
         }
-        if let Err(fault) = store.put_crashes(&reports) {
-            let count = reports.len();
-            tracing::warn!(%fault, count, "crash reports were not kept");
-        }
     }
+
+    fn died(&mut self, _panic: &str) {
+        self.heart.rest();
+        self.heart.pulse().note_restart();
+    }
+
+    /// Nobody waits for an answer.
+    fn refuse(&mut self, _why: Refused<'_>) {}
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ impl Mailbox {
     /// back.
     pub(super) fn send(&self, message: Message) -> Result<(), Box<Unsent>> {
         let name = &self.name;
-        let closed = || Fault::new(Code::Stopping, format!("daemon `{name}` is gone"));
+        let closed = || self.is_closed();
         match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
             State::Open(sender) => sender.try_send(message).map_err(|error| match error {
                 TrySendError::Full(message) => {
@@ -66,6 +66,19 @@ impl Mailbox {
             }),
             State::Shut(_, fault) => Err(Unsent::new(fault.clone(), message)),
             State::Closed => Err(Unsent::new(closed(), message)),
+        }
+    }
+
+    fn is_closed(&self) -> Fault {
+        Fault::new(Code::Stopping, format!("daemon `{}` is gone", self.name))
+    }
+
+    /// Why it takes nothing at this moment, if so.
+    pub(super) fn refuses(&self) -> Option<Fault> {
+        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Open(_) => None,
+            State::Shut(_, fault) => Some(fault.clone()),
+            State::Closed => Some(self.is_closed()),
         }
     }
 

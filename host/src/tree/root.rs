@@ -44,6 +44,7 @@ use crate::pure::kill_bits::Bits;
 use crate::pure::request::{Answer, Outcome, Request};
 
 pub use bits::Switched;
+pub use crashes::{Stand, ThreadDeath};
 pub use lineage::{Deploy, KeptCommits, RevertTo};
 pub use plan::{DaemonPlan, MakeLog, RootError, RootOptions};
 pub use root_loop::ThreadExit;
@@ -132,22 +133,8 @@ impl Root {
         let shapes: Vec<_> = plans.iter().map(|plan| plan.guest.shape()).collect();
         let mut arena = Arena::reserve(bill.clone(), &shapes)?;
         tracing::debug!(bytes = bill.total_bytes(), "all memory is reserved");
-        let journal = match options.journal {
-            None => None,
-            Some(store) => {
-                let committer =
-                    Committer::start(store.clone(), options.clock.clone(), &options.vitals)?;
-                let crashes = CrashWriter::start(store.clone()).map_err(RootError::Reports)?;
-                Some(RootJournal { store, committer, crashes })
-            }
-        };
-        let request_ids = RequestIds::starting_at(options.clock.unix_nanos());
-        let RootOptions { clock, entropy, logs, vitals, .. } = options;
-        let outputs = Arc::default();
-        let root_loop = RootLoop::start(clock.clone(), entropy.clone(), &vitals)
-            .map_err(|error| RootError::Thread { name: "root".to_owned(), error })?;
-        let next_id = AtomicU64::new(NodeId::ROOT.0 + 1);
-        let ground = Ground { clock, entropy, logs, outputs, journal, vitals, next_id, root_loop };
+        let ground = Ground::prepare(options)?;
+        let request_ids = RequestIds::starting_at(ground.clock.unix_nanos());
         let mut starting = Vec::with_capacity(plans.len());
         for (index, plan) in plans.into_iter().enumerate() {
             let Some(images) = arena.take(index) else { return Err(RootError::Count(index)) };
@@ -353,8 +340,11 @@ impl Root {
         name: &str,
         work: impl FnOnce(&mut Daemon) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
-        let gone = |_| Err(Fault::new(Code::HostBug, "the daemon ended without an answer"));
-        self.ask(name, work)?.recv().unwrap_or_else(gone)
+        let worker = self.worker(name)?;
+        let bug = || Fault::new(Code::HostBug, "the daemon ended without an answer");
+        // Messages are dropped after the mailbox was shut for what was the reason.
+        let dropped = |_| Err(worker.refuses().unwrap_or_else(bug));
+        self.ask(name, work)?.recv().unwrap_or_else(dropped)
     }
 
     fn ask<T: Send + 'static>(
@@ -420,6 +410,27 @@ impl Root {
 }
 
 impl Ground {
+    /// Starts what daemons stand on: the root's loop, and with a journal its threads.
+    fn prepare(options: RootOptions) -> Result<Self, RootError> {
+        let RootOptions { clock, entropy, logs, journal, vitals, .. } = options;
+        let root_loop = RootLoop::start(clock.clone(), entropy.clone(), &vitals)
+            .map_err(|error| RootError::Thread { name: "root".to_owned(), error })?;
+        let next_id = AtomicU64::new(NodeId::ROOT.0 + 1);
+        let journal = match journal {
+            None => None,
+            Some(store) => {
+                let committer = Committer::start(store.clone(), clock.clone(), &vitals)?;
+                let id = NodeId(next_id.fetch_add(1, Ordering::Relaxed));
+                let child = CrashWriter::child(id, root_loop.notes());
+                let crashes = CrashWriter::start(store.clone(), child, &vitals);
+                let crashes = crashes.map_err(RootError::Reports)?;
+                Some(RootJournal { store, committer, crashes })
+            }
+        };
+        let outputs = Arc::default();
+        Ok(Self { clock, entropy, logs, outputs, journal, vitals, next_id, root_loop })
+    }
+
     /// Starts a daemon's thread, which makes or loads its first state.
     fn spawn(&self, plan: DaemonPlan, images: Images, first: First) -> Result<Starting, RootError> {
         let name = plan.options.name.clone();

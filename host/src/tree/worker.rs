@@ -157,6 +157,11 @@ impl Starting {
 }
 
 impl Worker {
+    /// Why the mailbox takes nothing at this moment, if so.
+    pub(super) fn refuses(&self) -> Option<Fault> {
+        self.mailbox.refuses()
+    }
+
     /// Puts a message into the mailbox.
     ///
     /// # Errors

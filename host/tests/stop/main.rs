@@ -8,6 +8,7 @@
 #![expect(clippy::panic, reason = "a test may panic")]
 
 mod clients;
+mod components;
 mod leftovers;
 mod order;
 mod rig;

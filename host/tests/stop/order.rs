@@ -169,7 +169,12 @@ fn s4_12_the_roots_loop_is_one_thread_from_the_start_until_nothing_is_left() {
     let mut running = place.begin(&["chaos", "counter"], &options);
     let loops = |threads: &[String]| threads.iter().filter(|name| *name == "host").count();
     running.until_thread("start");
-    assert_eq!(loops(&running.threads()), 1);
+    // A thread that begins has the name of the one that started it, until it has its own.
+    let settled = (0..1000).any(|_| {
+        std::thread::sleep(Duration::from_millis(1));
+        loops(&running.threads()) == 1
+    });
+    assert!(settled, "{:?}", running.threads());
     running.greeting();
     let spinning = spin(&place);
     let serves = [

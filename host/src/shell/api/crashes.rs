@@ -11,18 +11,50 @@ use crate::base::limits::CRASH_REPORTS_MAX;
 use crate::pure::checkpoint::encode_snapshot;
 use crate::pure::crash_report::{CrashReport, parse_id};
 use crate::pure::output::SeenOutput;
+use crate::pure::supervision::Verdict;
+use crate::tree::{Stand, ThreadExit};
 
 pub(super) fn crashes(served: &Served, mut fields: Fields) -> Result<Value, Fault> {
     let daemon = fields.optional_text("daemon")?;
     let count = fields.number("last")?.unwrap_or(CRASH_REPORTS_MAX);
     fields.done()?;
     let count = usize::try_from(count.min(CRASH_REPORTS_MAX)).unwrap_or(usize::MAX);
+    let root = &served.root;
     let reports = match &daemon {
-        Some(daemon) => served.root.crashes(daemon, count)?,
-        None => served.root.all_crashes(count)?,
+        Some(daemon) if root.keeps_crashes() => root.crashes(daemon, count)?,
+        Some(daemon) => root.guest(daemon).map(|_known| Vec::new())?,
+        None if root.keeps_crashes() => root.all_crashes(count)?,
+        None => Vec::new(),
     };
     let crashes: Vec<Value> = reports.iter().map(crash_json).collect();
-    Ok(json!({ "daemon": daemon, "crashes": crashes }))
+    let exits = root.thread_exits();
+    let wanted = |exit: &&ThreadExit| daemon.as_ref().is_none_or(|daemon| *daemon == exit.name);
+    let exits = exits.iter().rev().filter(wanted).take(count).map(exit_json);
+    let mut exits: Vec<Value> = exits.collect();
+    exits.reverse();
+    let kept = root.keeps_crashes();
+    Ok(json!({ "daemon": daemon, "kept": kept, "crashes": crashes, "thread_deaths": exits }))
+}
+
+/// The death of a thread under the root.
+fn exit_json(exit: &ThreadExit) -> Value {
+    let delay_ms = u64::try_from(exit.delay.as_millis()).unwrap_or(u64::MAX);
+    json!({
+        "node": exit.node,
+        "name": exit.name,
+        "time": time(exit.unix_nanos),
+        "unix_nanos": exit.unix_nanos,
+        "death": exit.death,
+        "code": Code::HostBug,
+        "panic": exit.panic,
+        "then": match exit.verdict {
+            Verdict::RestartAt(_) => "restarted",
+            Verdict::Park => "parked",
+            Verdict::Emergency => "emergency",
+            Verdict::Over => "over",
+        },
+        "delay_ms": delay_ms,
+    })
 }
 
 /// One crash, whole.
@@ -67,6 +99,24 @@ pub(super) fn replay(served: &Served, mut fields: Fields) -> Result<Value, Fault
         .collect();
     let report: Value = serde_json::from_slice(&materials.report.encode()).unwrap_or_default();
     Ok(json!({ "report": report, "path": path, "seen": seen }))
+}
+
+pub(super) fn simulate_thread(served: &Served, daemon: &str) -> Result<Value, Fault> {
+    let death = served.root.simulate_thread_death(daemon)?;
+    let stand = |stand: &Stand| {
+        json!({
+            "sequence": stand.sequence,
+            "generation": stand.generation,
+            "hash": stand.hash.to_hex().as_str(),
+        })
+    };
+    Ok(json!({
+        "daemon": daemon,
+        "before": stand(&death.before),
+        "after": stand(&death.after),
+        "thread_deaths": death.deaths,
+        "took_us": death.took.as_nanos() as f64 / 1000.0,
+    }))
 }
 
 pub(super) fn simulate(served: &Served, daemon: &str) -> Result<Value, Fault> {

@@ -14,6 +14,7 @@ use super::lineage::{self, Fields, Served};
 use super::socket::Listening;
 use super::{error_line, output, ps_json, upgrade};
 use crate::base::error::{Code, Fault, printable};
+use crate::base::failpoint::{self, Point};
 use crate::base::ids::{RequestId, Sequence};
 use crate::base::limits::{
     CLIENT_PLACE_WAIT, CLIENTS_MAX, CLIENTS_RESERVED, HASH_WAIT, REQUEST_BYTES_MAX,
@@ -46,6 +47,7 @@ pub async fn serve(listening: &Listening, served: Arc<Served>) -> std::io::Resul
                 continue;
             }
         };
+        failpoint::pass(Point::AcceptClient)?;
         let (served, waiting) = (served.clone(), waiting.clone());
         tokio::spawn(async move {
             if let Err(error) = attend(stream, &served, &waiting).await {
@@ -220,6 +222,9 @@ const BLOCKING: &[(&str, Blocking)] = &[
     ("crashes", |served, command, fields| crashes::crashes(served, Fields::new(command, fields)?)),
     ("crash", |served, _command, argument| crashes::crash(served, &argument)),
     ("replay", |served, command, fields| crashes::replay(served, Fields::new(command, fields)?)),
+    ("simulate_thread_death", |served, command, argument| {
+        crashes::simulate_thread(served, &name(command, argument)?)
+    }),
     ("simulate_crash", |served, command, argument| {
         crashes::simulate(served, &name(command, argument)?)
     }),
@@ -267,7 +272,7 @@ async fn ps(hash: bool, served: &Arc<Served>) -> Result<Value, Fault> {
             hashes.push(hash.ok().flatten().map(|hash| hash.to_hex().to_string()));
         }
     }
-    Ok(ps_json(&served.root, &daemons, &hashes))
+    Ok(ps_json(served, &daemons, &hashes))
 }
 
 /// Runs what waits for a daemon off the control plane's thread.

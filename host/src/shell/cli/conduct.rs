@@ -13,14 +13,14 @@ use super::settings::parse_time;
 use super::{print, print_fault, requests};
 use crate::base::clock::SystemClock;
 use crate::base::error::{Code, Fault};
-use crate::base::failpoint::{self, Point};
 use crate::base::limits::{
-    API_BEAT, STOP_ANSWERS, STOP_GRACE, STOP_GRACE_MAX, STOP_STARTING, WATCH_SLACK, WATCH_SLACK_MAX,
+    STOP_ANSWERS, STOP_GRACE, STOP_GRACE_MAX, STOP_STARTING, WATCH_SLACK, WATCH_SLACK_MAX,
 };
 use crate::base::stop::Reason;
-use crate::base::vitals::{Heart, Kind, Vitals};
+use crate::base::vitals::{Kind, Vitals};
 use crate::pure::stop_order::Deadlines;
-use crate::shell::api::{Listening, Served, serve};
+use crate::shell::api::{Listening, Served};
+use crate::shell::control_plane::serve_until;
 use crate::shell::ending::stop_in_order;
 use crate::shell::health::Health;
 use crate::shell::main_loop::MainLoop;
@@ -166,7 +166,7 @@ impl Api {
         let ending = Arc::new(Notify::new());
         let (its_end, same, slack) = (ending.clone(), served.clone(), main.slack);
         let ended = main.spawn("api", Kind::Api, move |heart| {
-            let ended = serve_until(&listening, &same, &its_end, heart, slack);
+            let ended = serve_until(listening, &same, &its_end, heart, slack);
             if !same.vitals.stop().is_set() {
                 let why = ended.err().map_or_else(String::new, |error| format!(": {error}"));
                 let text = format!("the control plane ended{why}");
@@ -183,35 +183,6 @@ impl Api {
             tracing::debug!("the control plane is left as it is");
         }
     }
-}
-
-/// The control plane's thread.
-fn serve_until(
-    listening: &Listening,
-    served: &Arc<Served>,
-    ending: &Notify,
-    heart: &Heart,
-    slack: Duration,
-) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(async {
-        let beat = async {
-            loop {
-                heart.work(slack);
-                // A beat does nothing that could fail.
-                drop(failpoint::pass(Point::ControlPlane));
-                tokio::time::sleep(API_BEAT).await;
-            }
-        };
-        tokio::select! {
-            ended = serve(listening, served.clone()) => ended,
-            () = ending.notified() => Ok(()),
-            () = beat => Ok(()),
-        }
-    });
-    // Commands that wait for a disk or a compiler are not waited for.
-    runtime.shutdown_background();
-    ended
 }
 
 /// Tells everybody why the host stops.

@@ -13,7 +13,8 @@ use crate::shell::exit;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Reports are written down behind the answers, at most 1000 are kept, and of a storm not all: `host
-ps --output json` counts those that were left out. `host replay CRASH-ID` runs one again.")]
+ps --output json` counts those that were left out. `host replay CRASH-ID` runs one again.
+Deaths of the host's own threads are listed below: each is a bug of the host, please report it.")]
 pub(super) struct CrashesArgs {
     /// A daemon, or a crash: 16 hexadecimal digits [default: all daemons]
     #[arg(value_name = "DAEMON | CRASH-ID")]
@@ -74,7 +75,31 @@ fn table(answer: &Value) -> String {
             text(error, "message"),
         ]);
     }
-    table.to_string()
+    for death in answer.get("thread_deaths").and_then(Value::as_array).into_iter().flatten() {
+        table.row(vec![
+            "-".to_owned(),
+            text(death, "time"),
+            text(death, "name"),
+            "-".to_owned(),
+            format!("thread {}", text(death, "death")),
+            text(death, "code"),
+            format!("{}: {}", text(death, "panic"), then(death)),
+        ]);
+    }
+    let mut shown = table.to_string();
+    if answer.get("kept") == Some(&Value::Bool(false)) {
+        shown.push_str("\nwithout a data directory crashed requests are not written down");
+    }
+    shown
+}
+
+/// What was done about a death.
+fn then(death: &Value) -> String {
+    match (text(death, "then").as_str(), death.get("delay_ms").and_then(Value::as_u64)) {
+        ("restarted", Some(0)) => "restarted at once".to_owned(),
+        ("restarted", Some(millis)) => format!("restarted after {millis} ms"),
+        (then, _) => then.to_owned(),
+    }
 }
 
 /// Every field of a report, a line each, and the backtrace.

@@ -29,6 +29,10 @@ const KILL_AFTER_MICROS: (u64, u64) = (100, 250_000);
 Without --host the daemon that runs is crashed between two requests: random bytes over live memory
 and globals, a trap, a restart on the last commit. The state is compared before and after.
 
+With --thread it loses its thread between two requests; the root gives it another one, as it does
+after any bug of the host. That counts: the second one in a row waits, the third longer, and after
+as many as --restarts says the daemon is parked.
+
 With --host nothing happens to the running host: a second one is started on a copy of the daemon, in
 a directory that is deleted afterwards, makes commits, and is killed (SIGKILL) at random moments.
 
@@ -39,6 +43,9 @@ pub(super) struct SimulateArgs {
     /// Kill a second host that runs a copy of the daemon
     #[arg(long)]
     host: bool,
+    /// Let the daemon's thread in the running host die, as a bug of the host would
+    #[arg(long, conflicts_with = "host")]
+    thread: bool,
     /// How often, with --host
     #[arg(long, value_name = "N", default_value_t = 10, requires = "host",
         value_parser = clap::value_parser!(u32).range(1..=i64::from(KILLS_MAX)))]
@@ -55,6 +62,9 @@ pub(super) struct SimulateArgs {
 }
 
 pub(super) fn simulate(args: &SimulateArgs) -> u8 {
+    if args.thread {
+        return kill_thread(args);
+    }
     if !args.host {
         return crash_daemon(args);
     }
@@ -82,6 +92,41 @@ impl From<Fault> for Failed {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
     }
+}
+
+fn kill_thread(args: &SimulateArgs) -> u8 {
+    let answer = match fetch(&args.socket, &json!({ "simulate_thread_death": args.daemon })) {
+        Ok(answer) => answer,
+        Err(code) => return code,
+    };
+    let of = |when: &str, name: &str| {
+        let value = answer.get(when).and_then(|stand| stand.get(name)).unwrap_or(&Value::Null);
+        value.as_str().map_or_else(|| value.to_string(), |text| text.chars().take(12).collect())
+    };
+    let commit =
+        |when: &str| format!("commit {}, state {}", of(when, "sequence"), of(when, "hash"));
+    let same = of("before", "sequence") == of("after", "sequence");
+    let lost = same && of("before", "hash") != of("after", "hash");
+    if args.output == Output::Json {
+        print(&answer.to_string());
+    } else {
+        let micros = answer.get("took_us").and_then(Value::as_f64).unwrap_or(0.0);
+        print(&format!(
+            "daemon `{}`: {}; its thread died\nback after {micros:.1} us, generation {}: {}, {}",
+            args.daemon,
+            commit("before"),
+            of("after", "generation"),
+            commit("after"),
+            if lost {
+                "NOT the same"
+            } else if same {
+                "the same"
+            } else {
+                "and it went on"
+            }
+        ));
+    }
+    if lost { exit::FAILED } else { exit::DONE }
 }
 
 fn crash_daemon(args: &SimulateArgs) -> u8 {

@@ -9,7 +9,7 @@ use super::{Daemon, Phase, Transacted};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::Sequence;
 use crate::pure::request::{Crash, Outcome};
-use crate::tree::gauges::Gauges;
+use crate::tree::gauges::{Gauges, LastExit};
 
 impl Daemon {
     /// Replaces the committed state by `work`; should the thread die in it, that is known.
@@ -47,6 +47,12 @@ impl Daemon {
     /// parked stays so.
     pub(in crate::tree) fn revive(&mut self, panic: &str) {
         Gauges::set(&self.gauges.running, 0);
+        Gauges::add(&self.gauges.restarts, 1);
+        self.gauges.set_last_exit(LastExit {
+            code: Code::HostBug,
+            generation: self.generation.0,
+            unix_nanos: self.now.unix_nanos,
+        });
         let why = Fault::new(Code::HostBug, format!("its thread died: {panic}"));
         let parked = self.parked().cloned();
         let environment = environment(&self.options, &self.world)

@@ -1,14 +1,39 @@
 //! Crashes of the past, and one on purpose.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use super::Root;
 use crate::base::error::{Code, Fault};
-use crate::base::ids::RequestId;
+use crate::base::ids::{Generation, RequestId, Sequence};
 use crate::mechanisms::journal::Store;
 use crate::pure::crash_report::CrashReport;
 use crate::tree::daemon::{Daemon, Simulated};
 use crate::tree::replay::{ReplayMaterials, replay_materials};
+
+/// Where a daemon stands between two transactions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Stand {
+    /// Its last commit.
+    pub sequence: Sequence,
+    /// The generation of its instance.
+    pub generation: Generation,
+    /// Hash of its committed state.
+    pub hash: blake3::Hash,
+}
+
+/// What the death of a daemon's thread came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ThreadDeath {
+    /// Before.
+    pub before: Stand,
+    /// After. Requests that waited run later, so only what they commit is missing here.
+    pub after: Stand,
+    /// How often its thread has died by now.
+    pub deaths: u64,
+    /// From the death to the daemon that is back, and has hashed its state.
+    pub took: Duration,
+}
 
 impl Root {
     /// The last `count` crashes of a daemon whose reports are kept, oldest first.
@@ -43,6 +68,12 @@ impl Root {
         CrashReport::decode(&bytes).map_err(|error| no_crash(format!("{id}: {error}")))
     }
 
+    /// Whether crashed requests are written down: only with a data directory.
+    #[must_use]
+    pub fn keeps_crashes(&self) -> bool {
+        self.ground.journal.is_some()
+    }
+
     fn store(&self) -> Result<&Store, Fault> {
         let memory_only = || Fault::new(Code::MemoryOnly, "this host has no data directory");
         Ok(&self.ground.journal.as_ref().ok_or_else(memory_only)?.store)
@@ -67,6 +98,27 @@ impl Root {
     /// `E_DAEMON_UNKNOWN`, `E_PARKED`; `E_HOST_BUG` when the state is not what it was.
     pub fn simulate_crash(&self, name: &str) -> Result<Simulated, Fault> {
         self.control(name, Daemon::simulate_crash)
+    }
+
+    /// Lets a daemon's thread die, as a bug of the host would, and waits until the next one has
+    /// brought it back. It counts as any death: too many of them, and the daemon is given up.
+    ///
+    /// # Errors
+    ///
+    /// `E_DAEMON_UNKNOWN`, `E_QUEUE_FULL`; `E_PARKED` and `E_STOPPING` when it is not brought back.
+    pub fn simulate_thread_death(&self, name: &str) -> Result<ThreadDeath, Fault> {
+        let look = |daemon: &mut Daemon| {
+            let (sequence, generation) = (daemon.sequence(), daemon.generation());
+            Ok(Stand { sequence, generation, hash: daemon.committed_hash() })
+        };
+        let before = self.control(name, look)?;
+        let started = self.ground.clock.monotonic_nanos();
+        self.let_thread_die(name, 0)?;
+        // Waits in the mailbox, which outlives the thread.
+        let after = self.control(name, look)?;
+        let took = self.ground.clock.monotonic_nanos().saturating_sub(started);
+        let deaths = self.worker(name)?.child.deaths();
+        Ok(ThreadDeath { before, after, deaths, took: Duration::from_nanos(took) })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The root's loop: one thread that is told of the threads that die, and starts their successors.
 //!
-//! It runs no guest code and waits for no child: a new thread brings its daemon back by itself. What
-//! is done about a death is decided in `pure::supervision`; it is recorded before it is done.
+//! It runs no guest code and waits for no child: a new thread brings its daemon back by itself.
+//! What is done about a death is decided in `pure::supervision`; it is recorded before it is done.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};

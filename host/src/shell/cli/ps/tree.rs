@@ -21,6 +21,9 @@ pub(super) fn tree(answer: &Value) -> String {
     let root = answer.get("root").unwrap_or(&Value::Null);
     let name = format!("pid {}", text(root, "pid"));
     table.row(row(root, name, text(root, "state")));
+    for component in list(answer, "components") {
+        table.row(row(component, branch("", false, &text(component, "name")), state(component)));
+    }
     let (daemons, transactions) = (list(answer, "daemons"), list(answer, "transactions"));
     for (place, daemon) in daemons.iter().enumerate() {
         let last = place + 1 == daemons.len();
