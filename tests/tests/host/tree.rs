@@ -1,8 +1,9 @@
 //! A root with its daemons: budgets, queues, shares, stopping.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use host::base::error::{Code, Fault};
@@ -43,7 +44,7 @@ fn r4_s4_22_budgets_over_the_limit_are_refused_with_the_bill() {
 }
 
 #[test]
-fn plans_that_cannot_be_are_refused() {
+fn s4_15_no_daemons_and_ones_that_cannot_be_are_refused() {
     let all = usize::MAX;
     assert_eq!(fault(vec![], all).code, Code::Name);
     let refused = fault(vec![counter("a"), counter("b"), counter("a")], all);
@@ -295,6 +296,52 @@ fn s0_15_one_daemon_serves_many_clients_without_a_restart() {
     assert_eq!(tree.committed("counter", "value", json!({})), sum.into_inner());
     let report = tree.view("counter").report;
     assert_eq!((report.restarts, report.generation, report.sequence), (0, 1, 800));
+}
+
+#[test]
+fn c15_a_hundred_calls_at_once_run_one_after_the_other() {
+    let tree = Tree::start_quietly(vec![counter("counter")]);
+    let (tree, gate) = (&tree, &Barrier::new(100));
+    let values: BTreeSet<u64> = std::thread::scope(|scope| {
+        let call = move || {
+            gate.wait();
+            tree.committed("counter", "increment", json!({"by": 1})).as_u64().unwrap()
+        };
+        let calls: Vec<_> = (0..100).map(|_| scope.spawn(call)).collect();
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    });
+    // Each saw what the one before it left, and nobody saw the same.
+    assert!(values.into_iter().eq(1..=100));
+    assert_eq!(tree.view("counter").report.sequence, 100);
+}
+
+#[test]
+fn s3_01_s4_15_each_daemon_has_a_thread_and_its_traps_are_its_own() {
+    in_own_process(
+        "host::tree::s3_01_s4_15_each_daemon_has_a_thread_and_its_traps_are_its_own",
+        || {
+            let chaos = || plan("chaos", &deployed("chaos"), |_| {});
+            let one = Tree::start_quietly(vec![chaos()]);
+            let with_one = Holdings::now().threads;
+            drop(one);
+            let tree = Tree::start_quietly(vec![chaos(), counter("a"), counter("b")]);
+            assert_eq!(Holdings::now().threads, with_one + 2);
+            let mut hashes = Vec::new();
+            for daemon in ["a", "b"] {
+                assert_eq!(tree.committed(daemon, "increment", json!({"by": 3})), 3);
+                hashes.push(tree.hash(daemon));
+            }
+            for how in ["panic", "out_of_bounds", "stack_overflow", "half_moved"] {
+                let outcome = tree.call("chaos", "die", json!({"how": how})).outcome;
+                assert!(!matches!(outcome, Outcome::Committed(_)), "{how}: {outcome:?}");
+            }
+            assert!(tree.view("chaos").report.generation > 4);
+            assert_eq!([tree.hash("a"), tree.hash("b")], hashes[..]);
+            for daemon in ["a", "b"] {
+                assert_eq!(tree.view(daemon).report.generation, 1);
+            }
+        },
+    );
 }
 
 #[test]
