@@ -24,6 +24,7 @@ mod host {
     pub(crate) mod printing;
     mod sql;
     mod stopping;
+    mod storm;
     mod supervision;
     mod tree;
     mod upgrade;

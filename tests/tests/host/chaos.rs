@@ -147,7 +147,7 @@ fn die(tree: &Tree, times: u64) -> Vec<(&'static str, Duration)> {
 }
 
 /// Nothing was left behind, but for what an allocator keeps for itself.
-fn assert_flat(before: &Holdings, after: &Holdings) {
+pub(crate) fn assert_flat(before: &Holdings, after: &Holdings) {
     let slack = 8 << 20;
     assert!(after.resident_bytes < before.resident_bytes + slack, "{before:?} -> {after:?}");
     // The thread that asks the canary is gone by now, but may not have been reaped.
