@@ -13,6 +13,7 @@ pub mod native;
 pub mod pooled;
 pub mod rooted;
 pub mod sqlite;
+pub mod storm;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

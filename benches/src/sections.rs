@@ -8,6 +8,7 @@ pub mod latency;
 pub mod recovery;
 pub mod restart;
 pub mod stop;
+pub mod storm;
 pub mod supervise;
 pub mod throughput;
 
@@ -55,7 +56,7 @@ pub struct Section {
 }
 
 /// All comparisons.
-pub const SECTIONS: [Section; 10] = [
+pub const SECTIONS: [Section; 11] = [
     Section {
         name: "restart",
         about: "crash to next commit; fork, pooled instances and Erlang/OTP next to it",
@@ -100,6 +101,11 @@ pub const SECTIONS: [Section; 10] = [
         name: "stop",
         about: "host stop of a thousand daemons; TERM and wait of as many processes",
         run: stop::run,
+    },
+    Section {
+        name: "storm",
+        about: "a daemon's latency beside crashes, dying threads and ordinary commits",
+        run: storm::run,
     },
     Section { name: "cards", about: "commits with cards of several sizes", run: cards::run },
 ];
