@@ -117,6 +117,12 @@ impl<T> Line<T> {
         self.from = 0;
     }
 
+    /// True when nothing is held, and would be: what [`Line::arrive`] then says of every request.
+    #[must_use]
+    pub fn lets_all_pass(&self) -> bool {
+        self.held.is_empty() && !self.bits.paused && !self.bits.refuses_some()
+    }
+
     /// How many are held.
     #[must_use]
     pub fn held(&self) -> usize {

@@ -37,15 +37,17 @@ pub struct Stopped {
 #[derive(Clone, Debug)]
 pub(super) struct Running {
     pub(super) request: RequestId,
-    contract: u32,
-    guest: Arc<Guest>,
+    pub(super) contract: String,
     since: Instant,
 }
 
-impl Running {
-    pub(super) fn contract(&self) -> &str {
-        contract_of(&self.guest, self.contract)
-    }
+/// The same, as it is noted for every transaction: without a name, and without another reference
+/// to the guest, whose counter the callers' threads write to.
+#[derive(Clone, Copy)]
+struct Started {
+    request: RequestId,
+    contract: u32,
+    since: Instant,
 }
 
 /// Somebody waits for the end of a transaction.
@@ -61,7 +63,9 @@ type Waiting = (Bound, Arc<Guest>, TransactedReply);
 
 struct State {
     line: Line<Waiting>,
-    running: Option<Running>,
+    running: Option<Started>,
+    /// The code that the last transaction was bound to.
+    guest: Option<Arc<Guest>>,
     watches: Vec<Watch>,
     watched: u64,
 }
@@ -73,13 +77,21 @@ pub(super) struct KillBits {
     ended: Condvar,
     /// Some requests are refused: all that a request pays for while none are.
     refusing: AtomicBool,
+    /// Some requests are held. Written under the lock, by the daemon's thread alone.
+    holding: AtomicBool,
 }
 
 impl Default for KillBits {
     fn default() -> Self {
         let line = Line::new(MAILBOX_REQUESTS_MAX);
-        let state = State { line, running: None, watches: Vec::new(), watched: 0 };
-        Self { state: Mutex::new(state), ended: Condvar::new(), refusing: AtomicBool::new(false) }
+        let (running, guest, watches) = (None, None, Vec::new());
+        let state = State { line, running, guest, watches, watched: 0 };
+        Self {
+            state: Mutex::new(state),
+            ended: Condvar::new(),
+            refusing: AtomicBool::new(false),
+            holding: AtomicBool::new(false),
+        }
     }
 }
 
@@ -111,12 +123,18 @@ impl KillBits {
     /// Lets a message pass, or one that waited longer, or holds it. On the daemon's thread.
     pub(super) fn pass(&self, message: Message, at: Sequence, stopping: bool) -> Option<Message> {
         let Message::Transact(bound, guest, reply) = message else { return Some(message) };
+        let mut state = self.lock();
+        if state.line.lets_all_pass() {
+            return Some(state.start((bound, guest, reply)));
+        }
         let its = guest.clone();
         let contract = contract_of(&its, bound.contract);
-        let mut state = self.lock();
         match state.line.arrive(contract, (bound, guest, reply), stopping) {
             Arrived::Next(next) => Some(state.start(next)),
-            Arrived::Held => None,
+            Arrived::Held => {
+                self.holding.store(true, Ordering::Relaxed);
+                None
+            }
             Arrived::Full((_, _, reply)) => {
                 drop(state);
                 let text = format!("{MAILBOX_REQUESTS_MAX} requests are held already");
@@ -130,13 +148,17 @@ impl KillBits {
 
     /// The next request that is held no more. On the daemon's thread, between two transactions.
     pub(super) fn next(&self, stopping: bool) -> Option<Message> {
+        if !stopping && !self.holding.load(Ordering::Relaxed) {
+            return None;
+        }
         let mut state = self.lock();
         // One that was let pass, and then refused because the host stops, has ended as well.
         if state.finish("refused") {
             self.ended.notify_all();
         }
-        let next = state.line.next(stopping)?;
-        Some(state.start(next))
+        let next = state.line.next(stopping);
+        self.holding.store(state.line.held() > 0, Ordering::Relaxed);
+        next.map(|next| state.start(next))
     }
 
     /// The transaction that was started last has ended. On the daemon's thread.
@@ -162,7 +184,7 @@ impl KillBits {
     /// The bits, how many requests are held, and what runs.
     pub(super) fn look(&self) -> (Bits, usize, Option<Running>) {
         let state = self.lock();
-        (state.line.bits().clone(), state.line.held(), state.running.clone())
+        (state.line.bits().clone(), state.line.held(), state.running())
     }
 
     /// Cancels what runs, if it is `wanted`, and waits for its end; none when it isn't.
@@ -173,7 +195,7 @@ impl KillBits {
         wanted: impl FnOnce(&Running) -> bool,
     ) -> Option<Stopped> {
         let mut state = self.lock();
-        let running = state.running.clone().filter(wanted)?;
+        let running = state.running().filter(wanted)?;
         // Under the lock, so that it is the cancel of what runs that stays.
         cancel.request(running.request);
         let asked = Instant::now();
@@ -193,7 +215,7 @@ impl KillBits {
         };
         Some(Stopped {
             request: running.request,
-            contract: running.contract().to_owned(),
+            contract: running.contract,
             ran: asked.duration_since(running.since),
             took: asked.elapsed(),
             end,
@@ -213,11 +235,21 @@ impl State {
         watched
     }
 
+    /// What runs, with its name.
+    fn running(&self) -> Option<Running> {
+        let Started { request, contract, since } = self.running?;
+        let guest = self.guest.as_ref();
+        let contract = guest.map_or("", |guest| contract_of(guest, contract)).to_owned();
+        Some(Running { request, contract, since })
+    }
+
     /// From here on it counts as running.
     fn start(&mut self, (bound, guest, reply): Waiting) -> Message {
-        let (request, contract) = (bound.request, bound.contract);
-        let since = Instant::now();
-        self.running = Some(Running { request, contract, guest: guest.clone(), since });
+        let (request, contract, since) = (bound.request, bound.contract, Instant::now());
+        self.running = Some(Started { request, contract, since });
+        if !self.guest.as_ref().is_some_and(|last| Arc::ptr_eq(last, &guest)) {
+            self.guest = Some(guest.clone());
+        }
         Message::Transact(bound, guest, reply)
     }
 }

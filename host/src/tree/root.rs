@@ -274,7 +274,7 @@ impl Root {
                     deaths: worker.child.deaths(),
                     bits,
                     held,
-                    contract: running.map(|running| running.contract().to_owned()),
+                    contract: running.map(|running| running.contract),
                 }
             })
             .collect()

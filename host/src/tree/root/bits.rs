@@ -139,7 +139,7 @@ fn switch_off(
     change: impl FnOnce(&mut Bits),
 ) -> Switched {
     let (bits, held) = worker.bits.change(change);
-    let wanted = |running: &Running| mine(running.contract());
+    let wanted = |running: &Running| mine(&running.contract);
     // Nothing that is wanted starts any more, so what is found here is all that there is.
     let (stopped, left) = if cancel {
         (worker.bits.stop(&worker.cancel, STOP_CANCEL, wanted), None)
