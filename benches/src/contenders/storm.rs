@@ -10,7 +10,7 @@ use host::mechanisms::sandbox::{Guest, NoLog, Sandbox};
 use host::pure::request::{Outcome, Request};
 use host::tree::{DaemonOptions, DaemonPlan, Root, RootOptions};
 use serde_json::{Value, json};
-use supervisor::policy::{Policy, Restart};
+use supervisor::policy::{Backoff, Policy, Restart};
 
 use super::{MIB, deploy};
 
@@ -27,6 +27,9 @@ pub enum Beside {
     Crashes,
     /// Another daemon's thread dies as soon as it begins, and gets a successor at once.
     Deaths,
+    /// The same, with a millisecond before each successor: a hundredth of what `host` waits before
+    /// the second one, and less than that of what it waits later.
+    ApartDeaths,
     /// Plain threads that do nothing but tell that they end; then the next one begins. That is what
     /// dying threads cost by the machine's rules, whoever starts them.
     Threads,
@@ -58,16 +61,20 @@ impl Storm {
     pub fn start(sandbox: &Sandbox) -> Self {
         let (counter, chaos) = (deploy(sandbox, "counter"), deploy(sandbox, "chaos"));
         let endless = Policy::new(Restart::Permanent).with_intensity(None).with_backoff(None);
+        let millisecond = Duration::from_millis(1);
+        let apart = Backoff::new(millisecond, 1, millisecond, 0).expect("a delay");
         let plan = |name: &str, guest: &Arc<Guest>| {
             let mut options = DaemonOptions::new(name, BUDGET_BYTES);
             options.retries_max = 0;
-            options.restarts = endless;
+            let delayed = name == "apart";
+            options.restarts = if delayed { endless.with_backoff(Some(apart)) } else { endless };
             DaemonPlan::new(guest.clone(), options)
         };
         let plans = vec![
             plan("sibling", &counter),
             plan("commits", &counter),
             plan("deaths", &counter),
+            plan("apart", &counter),
             plan("crashes", &chaos),
         ];
         let options = RootOptions {
@@ -123,6 +130,7 @@ impl Storm {
             Beside::LongCommits => ("crashes", "touch", json!({"pages": 64})),
             Beside::Crashes => ("crashes", "die", json!({"how": "panic"})),
             Beside::Deaths => ("deaths", "value", json!({})),
+            Beside::ApartDeaths => ("apart", "value", json!({})),
             Beside::Threads => {
                 let (sender, ends) = std::sync::mpsc::sync_channel(1);
                 for _ in 0..DEATHS {
@@ -133,12 +141,13 @@ impl Storm {
                 return u64::from(DEATHS);
             }
         };
-        if beside == Beside::Deaths {
+        let dies = matches!(beside, Beside::Deaths | Beside::ApartDeaths);
+        if dies {
             self.root.let_thread_die(daemon, DEATHS - 1).expect("room in its mailbox");
         }
         let answer = self.root.call(request(daemon, contract, args)).expect("the daemon answers");
         let crashed = matches!(answer.outcome, Outcome::Crashed(_));
         assert_eq!(crashed, beside == Beside::Crashes, "{answer:?}");
-        if beside == Beside::Deaths { u64::from(DEATHS) } else { 1 }
+        if dies { u64::from(DEATHS) } else { 1 }
     }
 }

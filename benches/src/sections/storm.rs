@@ -10,14 +10,16 @@ const ROUNDS: usize = 40;
 /// Requests in a round: the slowest five are beyond the last percentile.
 const REQUESTS: usize = 5_000;
 
-/// What is beside it, what that is called, and what a storm is like without crashes.
-const BESIDE: [(Beside, &str, Option<&str>); 6] = [
-    (Beside::Quiet, QUIET, None),
-    (Beside::Commits, "short commits", None),
-    (Beside::LongCommits, "long commits", None),
-    (Beside::Threads, "plain threads", None),
-    (Beside::Crashes, "crashes", Some("long commits")),
-    (Beside::Deaths, "dying threads", Some("plain threads")),
+/// What is beside it, what that is called, what it is like without crashes, and whether it has a
+/// goal.
+const BESIDE: [(Beside, &str, Option<&str>, bool); 7] = [
+    (Beside::Quiet, QUIET, None, false),
+    (Beside::Commits, "short commits", None, false),
+    (Beside::LongCommits, "long commits", None, false),
+    (Beside::Threads, "plain threads", None, false),
+    (Beside::Crashes, "crashes", Some("long commits"), true),
+    (Beside::Deaths, "dying threads", Some("plain threads"), false),
+    (Beside::ApartDeaths, "threads that die 1 ms apart", None, true),
 ];
 
 const QUIET: &str = "nothing";
@@ -33,7 +35,7 @@ pub fn run(setup: &Setup, table: &mut Table) {
     let storm = Storm::start(&setup.sandbox);
     let storm = &storm;
     let mut contenders: Vec<Contender<'_>> = Vec::new();
-    for (beside, name, _) in BESIDE {
+    for (beside, name, ..) in BESIDE {
         contenders.push(Box::new(move |samples| {
             let (took, per_second) = storm.ask(beside, REQUESTS);
             for (percentile, thousandths) in PERCENTILES {
@@ -45,7 +47,7 @@ pub fn run(setup: &Setup, table: &mut Table) {
     }
     let samples = race(setup.rounds(ROUNDS), &mut contenders);
     let mut rows = Vec::new();
-    for (beside, name, like) in BESIDE {
+    for (beside, name, like, goal) in BESIDE {
         let rate = Quantity::PerSecond(samples.median(name));
         for (percentile, _) in PERCENTILES {
             let nanos =
@@ -56,7 +58,7 @@ pub fn run(setup: &Setup, table: &mut Table) {
                 continue;
             }
             let next = row().against(QUIET, nanos(QUIET)).note(format!("{rate} beside it"));
-            let judged = like.is_some() && percentile == JUDGED;
+            let judged = goal && percentile == JUDGED;
             rows.push(if judged { next.goal(Goal::Ratio(2.0)) } else { next });
             rows.extend(like.map(|like| row().against(like, nanos(like))));
         }
