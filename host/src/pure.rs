@@ -8,6 +8,8 @@ pub mod contract;
 pub mod crash_rate;
 pub mod crash_report;
 pub mod delta;
+#[cfg(test)]
+mod dice;
 pub mod drill;
 pub mod frames;
 pub mod json;

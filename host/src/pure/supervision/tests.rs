@@ -7,6 +7,7 @@ use std::time::Duration;
 use supervisor::policy::{Backoff, Exhausted, Intensity, Restart};
 
 use super::*;
+use crate::pure::dice::{Dice, seeds};
 
 const A: NodeId = NodeId(2);
 const B: NodeId = NodeId(3);
@@ -56,23 +57,6 @@ fn a_child_that_was_told_to_end_and_all_of_a_host_that_stops_stay_down() {
     children.stop();
     assert_eq!((children.due(u64::MAX), children.resume(B)), (None, false));
     assert_eq!(children.died(A, &policy, false, 1, 0), Verdict::Over);
-}
-
-/// SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.roll() % end
-    }
 }
 
 /// What the oracle knows of a child, from what was done to it alone.
@@ -177,8 +161,7 @@ fn simulate(seed: u64) -> String {
 
 #[test]
 fn r9_s4_14_thousands_of_trees_die_at_random_and_the_same_seed_gives_the_same_trace() {
-    let seeds = std::env::var("BULKHEAD_SEEDS").ok().and_then(|text| text.parse().ok());
-    let seeds: u64 = seeds.unwrap_or(5000);
+    let seeds = seeds(5000);
     let mut deaths = 0;
     for seed in 0..seeds {
         let run = || std::panic::catch_unwind(|| simulate(seed));
