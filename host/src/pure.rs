@@ -21,6 +21,7 @@ pub mod policy;
 pub mod reader;
 pub mod record;
 pub mod request;
+pub mod resource;
 pub mod size;
 pub mod stop_order;
 pub mod supervision;

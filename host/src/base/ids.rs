@@ -96,6 +96,61 @@ impl fmt::Display for Sequence {
     }
 }
 
+/// One transaction's right to use a resource, from its beginning to its end.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LeaseId(pub u64);
+
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Hands out the lease ids of a process, to all of its resources.
+#[derive(Debug, Default)]
+pub struct LeaseIds(AtomicU64);
+
+impl LeaseIds {
+    /// The next id, from 1; never the same twice.
+    pub fn next(&self) -> LeaseId {
+        LeaseId(self.0.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+/// A connection to what a resource stands for. Leases may share one.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ConnectionId(pub u64);
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// How often a resource has become available, from 1: what is behind its name may be another
+/// thing each time.
+#[derive(
+    Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct ResourceGeneration(pub u64);
+
+impl ResourceGeneration {
+    /// The generation after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for ResourceGeneration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,5 +170,8 @@ mod tests {
     fn generations_and_sequences_grow_by_one() {
         assert_eq!(Generation::FIRST.next(), Generation(2));
         assert_eq!(Sequence::default().next(), Sequence(1));
+        assert_eq!(ResourceGeneration::default().next(), ResourceGeneration(1));
+        let leases = LeaseIds::default();
+        assert_eq!([leases.next(), leases.next()], [LeaseId(1), LeaseId(2)]);
     }
 }

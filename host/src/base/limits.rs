@@ -302,3 +302,43 @@ pub const RESTARTS_WINDOW_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Stack of the thread that writes crash reports: as much as the system gives any thread.
 pub const WRITER_STACK_BYTES: usize = 2 << 20;
+
+/// Resources of a service: a set of them is the bits of one word.
+pub const RESOURCES_MAX: usize = 64;
+
+/// Time between two checks of a resource that is available: an idle dead peer is noticed after this
+/// and [`CHECK_TIME_MAX`].
+pub const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// Time that a resource has to answer a check: a peer that needs longer serves nobody.
+pub const CHECK_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Shortest time between the end of a probe and the next one: a peer that accepts connections and
+/// drops them must not keep a processor busy. The first death of a connection is probed at once.
+pub const PROBE_GAP: Duration = Duration::from_millis(100);
+
+/// Time that opening a connection may take: a lost packet is sent again after one second, and after
+/// another two.
+pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Time that an init job of a resource may take: scripts and schemas are small, and dependents wait
+/// for it.
+pub const INIT_JOB_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Time that a resource has to stay usable before its recovery is announced, unless its service
+/// says otherwise: what dies again at once must not restart its dependents.
+pub const UP_DELAY: Duration = Duration::from_millis(100);
+
+/// Shortest such time that a service may ask for. It doubles with each flap, so that even then
+/// there are few recoveries in a minute.
+pub const UP_DELAY_MIN: Duration = Duration::from_millis(1);
+
+/// Longest such time, after many flaps: a resource that recovered for good is not kept waiting much
+/// longer than a person needs to look at it.
+pub const UP_DELAY_MAX: Duration = Duration::from_secs(30);
+
+/// A resource that goes down within this time of its recovery flaps; one that stays up for so long
+/// has its flaps forgotten.
+pub const UP_STABLE: Duration = Duration::from_secs(10);
+
+const _: () = assert!(RESOURCES_MAX == u64::BITS as usize);

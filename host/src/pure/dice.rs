@@ -15,6 +15,11 @@ impl Dice {
     pub(super) fn below(&mut self, end: u64) -> u64 {
         self.roll() % end
     }
+
+    /// A place in a list of so many.
+    pub(super) fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap()
+    }
 }
 
 /// How many seeds a test tries: `BULKHEAD_SEEDS`, or what keeps the suite quick.

@@ -180,8 +180,10 @@ impl Backoff {
         Ok(Self { initial_nanos, factor, max_nanos, jitter_percent })
     }
 
-    /// Nanoseconds before the restart that follows `restarts` others.
-    fn delay_nanos(&self, restarts: u32, random: u64) -> u64 {
+    /// Nanoseconds before the restart that follows `restarts` others. `random` is any number: the
+    /// jitter is a part of it.
+    #[must_use]
+    pub fn delay_nanos(&self, restarts: u32, random: u64) -> u64 {
         let Some(growths) = restarts.checked_sub(1) else { return 0 };
         let full = u64::from(self.factor)
             .checked_pow(growths)
