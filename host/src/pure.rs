@@ -15,6 +15,7 @@ pub mod frames;
 pub mod json;
 pub mod keys;
 pub mod kill_bits;
+pub mod lease;
 pub mod output;
 pub mod pace;
 pub mod policy;
