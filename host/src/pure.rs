@@ -16,6 +16,7 @@ pub mod json;
 pub mod keys;
 pub mod kill_bits;
 pub mod lease;
+pub mod needs;
 pub mod output;
 pub mod pace;
 pub mod policy;

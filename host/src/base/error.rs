@@ -168,6 +168,9 @@ codes! {
     Disabled "E_DISABLED" Operator
         "The daemon, or this contract of it, is disabled. Nothing was started."
         "`host ps` shows what is switched off; `host enable DAEMON[/CONTRACT]` takes requests again.";
+    Unavailable "E_UNAVAILABLE" Environment
+        "A resource that the contract needs is down. Nothing was started."
+        "The message names it and says since when; send the request again when it is back.";
     NoTransaction "E_NO_TRANSACTION" Operator
         "No transaction of this id is running: it has ended, or was not started."
         "`host ps` lists those that run; what waits for its turn is held by `host pause DAEMON`.";

@@ -9,10 +9,12 @@
 //! | the host stops | is refused | is refused | gets its grace |
 //!
 //! Held requests wait in a [`Line`] beside the mailbox, so that whatever else is asked of the
-//! daemon passes them: a stop, a revert, requests to other contracts.
+//! daemon passes them: a stop, a revert, requests to other contracts. Those that may wait for a
+//! resource are held there too, as [`Needs`] says; what a person switched off comes first.
 
 use std::collections::{BTreeSet, VecDeque};
 
+use super::needs::Needs;
 use crate::base::error::Code;
 
 /// What a person switched off at a daemon.
@@ -88,21 +90,32 @@ pub enum Arrived<T> {
     Full(T),
 }
 
-/// The requests of one daemon that are held, oldest first, and the bits that hold them.
+/// A request that is held.
+#[derive(Debug)]
+struct Held<T> {
+    contract: Box<str>,
+    /// Until when it may wait for resources, in monotonic nanoseconds.
+    until_nanos: Option<u64>,
+    request: T,
+}
+
+/// The requests of one daemon that are held, oldest first, and what holds them.
 #[derive(Debug)]
 pub struct Line<T> {
     bits: Bits,
-    held: VecDeque<(Box<str>, T)>,
-    /// All before this place are held by the bits as they are.
+    needs: Needs,
+    held: VecDeque<Held<T>>,
+    /// All before this place are held by the bits and needs as they are.
     from: usize,
     room: usize,
 }
 
 impl<T> Line<T> {
-    /// An empty line with no bits set, which holds at most `room` requests.
+    /// An empty line with no bits set and nothing needed, which holds at most `room` requests.
     #[must_use]
     pub fn new(room: usize) -> Self {
-        Self { bits: Bits::default(), held: VecDeque::new(), from: 0, room }
+        let (bits, needs) = (Bits::default(), Needs::default());
+        Self { bits, needs, held: VecDeque::new(), from: 0, room }
     }
 
     /// The bits.
@@ -117,10 +130,23 @@ impl<T> Line<T> {
         self.from = 0;
     }
 
+    /// What the daemon needs.
+    #[must_use]
+    pub fn needs(&self) -> &Needs {
+        &self.needs
+    }
+
+    /// Changes what it needs, or what of that is down, as [`Line::change`] does the bits.
+    pub fn change_needs(&mut self, change: impl FnOnce(&mut Needs)) {
+        change(&mut self.needs);
+        self.from = 0;
+    }
+
     /// True when nothing is held, and would be: what [`Line::arrive`] then says of every request.
     #[must_use]
     pub fn lets_all_pass(&self) -> bool {
-        self.held.is_empty() && !self.bits.paused && !self.bits.refuses_some()
+        let switched_off = self.bits.paused || self.bits.refuses_some();
+        self.held.is_empty() && !switched_off && self.needs.all_met()
     }
 
     /// How many are held.
@@ -129,42 +155,81 @@ impl<T> Line<T> {
         self.held.len()
     }
 
-    /// A request to `contract` comes out of the mailbox. Those that are held no more go first.
-    pub fn arrive(&mut self, contract: &str, request: T, stopping: bool) -> Arrived<T> {
-        let goes = self.goes(contract, stopping);
+    /// Decides about one request to `contract`, which `waits` for resources or doesn't.
+    #[must_use]
+    pub fn fate(&self, stand: Stand, contract: &str, waits: bool, stopping: bool) -> Fate {
+        match self.bits.fate(stand, contract, stopping) {
+            Fate::Pass => self.needs.fate(stand, contract, waits),
+            other => other,
+        }
+    }
+
+    /// A request to `contract` comes out of the mailbox, and waits for resources `until_nanos` if
+    /// it must. Those that are held no more go first.
+    pub fn arrive(
+        &mut self,
+        contract: &str,
+        until_nanos: Option<u64>,
+        request: T,
+        stopping: bool,
+    ) -> Arrived<T> {
+        let goes = self.goes(contract, until_nanos, stopping);
         match self.next(stopping) {
             None if goes => Arrived::Next(request),
             None if self.held.len() >= self.room => Arrived::Full(request),
-            None => {
-                self.held.push_back((contract.into(), request));
-                Arrived::Held
-            }
-            Some(next) => {
-                self.held.push_back((contract.into(), request));
-                Arrived::Next(next)
+            next => {
+                self.held.push_back(Held { contract: contract.into(), until_nanos, request });
+                next.map_or(Arrived::Held, Arrived::Next)
             }
         }
     }
 
-    /// The oldest request that isn't held any more.
+    /// The oldest request that isn't held any more: it runs, or is refused for what it needs.
     pub fn next(&mut self, stopping: bool) -> Option<T> {
         let from = if stopping { 0 } else { self.from };
-        let found = (from..self.held.len()).find(|&place| {
-            self.held.get(place).is_some_and(|(contract, _)| self.goes(contract, stopping))
-        });
+        let goes = |held: &Held<T>| self.goes(&held.contract, held.until_nanos, stopping);
+        let found = (from..self.held.len()).find(|&place| self.held.get(place).is_some_and(goes));
         self.from = found.unwrap_or(self.held.len());
-        self.held.remove(found?).map(|(_, request)| request)
+        self.held.remove(found?).map(|held| held.request)
+    }
+
+    /// The oldest request that has waited for resources until `now_nanos`, and is to be refused.
+    pub fn expired(&mut self, now_nanos: u64) -> Option<T> {
+        let found = (0..self.held.len()).find(|&place| {
+            let expires = self.held.get(place).and_then(|held| self.expires(held));
+            expires.is_some_and(|until| until <= now_nanos)
+        })?;
+        // Those behind it move up.
+        self.from = self.from.saturating_sub(usize::from(found < self.from));
+        self.held.remove(found).map(|held| held.request)
+    }
+
+    /// When the next one will have waited for that long, in monotonic nanoseconds.
+    #[must_use]
+    pub fn next_expiry_nanos(&self) -> Option<u64> {
+        self.held.iter().filter_map(|held| self.expires(held)).min()
+    }
+
+    /// Until when a request waits for resources. While a person holds it it waits for that person.
+    fn expires(&self, held: &Held<T>) -> Option<u64> {
+        let holds = Fate::Hold;
+        let by_person = self.bits.fate(Stand::Waiting, &held.contract, false) == holds;
+        let by_needs = self.needs.fate(Stand::Waiting, &held.contract, true) == holds;
+        held.until_nanos.filter(|_| by_needs && !by_person)
     }
 
     /// Whether a waiting request leaves the line: to run, or to be refused.
-    fn goes(&self, contract: &str, stopping: bool) -> bool {
-        self.bits.fate(Stand::Waiting, contract, stopping) != Fate::Hold
+    fn goes(&self, contract: &str, until_nanos: Option<u64>, stopping: bool) -> bool {
+        self.fate(Stand::Waiting, contract, until_nanos.is_some(), stopping) != Fate::Hold
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::pure::needs::{Slot, Slots};
 
     fn bits(paused: bool, disabled: bool, contracts: &[&str]) -> Bits {
         let contracts = contracts.iter().map(|&name| name.to_owned()).collect();
@@ -228,9 +293,9 @@ mod tests {
     fn s4_29_a_full_line_gives_the_request_back_and_a_stop_empties_it() {
         let mut line = Line::new(2);
         line.change(|bits| bits.paused = true);
-        assert_eq!(line.arrive("a", 1, false), Arrived::Held);
-        assert_eq!(line.arrive("b", 2, false), Arrived::Held);
-        assert_eq!(line.arrive("a", 3, false), Arrived::Full(3));
+        assert_eq!(line.arrive("a", None, 1, false), Arrived::Held);
+        assert_eq!(line.arrive("b", None, 2, false), Arrived::Held);
+        assert_eq!(line.arrive("a", None, 3, false), Arrived::Full(3));
         assert_eq!((line.held(), line.next(false)), (2, None));
         assert_eq!((line.next(true), line.next(true), line.next(true)), (Some(1), Some(2), None));
     }
@@ -239,10 +304,57 @@ mod tests {
     fn s4_29_held_requests_go_before_those_that_came_later() {
         let mut line = Line::new(9);
         line.change(|bits| bits.contracts.extend(["a".to_owned()]));
-        assert_eq!(line.arrive("a", 1, false), Arrived::Held);
-        assert_eq!(line.arrive("b", 2, false), Arrived::Next(2), "others pass");
+        assert_eq!(line.arrive("a", None, 1, false), Arrived::Held);
+        assert_eq!(line.arrive("b", None, 2, false), Arrived::Next(2), "others pass");
         line.change(|bits| bits.contracts.clear());
-        assert_eq!(line.arrive("a", 3, false), Arrived::Next(1), "it waited longer");
+        assert_eq!(line.arrive("a", None, 3, false), Arrived::Next(1), "it waited longer");
         assert_eq!((line.next(false), line.next(false)), (Some(3), None));
+    }
+
+    #[test]
+    fn s0_01_requests_wait_for_a_resource_as_long_as_they_may() {
+        let mut line = Line::new(9);
+        let cache = Slot::new(3).unwrap();
+        assert!(line.lets_all_pass());
+        line.change_needs(|needs| *needs = Needs::new(cache.into(), BTreeMap::new(), [(cache, 5)]));
+        assert!(!line.lets_all_pass());
+        let refused = Fate::Refuse(Code::Unavailable);
+        assert_eq!(line.fate(Stand::New, "a", false, false), refused);
+        assert_eq!(line.fate(Stand::New, "a", true, false), Fate::Pass);
+        assert_eq!(line.fate(Stand::New, "a", true, true), Fate::Refuse(Code::Stopping));
+        assert_eq!(line.arrive("a", None, 1, false), Arrived::Next(1), "to be refused at once");
+        assert_eq!(line.arrive("a", Some(30), 2, false), Arrived::Held);
+        assert_eq!(line.arrive("b", Some(20), 3, false), Arrived::Held);
+        assert_eq!(line.arrive("a", Some(10), 4, false), Arrived::Held);
+        assert_eq!((line.next(false), line.next_expiry_nanos()), (None, Some(10)));
+        assert_eq!((line.expired(9), line.expired(10), line.expired(10)), (None, Some(4), None));
+        assert_eq!(line.next_expiry_nanos(), Some(20));
+        // A person's pause holds all, and holds time: nobody is refused for a resource meanwhile.
+        line.change(|bits| bits.paused = true);
+        assert_eq!((line.next_expiry_nanos(), line.expired(99)), (None, None));
+        assert_eq!(line.arrive("a", None, 5, false), Arrived::Held);
+        line.change(|bits| bits.paused = false);
+        assert_eq!(line.next(false), Some(5), "it doesn't wait");
+        assert_eq!(line.expired(20), Some(3));
+        line.change_needs(|needs| needs.set_up(cache));
+        assert_eq!((line.next_expiry_nanos(), line.expired(99)), (None, None), "it is back");
+        assert_eq!(line.arrive("a", None, 6, false), Arrived::Next(2), "it waited longer");
+        assert_eq!((line.next(false), line.next(false)), (Some(6), None));
+    }
+
+    #[test]
+    fn a_request_that_expires_takes_nobodys_place() {
+        let (mut line, [pay, look]) = (Line::new(9), [0, 1].map(|index| Slot::new(index).unwrap()));
+        let contracts = [("pay", pay), ("look", look)];
+        let contracts = contracts.map(|(name, slot)| (name.to_owned(), Slots::from(slot)));
+        let needs = Needs::new(Slots::default(), contracts.into(), [(pay, 5), (look, 5)]);
+        line.change_needs(|now| *now = needs);
+        for (contract, until, request) in [("pay", 10, 1), ("look", 90, 2), ("look", 90, 3)] {
+            assert_eq!(line.arrive(contract, Some(until), request, false), Arrived::Held);
+        }
+        line.change_needs(|needs| needs.set_up(look));
+        assert_eq!(line.next(false), Some(2));
+        assert_eq!(line.expired(10), Some(1));
+        assert_eq!((line.next(false), line.held()), (Some(3), 0));
     }
 }

@@ -129,7 +129,7 @@ impl KillBits {
         }
         let its = guest.clone();
         let contract = contract_of(&its, bound.contract);
-        match state.line.arrive(contract, (bound, guest, reply), stopping) {
+        match state.line.arrive(contract, None, (bound, guest, reply), stopping) {
             Arrived::Next(next) => Some(state.start(next)),
             Arrived::Held => {
                 self.holding.store(true, Ordering::Relaxed);

@@ -342,7 +342,7 @@ fn s4_29_a_line_loses_nothing_doubles_nothing_and_keeps_each_order() {
             let Step::Send(contract) = step else { continue };
             let mut came = Vec::new();
             model.waiting.push((contract, number));
-            match line.arrive(CONTRACTS[contract], (contract, number), false) {
+            match line.arrive(CONTRACTS[contract], None, (contract, number), false) {
                 Arrived::Next(next) => came.push(next),
                 Arrived::Held => {}
                 Arrived::Full(back) => {

@@ -94,6 +94,7 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ("E_HOST_RUNNING", "the command line has tests of its own"),
     ("E_EMERGENCY", "the stop has tests of its own, on the real binary"),
     ("E_STOP_FORCED", "the stop has tests of its own, on the real binary"),
+    ("E_UNAVAILABLE", "what a daemon needs is decided in the host's library, and tested there"),
     ("E_STUCK", "the watchdog has a test of its own"),
 ];
 
