@@ -24,6 +24,7 @@ pub mod reader;
 pub mod record;
 pub mod request;
 pub mod resource;
+pub mod service_state;
 pub mod size;
 pub mod stop_order;
 pub mod supervision;
