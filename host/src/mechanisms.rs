@@ -3,4 +3,5 @@
 
 pub mod journal;
 pub mod memory;
+pub mod providers;
 pub mod sandbox;

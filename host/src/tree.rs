@@ -11,6 +11,7 @@ mod guest_log;
 mod mailbox;
 mod replay;
 mod root;
+mod service;
 mod worker;
 
 pub use bits::Stopped;
@@ -24,3 +25,4 @@ pub use root::{
     DaemonPlan, DaemonView, Deploy, KeptCommits, MakeLog, Reply, RevertTo, Root, RootError,
     RootOptions, Stand, Switched, ThreadDeath, ThreadExit, Unsynced,
 };
+pub use service::{Dependencies, Hold, LeaseView, ResourcePlan, ResourceView};

@@ -6,6 +6,7 @@
     reason = "helpers of tests: what goes wrong here fails the test that asked"
 )]
 
+mod fake;
 mod hostile;
 mod process;
 mod rig;
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use host::mechanisms::sandbox::{DeployError, Guest, Sandbox, SandboxOptions};
 
+pub use fake::Fake;
 pub use hostile::{BUMP, Hostile, RUN, VALUE, hostile};
 pub use process::{Holdings, in_own_process};
 pub use rig::{Line, Lines, Rig, RigOptions, bind, bound};

@@ -132,7 +132,7 @@ impl Rig {
         let (lines, clock) = (Arc::new(Lines::default()), Arc::new(ManualClock::at(1_000_000_000)));
         let entropy = Arc::new(SeededEntropy::new(7));
         let (log, outputs) = (lines.clone(), Arc::default());
-        let world = World { clock: clock.clone(), entropy, log, outputs };
+        let world = World { clock: clock.clone(), entropy, log, outputs, hold: None };
         let images = Images::new(options.budget_bytes, &guest.shape()).unwrap();
         let mut daemon_options = DaemonOptions::new("rig", options.budget_bytes);
         daemon_options.parameters = options.parameters;
@@ -289,5 +289,12 @@ pub fn bind(guest: &Guest, contract: &str, args: &Value) -> Bound {
 #[must_use]
 pub fn bound(contract: u32, arguments: &[u8]) -> Bound {
     let (key, correlation) = (None, None);
-    Bound { request: RequestId(1), contract, arguments: arguments.into(), key, correlation }
+    Bound {
+        request: RequestId(1),
+        contract,
+        arguments: arguments.into(),
+        key,
+        correlation,
+        wait_until_nanos: None,
+    }
 }

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use host::base::clock::SystemClock;
 use host::base::entropy::SeededEntropy;
+use host::base::error::Code;
 use host::mechanisms::journal::Store;
 use host::mechanisms::sandbox::{Guest, GuestLog, NoLog};
 use host::pure::request::{Answer, Outcome, Request};
-use host::tree::{DaemonOptions, DaemonPlan, DaemonView, Root, RootError, RootOptions};
+use host::tree::{
+    DaemonOptions, DaemonPlan, DaemonView, MakeLog, ResourcePlan, Root, RootError, RootOptions,
+};
 use serde_json::Value;
 
 use crate::rig::Lines;
@@ -70,6 +73,23 @@ impl Tree {
     pub fn start_quietly(plans: Vec<DaemonPlan>) -> Self {
         let root = start(plans, usize::MAX, Arc::new(NoLog), None);
         let root = root.unwrap_or_else(|error| panic!("{error}"));
+        Self { root, lines: Arc::default() }
+    }
+
+    /// Starts the daemons with resources; what they log is forgotten.
+    ///
+    /// # Panics
+    ///
+    /// When they don't start.
+    #[must_use]
+    pub fn with_resources(
+        plans: Vec<DaemonPlan>,
+        resources: Vec<ResourcePlan>,
+        journal: Option<Arc<Store>>,
+    ) -> Self {
+        let logs: MakeLog = Box::new(|_name| Arc::new(NoLog));
+        let options = RootOptions { logs: Some(logs), journal, resources, ..options(usize::MAX) };
+        let root = Root::start(plans, options).unwrap_or_else(|error| panic!("{error}"));
         Self { root, lines: Arc::default() }
     }
 
@@ -152,14 +172,16 @@ fn start(
     Root::start(
         plans,
         RootOptions {
-            memory_limit_bytes,
-            clock: Arc::new(SystemClock::new()),
-            entropy: Arc::new(SeededEntropy::new(7)),
             logs: Some(Box::new(move |_name| log.clone())),
             journal,
-            vitals: Arc::default(),
+            ..options(memory_limit_bytes)
         },
     )
+}
+
+fn options(memory_limit_bytes: usize) -> RootOptions {
+    let clock = Arc::new(SystemClock::new());
+    RootOptions::new(memory_limit_bytes, clock, Arc::new(SeededEntropy::new(7)))
 }
 
 /// The code of an outcome; empty when it is committed.
@@ -168,6 +190,7 @@ pub(crate) fn code(outcome: &Outcome) -> String {
         Outcome::Committed(_) => String::new(),
         Outcome::Rejected(rejection) => rejection.code.clone(),
         Outcome::Crashed(crash) => crash.code.as_str().to_owned(),
+        Outcome::Cancelled(_) => Code::HandleStale.as_str().to_owned(),
         Outcome::Unknown(fault) => fault.code.as_str().to_owned(),
     }
 }

@@ -83,6 +83,7 @@ impl Driven {
             entropy: Arc::new(SystemEntropy),
             log: Arc::new(NoLog),
             outputs: Arc::default(),
+            hold: None,
         };
         let images = Images::new(budget_bytes, &guest.shape()).expect("memory for the images");
         let mut options = DaemonOptions::new("bench", budget_bytes);
@@ -178,5 +179,6 @@ pub fn bind(guest: &Guest, contract: &str, arguments: &Value) -> Bound {
         arguments: contract.bind(arguments).expect("the arguments fit").into(),
         key: None,
         correlation: None,
+        wait_until_nanos: None,
     }
 }

@@ -47,6 +47,7 @@ impl Rooted {
             entropy: Arc::new(SystemEntropy),
             logs: Some(Box::new(|_| Arc::new(NoLog))),
             journal: None,
+            resources: Vec::new(),
             vitals: Arc::default(),
         };
         let root = Root::start(plans, options).expect("the daemons start");

@@ -83,6 +83,7 @@ impl Storm {
             entropy: Arc::new(SystemEntropy),
             logs: Some(Box::new(|_| Arc::new(NoLog))),
             journal: None,
+            resources: Vec::new(),
             vitals: Arc::default(),
         };
         Self { root: Root::start(plans, options).expect("the daemons start") }

@@ -168,12 +168,18 @@ codes! {
     Disabled "E_DISABLED" Operator
         "The daemon, or this contract of it, is disabled. Nothing was started."
         "`host ps` shows what is switched off; `host enable DAEMON[/CONTRACT]` takes requests again.";
-    Unavailable "E_UNAVAILABLE" Environment
-        "A resource that the contract needs is down. Nothing was started."
-        "The message names it and says since when; send the request again when it is back.";
     NoTransaction "E_NO_TRANSACTION" Operator
         "No transaction of this id is running: it has ended, or was not started."
         "`host ps` lists those that run; what waits for its turn is held by `host pause DAEMON`.";
+    Unavailable "E_UNAVAILABLE" Environment
+        "A resource that the daemon needs is not available. Nothing was started."
+        "`host resources` shows why and since when. Send it again later, or let it wait: `--wait`.";
+    HandleStale "E_HANDLE_STALE" Environment
+        "A resource died while the request held a lease of it. The state is as before the request."
+        "What it had asked of the resource may have been done. Send it again when that is harmless.";
+    ResourceUnknown "E_RESOURCE_UNKNOWN" Operator
+        "The host has no resource of this name."
+        "`host resources` lists them, as SERVICE/NAME.";
     Stopping "E_STOPPING" Operator
         "The host is stopping. Nothing was started."
         "Send it again when the host is back.";

@@ -342,3 +342,14 @@ pub const UP_DELAY_MAX: Duration = Duration::from_secs(30);
 pub const UP_STABLE: Duration = Duration::from_secs(10);
 
 const _: () = assert!(RESOURCES_MAX == u64::BITS as usize);
+
+/// Switches of a resource by people that its keeper has not come to: more are refused.
+pub const RESOURCE_SWITCHES_MAX: usize = 8;
+
+/// Longest time that a request may ask to wait for a resource: its client holds a connection
+/// meanwhile, and its daemon a place among the held requests.
+pub const RESOURCE_WAIT_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Time that a start gives resources to become available before daemons begin to wait for them:
+/// what is there answers within milliseconds.
+pub const RESOURCES_START_WAIT: Duration = Duration::from_secs(2);

@@ -1,13 +1,14 @@
 //! Requests and their answers, and the JSON that they are outside.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::json;
 use crate::base::error::{Blame, Code, Fault, printable};
-use crate::base::ids::{Generation, RequestId, Sequence};
-use crate::base::limits::{KEY_BYTES_MAX, MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX};
+use crate::base::ids::{Generation, LeaseId, RequestId, Sequence};
+use crate::base::limits::{KEY_BYTES_MAX, MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX, RESOURCE_WAIT_MAX};
 
 /// A contract with its arguments bound.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,6 +23,8 @@ pub struct Request {
     pub key: Option<String>,
     /// Shared by everything that one outside request causes; the request's own id when absent.
     pub correlation: Option<String>,
+    /// How long it may wait for resources that are down; refused at once when absent.
+    pub wait: Option<Duration>,
 }
 
 impl Request {
@@ -29,7 +32,7 @@ impl Request {
     #[must_use]
     pub fn new(daemon: impl Into<String>, contract: impl Into<String>, args: Value) -> Self {
         let (daemon, contract) = (daemon.into(), contract.into());
-        Self { daemon, contract, args, key: None, correlation: None }
+        Self { daemon, contract, args, key: None, correlation: None, wait: None }
     }
 
     /// Reads one request line.
@@ -62,11 +65,12 @@ impl Request {
             args: fields.remove("args").unwrap_or(Value::Null),
             key: text(&mut fields, "key")?,
             correlation: text(&mut fields, "correlation")?,
+            wait: wait(&mut fields)?,
         };
         if let Some(name) = fields.keys().next() {
             let name = printable(name, 64);
             return Err(wrong(format!(
-                "unknown field `{name}`; a request has daemon, contract, args, key, correlation"
+                "unknown field `{name}`; a request has daemon, contract, args, key, correlation, wait_ms"
             )));
         }
         Ok(request)
@@ -85,6 +89,9 @@ impl Request {
         if let Some(correlation) = &self.correlation {
             fields.insert("correlation".to_owned(), json!(correlation));
         }
+        if let Some(wait) = &self.wait {
+            fields.insert("wait_ms".to_owned(), json!(wait.as_millis()));
+        }
         Value::Object(fields)
     }
 }
@@ -102,6 +109,21 @@ fn text(fields: &mut Map<String, Value>, name: &str) -> Result<Option<String>, F
             Err(Fault::new(Code::Request, message))
         }
         Some(_) => Err(Fault::new(Code::Request, format!("`{name}` must be a string"))),
+    }
+}
+
+fn wait(fields: &mut Map<String, Value>) -> Result<Option<Duration>, Fault> {
+    let most = RESOURCE_WAIT_MAX.as_millis();
+    let wrong = || {
+        let message = format!("`wait_ms` must be a whole number from 0 to {most}");
+        Fault::new(Code::Request, message)
+    };
+    match fields.remove("wait_ms") {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match value.as_u64() {
+            Some(millis) if u128::from(millis) <= most => Ok(Some(Duration::from_millis(millis))),
+            _ => Err(wrong()),
+        },
     }
 }
 
@@ -158,6 +180,24 @@ impl fmt::Display for Crash {
     }
 }
 
+/// The death of a resource under a transaction that held a lease of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Stale {
+    /// The resource.
+    pub resource: String,
+    /// The lease.
+    pub lease: LeaseId,
+    /// How the resource died.
+    pub why: String,
+}
+
+impl fmt::Display for Stale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { resource, lease, why } = self;
+        write!(f, "lease {lease} of resource `{resource}` ended while the request ran: {why}")
+    }
+}
+
 /// How a request ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -167,6 +207,9 @@ pub enum Outcome {
     Rejected(Rejection),
     /// It never happened, as a failure.
     Crashed(Box<Crash>),
+    /// It never happened, because a resource died that it held a lease of. What it had asked of
+    /// the resource may have been done.
+    Cancelled(Box<Stale>),
     /// It was handed to the journal, and whether it is there is not known. Ask again with its key.
     Unknown(Fault),
 }
@@ -179,6 +222,7 @@ impl Outcome {
             Self::Committed(_) => "committed",
             Self::Rejected(_) => "rejected",
             Self::Crashed(_) => "crashed",
+            Self::Cancelled(_) => "cancelled",
             Self::Unknown(_) => "unknown",
         }
     }
@@ -231,6 +275,7 @@ impl Answer {
             Outcome::Committed(bytes) => (show(bytes), Value::Null),
             Outcome::Rejected(rejection) => (Value::Null, rejection_json(rejection)),
             Outcome::Crashed(crash) => (Value::Null, crash_json(crash)),
+            Outcome::Cancelled(stale) => (Value::Null, stale_json(stale)),
             Outcome::Unknown(fault) => (Value::Null, fault_json(fault)),
         };
         json!({
@@ -266,6 +311,16 @@ fn rejection_json(rejection: &Rejection) -> Value {
         fields.insert("details".to_owned(), show(details));
     }
     error
+}
+
+fn stale_json(stale: &Stale) -> Value {
+    json!({
+        "code": Code::HandleStale,
+        "blame": Code::HandleStale.blame(),
+        "message": stale.to_string(),
+        "resource": stale.resource,
+        "lease": stale.lease,
+    })
 }
 
 /// A crash as JSON.

@@ -21,6 +21,8 @@
 //! | `{"crashes": {"daemon": "ledger", "last": 20}}` | the crashes whose reports are kept, of it or of all, oldest first |
 //! | `{"crash": "19a5f3c2b0800012"}` | that crash |
 //! | `{"replay": {"crash": "19a5f3c2b0800012", "path": "/f"}}` | the report; state and code are in the file |
+//! | `{"resources": {}}` | the resources, their leases, and who needs them |
+//! | `{"resource": {"name": "bank/cache", "down": true}}` | its whole name; false lets go of it |
 //! | `{"simulate_thread_death": "ledger"}` | where it stood before and after |
 //! | `{"simulate_crash": "ledger"}` | what was ruined, and how it came back |
 //! | anything else | `{"error": {"code": .., "blame": .., "message": ..}}` |
@@ -30,6 +32,7 @@ mod client;
 mod crashes;
 mod lineage;
 mod output;
+mod resources;
 mod server;
 mod socket;
 mod upgrade;
@@ -47,7 +50,7 @@ use crate::base::ids::RequestId;
 use crate::base::vitals::{Kind, Vitals};
 use crate::mechanisms::journal::{Durability, Metrics};
 use crate::pure::request::fault_json;
-use crate::tree::{DaemonView, Root};
+use crate::tree::{DaemonState, DaemonView, Root};
 
 /// An error line.
 fn error_line(fault: &Fault) -> Value {
@@ -137,6 +140,7 @@ fn journal_json(metrics: &Metrics, (written_bytes, syncs): (u64, u64)) -> Value 
 #[must_use]
 pub fn daemon_json(daemon: &DaemonView, hash: Option<&str>) -> Value {
     let report = &daemon.report;
+    let waits = report.state == DaemonState::Waiting;
     let micros = |time: std::time::Duration| time.as_nanos() as f64 / 1000.0;
     json!({
         "id": daemon.id,
@@ -144,7 +148,8 @@ pub fn daemon_json(daemon: &DaemonView, hash: Option<&str>) -> Value {
         "kind": "daemon",
         "name": daemon.name,
         "state": report.state.as_str(),
-        "parked": report.parked.as_ref().map(fault_json),
+        "parked": report.parked.as_ref().filter(|_| !waits).map(fault_json),
+        "waits_for": report.parked.as_ref().filter(|_| waits).map(fault_json),
         "off": bits::off(&daemon.bits),
         "held": daemon.held,
         "generation": report.generation,
@@ -162,6 +167,8 @@ pub fn daemon_json(daemon: &DaemonView, hash: Option<&str>) -> Value {
         "read": report.read,
         "rejected": report.rejected,
         "crashed": report.crashed,
+        "cancelled": report.cancelled,
+        "resource_restarts": report.resource_restarts,
         "fuel": report.fuel,
         "busy_us": micros(report.busy),
         "cards_changed": report.cards_changed,

@@ -18,6 +18,7 @@ mod output;
 mod ps;
 mod replay;
 mod requests;
+mod resources;
 mod run;
 mod settings;
 mod simulate;
@@ -87,6 +88,10 @@ enum Command {
     Pause(bits::PauseArgs),
     /// Let a paused daemon go on, or start a parked one again on its last commit
     Resume(bits::ResumeArgs),
+    /// List the resources that daemons need: whether they are there, since when, who uses them
+    Resources(resources::ResourcesArgs),
+    /// Take a resource down, or let go of it, for a drill
+    Resource(resources::ResourceArgs),
     /// List the commits of a daemon that can be had again: size, code, hash
     Checkpoints(lineage::ListArgs),
     /// List what a daemon committed: requests, changes, bytes
@@ -173,6 +178,8 @@ pub fn main() -> ExitCode {
         Command::Enable(args) => client(exit::UNKNOWN, move || bits::enable(&args)),
         Command::Pause(args) => client(exit::UNKNOWN, move || bits::pause(&args)),
         Command::Resume(args) => client(exit::UNKNOWN, move || bits::resume(&args)),
+        Command::Resources(args) => client(exit::FAILED, move || resources::resources(&args)),
+        Command::Resource(args) => client(exit::UNKNOWN, move || resources::switch(&args)),
         Command::Checkpoints(args) => client(exit::FAILED, move || lineage::checkpoints(&args)),
         Command::History(args) => client(exit::FAILED, move || lineage::history(&args)),
         Command::Snapshot(args) => client(exit::UNKNOWN, move || lineage::snapshot(&args)),

@@ -5,7 +5,8 @@
 //! the note that it runs, are made under it at once; so whoever sets a bit and then looks for what
 //! runs misses nothing in between.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use crate::base::ids::{RequestId, Sequence};
 use crate::base::limits::MAILBOX_REQUESTS_MAX;
 use crate::mechanisms::sandbox::{Cancel, Guest};
 use crate::pure::kill_bits::{Arrived, Bits, Fate, Line, Stand};
+use crate::pure::needs::{Needs, Slot, Slots, Turn};
 use crate::pure::request::Outcome;
 
 /// A transaction that was to be stopped.
@@ -58,6 +60,12 @@ struct Watch {
     end: Option<&'static str>,
 }
 
+/// Something that the daemon needs, as it is known here.
+struct Lost {
+    slot: Slot,
+    why: Fault,
+}
+
 /// A bound request with all that its message holds.
 type Waiting = (Bound, Arc<Guest>, TransactedReply);
 
@@ -68,6 +76,8 @@ struct State {
     guest: Option<Arc<Guest>>,
     watches: Vec<Watch>,
     watched: u64,
+    /// Why the things that it needs are down, those that are.
+    lost: Vec<Lost>,
 }
 
 /// What was switched off at one daemon, what it holds therefore, and what it runs.
@@ -79,18 +89,21 @@ pub(super) struct KillBits {
     refusing: AtomicBool,
     /// Some requests are held. Written under the lock, by the daemon's thread alone.
     holding: AtomicBool,
+    /// Grows whenever something that the daemon needs dies or comes back.
+    turns: AtomicU64,
 }
 
 impl Default for KillBits {
     fn default() -> Self {
         let line = Line::new(MAILBOX_REQUESTS_MAX);
         let (running, guest, watches) = (None, None, Vec::new());
-        let state = State { line, running, guest, watches, watched: 0 };
+        let state = State { line, running, guest, watches, watched: 0, lost: Vec::new() };
         Self {
             state: Mutex::new(state),
             ended: Condvar::new(),
             refusing: AtomicBool::new(false),
             holding: AtomicBool::new(false),
+            turns: AtomicU64::new(0),
         }
     }
 }
@@ -100,18 +113,23 @@ impl KillBits {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a new request is taken. On the caller's thread.
+    /// Whether a new request is taken; it `waits` for resources, or doesn't. On the caller's
+    /// thread.
     ///
     /// # Errors
     ///
-    /// `E_DISABLED`.
-    pub(super) fn admit(&self, name: &str, contract: &str) -> Result<(), Fault> {
+    /// `E_DISABLED`, `E_UNAVAILABLE`.
+    pub(super) fn admit(&self, name: &str, contract: &str, waits: bool) -> Result<(), Fault> {
         if !self.refusing.load(Ordering::Acquire) {
             return Ok(());
         }
         let state = self.lock();
+        let fate = state.line.fate(Stand::New, contract, waits, false);
+        let Fate::Refuse(code) = fate else { return Ok(()) };
+        if code == Code::Unavailable {
+            return Err(state.lacking(contract));
+        }
         let bits = state.line.bits();
-        let Fate::Refuse(code) = bits.fate(Stand::New, contract, false) else { return Ok(()) };
         let message = if bits.disabled {
             format!("daemon `{name}` is disabled")
         } else {
@@ -129,7 +147,8 @@ impl KillBits {
         }
         let its = guest.clone();
         let contract = contract_of(&its, bound.contract);
-        match state.line.arrive(contract, None, (bound, guest, reply), stopping) {
+        let until = bound.wait_until_nanos;
+        match state.line.arrive(contract, until, (bound, guest, reply), stopping) {
             Arrived::Next(next) => Some(state.start(next)),
             Arrived::Held => {
                 self.holding.store(true, Ordering::Relaxed);
@@ -177,8 +196,73 @@ impl KillBits {
         let mut state = self.lock();
         state.line.change(change);
         let bits = state.line.bits().clone();
-        self.refusing.store(bits.refuses_some(), Ordering::Release);
+        self.refusing.store(state.refuses_some(), Ordering::Release);
         (bits, state.line.held())
+    }
+
+    /// The whole daemon needs these; nothing of it is there.
+    pub(super) fn set_needs(&self, down: Vec<(Slot, u64, Fault)>, needs: Slots) {
+        let mut state = self.lock();
+        let since: Vec<_> = down.iter().map(|(slot, since, _)| (*slot, *since)).collect();
+        state.line.change_needs(|now| *now = Needs::new(needs, BTreeMap::new(), since));
+        state.lost = down.into_iter().map(|(slot, _, why)| Lost { slot, why }).collect();
+        self.needs_changed(&state);
+    }
+
+    /// Something that it needs went down, in monotonic nanoseconds.
+    pub(super) fn set_down(&self, slot: Slot, since_nanos: u64, why: Fault) {
+        let mut state = self.lock();
+        state.line.change_needs(|needs| needs.set_down(slot, since_nanos));
+        state.lost.retain(|lost| lost.slot != slot);
+        state.lost.push(Lost { slot, why });
+        self.needs_changed(&state);
+    }
+
+    /// Something that it needs is there.
+    pub(super) fn set_up(&self, slot: Slot) {
+        let mut state = self.lock();
+        state.line.change_needs(|needs| needs.set_up(slot));
+        state.lost.retain(|lost| lost.slot != slot);
+        self.needs_changed(&state);
+    }
+
+    fn needs_changed(&self, state: &State) {
+        self.refusing.store(state.refuses_some(), Ordering::Release);
+        self.turns.fetch_add(1, Ordering::Release);
+    }
+
+    /// A number that changes with all that [`KillBits::turn`] may say.
+    pub(super) fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Acquire)
+    }
+
+    /// What the daemon is to do next, with the number of that turn, and why; none when it is where
+    /// it should be.
+    pub(super) fn turn(&self) -> Option<(Turn, u64, Fault)> {
+        let state = self.lock();
+        let (turn, number) = state.line.needs().turn()?;
+        Some((turn, number, state.lacking("")))
+    }
+
+    /// The daemon has done its turn of this number.
+    pub(super) fn turned(&self, number: u64) {
+        self.lock().line.change_needs(|needs| needs.turned(number));
+    }
+
+    /// The next request that has waited for too long, and why. On the daemon's thread.
+    pub(super) fn expired(&self, now_nanos: u64) -> Option<(TransactedReply, Fault)> {
+        if !self.holding.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut state = self.lock();
+        let (bound, guest, reply) = state.line.expired(now_nanos)?;
+        Some((reply, state.lacking(contract_of(&guest, bound.contract))))
+    }
+
+    /// When the next one has, in monotonic nanoseconds.
+    pub(super) fn next_expiry_nanos(&self) -> Option<u64> {
+        let holding = self.holding.load(Ordering::Relaxed);
+        holding.then(|| self.lock().line.next_expiry_nanos()).flatten()
     }
 
     /// The bits, how many requests are held, and what runs.
@@ -224,6 +308,19 @@ impl KillBits {
 }
 
 impl State {
+    fn refuses_some(&self) -> bool {
+        self.line.bits().refuses_some() || !self.line.needs().all_met()
+    }
+
+    /// Why what `contract` needs isn't there.
+    fn lacking(&self, contract: &str) -> Fault {
+        let missing = self.line.needs().missing(contract).map(|(slot, _)| slot);
+        let why = self.lost.iter().find(|lost| Some(lost.slot) == missing);
+        let meanwhile =
+            || Fault::new(Code::Unavailable, "something that it needs was gone meanwhile");
+        why.map_or_else(meanwhile, |lost| lost.why.clone())
+    }
+
     /// Nothing runs any more; answers whether somebody waits for that.
     fn finish(&mut self, end: &'static str) -> bool {
         let Some(running) = self.running.take() else { return false };

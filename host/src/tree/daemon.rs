@@ -12,6 +12,7 @@
 //!   +--------+           | can't
 //!   | Parked | <---------+
 //!   +--------+
+//!     a resource that it needs dies: rolled back, Waiting without an instance until it is there
 //! ```
 //!
 //! Invariants:
@@ -23,6 +24,7 @@
 mod crashes;
 mod lineage;
 mod now;
+mod options;
 mod output;
 mod recorder;
 mod recovery;
@@ -31,8 +33,10 @@ mod revive;
 mod simulate;
 mod start;
 mod upgrade;
+mod waiting;
 
 pub(super) use lineage::load as load_checkpoint;
+pub use options::{DaemonOptions, World};
 pub(super) use recorder::check_size;
 pub use recorder::{COMMIT_BYTES_MAX, JournalSeat};
 pub use simulate::Simulated;
@@ -42,99 +46,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
-use supervisor::policy::{Exhausted, Policy, Restart};
-
 use self::crashes::Reports;
 use self::now::Now;
 pub(super) use self::output::Showing;
 use self::recorder::{Answered, Moment, Recorder};
 use super::gauges::{DaemonState, Gauges};
-use crate::base::clock::Clock;
-use crate::base::entropy::Entropy;
 use crate::base::error::{Code, Fault};
 use crate::base::ids::{Generation, RequestId, Sequence};
-use crate::base::limits::RETRIES_DEFAULT;
 use crate::mechanisms::memory::Images;
 use crate::mechanisms::sandbox::{
-    CallContext, Called, Cancel, Caught, Environment, Guest, GuestLog, Instance, Limits, Outputs,
+    CallContext, Called, Cancel, Caught, Environment, Guest, Instance, Limits,
 };
 use crate::pure::contract::Contract;
 use crate::pure::keys::{KeptAnswer, Keys, Lookup, request_hash};
 use crate::pure::output::SeenOutput;
-use crate::pure::pace::CpuShare;
-use crate::pure::policy::{CrashedTry, OnCrash, Verdict, after_crash};
+use crate::pure::policy::{CrashedTry, Verdict, after_crash};
 use crate::pure::record::Kind;
 use crate::pure::request::{Crash, Outcome, Rejection};
 use crate::pure::upgrade::SaveTrials;
-
-/// What a daemon needs of the world around it.
-#[derive(Clone)]
-pub struct World {
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-    /// Seeds.
-    pub entropy: Arc<dyn Entropy>,
-    /// Where the guest's lines go.
-    pub log: Arc<dyn GuestLog>,
-    /// What the daemons of the host show each other.
-    pub outputs: Arc<Outputs>,
-}
-
-impl std::fmt::Debug for World {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("World").field("clock", &self.clock).finish_non_exhaustive()
-    }
-}
-
-/// How a daemon treats its guest.
-#[derive(Clone, Debug)]
-pub struct DaemonOptions {
-    /// Its name.
-    pub name: String,
-    /// Bytes of its guest's memory, at most.
-    pub budget_bytes: usize,
-    /// What `init` gets: a JSON object.
-    pub parameters: Value,
-    /// What each transaction may use.
-    pub limits: Limits,
-    /// What each of `save`, `load` and `check` may use.
-    pub upgrade_limits: Limits,
-    /// Bytes of the cards that one commit may change, with a journal; at most
-    /// [`COMMIT_BYTES_MAX`], which is what a record holds.
-    pub commit_bytes_max: usize,
-    /// Times that a crashed transaction is tried again.
-    pub retries_max: u32,
-    /// Which state to go on with after a crash.
-    pub on_crash: OnCrash,
-    /// How often its thread is started again when it dies, and what then.
-    pub restarts: Policy,
-    /// Share of one processor.
-    pub share: CpuShare,
-    /// Compare whole images at each commit and roll back: finds holes in the write barrier.
-    pub verify: bool,
-}
-
-impl DaemonOptions {
-    /// Defaults for a daemon of that name and budget.
-    #[must_use]
-    pub fn new(name: impl Into<String>, budget_bytes: usize) -> Self {
-        Self {
-            name: name.into(),
-            budget_bytes,
-            parameters: Value::Object(serde_json::Map::new()),
-            limits: Limits::default(),
-            upgrade_limits: Limits::UPGRADE,
-            commit_bytes_max: COMMIT_BYTES_MAX,
-            retries_max: RETRIES_DEFAULT,
-            on_crash: OnCrash::default(),
-            // A bug of the host at one daemon is no reason to stop the others.
-            restarts: Policy::new(Restart::Permanent).with_exhausted(Exhausted::Park),
-            share: CpuShare::FULL,
-            verify: false,
-        }
-    }
-}
 
 /// A request whose arguments are bound to a contract: what a daemon runs.
 #[derive(Clone, Debug)]
@@ -149,6 +78,9 @@ pub struct Bound {
     pub key: Option<Arc<str>>,
     /// Correlation id; the request's own when `None`.
     pub correlation: Option<Arc<str>>,
+    /// Until when it waits for resources that are down, in monotonic nanoseconds; none when it is
+    /// refused at once.
+    pub wait_until_nanos: Option<u64>,
 }
 
 /// How a bound request ended.
@@ -166,7 +98,8 @@ pub struct Transacted {
 #[derive(Debug)]
 enum Phase {
     Live(Instance),
-    /// Waiting for a person, with the reason.
+    /// Without an instance: waiting for a person, with the reason, or with `E_UNAVAILABLE` for a
+    /// resource.
     Parked(Box<(Environment, Fault)>),
     /// Only inside a method, while an instance is being replaced.
     Between,
@@ -193,8 +126,8 @@ pub struct Daemon {
     reports: Option<Reports>,
     generation: Generation,
     sequence: Sequence,
-    /// Host resources that the guest holds between calls.
-    handles: usize,
+    /// Host resources that the guest holds between calls; none when there was no instance yet.
+    handles: Option<usize>,
     recover_failures: u32,
     host_bugs: u32,
     hash: Option<(Sequence, blake3::Hash)>,
@@ -207,6 +140,8 @@ pub struct Daemon {
     seen: Vec<SeenOutput>,
     /// The committed state is being replaced by another one.
     halfway: bool,
+    /// It has no first state yet, because it waits for a resource.
+    unborn: bool,
 }
 
 impl Daemon {
@@ -232,11 +167,13 @@ impl Daemon {
                 }
             }
         }
-        if let Some(reason) = self.parked() {
-            let message = format!("daemon `{}` is parked: {reason}", self.options.name);
-            return self.refuse(Fault::new(Code::Parked, message));
+        if let Some(fault) = self.no_instance() {
+            return self.refuse(fault);
         }
         if let Some(fault) = self.journal_refuses(bound) {
+            return self.refuse(fault);
+        }
+        if let Err(fault) = self.take_leases(bound.request) {
             return self.refuse(fault);
         }
         let started = self.now.look(self.world.clock.as_ref());
@@ -269,8 +206,14 @@ impl Daemon {
             };
             let current = CrashedTry { code: crash.code, checkpoint };
             let mut verdict = after_crash(previous, current, attempt, self.options.retries_max);
-            if self.parked().is_some() && verdict == Verdict::Retry {
+            let may_retry = self.parked().is_none() && self.take_leases(bound.request).is_ok();
+            if !may_retry && verdict == Verdict::Retry {
                 verdict = Verdict::GiveUp;
+            }
+            if verdict != Verdict::Retry
+                && let Some(stale) = self.give_back_leases(bound.request)
+            {
+                return (self.cancelled(stale), attempt);
             }
             match verdict {
                 Verdict::Retry => {
@@ -309,6 +252,16 @@ impl Daemon {
         Gauges::add(&self.gauges.lines_dropped, u64::from(usage.lines_dropped));
         if matches!(called, Called::Caught(_)) {
             self.seen = instance.seen();
+        }
+        let stale = match called {
+            // It may be tried again, under the same leases.
+            Called::Caught(_) => self.cancel.take_stale(bound.request),
+            _ => self.give_back_leases(bound.request),
+        };
+        if let Some(stale) = stale {
+            // Those that are left of other resources.
+            let _also_stale = self.give_back_leases(bound.request);
+            return Ok(self.cancelled(stale));
         }
         let settled = match called {
             Called::Returned(value) => self.settle(bound, attempt, value),
@@ -489,7 +442,7 @@ impl Daemon {
         self.generation
     }
 
-    /// Why it is parked, if it is.
+    /// Why it has no instance, if it has none: it is parked, or waits for a resource.
     #[must_use]
     pub fn parked(&self) -> Option<&Fault> {
         match &self.phase {
@@ -517,8 +470,11 @@ impl Daemon {
     }
 
     fn show_state(&self) {
-        let parked = self.parked();
-        let state = if parked.is_some() { DaemonState::Parked } else { DaemonState::Ready };
+        let state = match self.parked() {
+            None => DaemonState::Ready,
+            Some(_) if self.is_waiting() => DaemonState::Waiting,
+            Some(_) => DaemonState::Parked,
+        };
         Gauges::set(&self.gauges.generation, self.generation.0);
         Gauges::set(&self.gauges.sequence, self.sequence.0);
         self.gauges.set_state(state);

@@ -90,6 +90,9 @@ impl Gate {
     ///
     /// The journal's.
     pub(super) fn settle(&self, daemon: &mut Daemon) -> Result<(), Fault> {
+        if daemon.is_unborn() {
+            return Ok(());
+        }
         let records = daemon.take_records().into_iter();
         let records = records.map(|(sequence, record)| (sequence, Some(record)));
         for (sequence, record) in records.chain([(daemon.sequence(), None)]) {

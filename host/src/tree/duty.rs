@@ -20,6 +20,7 @@ use crate::base::limits::{CONTROL_TIME_MAX, WATCH_SLACK};
 use crate::base::vitals::Heart;
 use crate::mechanisms::memory::Images;
 use crate::mechanisms::sandbox::Guest;
+use crate::pure::needs::Turn;
 use crate::pure::pace::Pace;
 use crate::pure::request::Outcome;
 
@@ -60,6 +61,8 @@ pub(super) struct Duty {
     pub(super) messages: Receiver<Message>,
     pub(super) heart: Heart,
     pub(super) ending: Ending,
+    /// How far it has followed what became of the daemon's needs.
+    pub(super) turns: u64,
 }
 
 /// What is to be known when the thread dies, and after that.
@@ -206,9 +209,53 @@ impl Duty {
         }
     }
 
+    /// Lets the daemon wait while it lacks something, and go on when it doesn't.
+    fn mind_needs(&mut self) {
+        let turns = self.bits.turns();
+        if (turns == self.turns && !self.daemon.is_waiting()) || self.is_stopping() {
+            return;
+        }
+        self.turns = turns;
+        while let Some((turn, number, lacking)) = self.bits.turn() {
+            match turn {
+                Turn::Wait => self.daemon.wait_for(lacking),
+                Turn::Start => self.go_on(),
+            }
+            self.bits.turned(number);
+        }
+        // It lost what it used of a resource, and not the resource.
+        if self.daemon.is_waiting() && self.daemon.lacking().is_none() {
+            self.go_on();
+        }
+    }
+
+    fn go_on(&mut self) {
+        self.heart.work(CONTROL_TIME_MAX);
+        self.daemon.go_on();
+        let settled = self.gate.as_ref().map_or(Ok(()), |gate| gate.settle(&mut self.daemon));
+        if let Err(fault) = settled {
+            // Whoever asks for something next hears of it.
+            tracing::warn!(daemon = self.daemon.options().name, %fault, "its start is not durable");
+        }
+        if self.gate.is_none() {
+            show(&mut self.daemon);
+        }
+        self.heart.rest();
+    }
+
+    /// Refuses the requests that have waited long enough for a resource.
+    fn refuse_expired(&mut self) {
+        let now = self.world.clock.monotonic_nanos();
+        while let Some((reply, fault)) = self.bits.expired(now) {
+            reply(refused(&self.daemon, fault));
+        }
+    }
+
     /// The next message that isn't held, none at the end.
     fn next_due(&mut self, now: u64) -> Option<Message> {
         loop {
+            self.mind_needs();
+            self.refuse_expired();
             if let Some(held) = self.bits.next(self.is_stopping()) {
                 return Some(held);
             }
@@ -221,17 +268,28 @@ impl Duty {
         }
     }
 
-    /// The next message, none at the end. Now and then the guest's `save` is tried in between.
+    /// The next message, none at the end. Now and then the guest's `save` is tried in between, and
+    /// requests that have waited long enough are refused.
     fn next(&mut self, mut now: u64) -> Option<Message> {
         loop {
-            match self.daemon.save_trial_wait(now) {
-                Some(Duration::ZERO) if !self.is_stopping() => drop(self.daemon.try_save()),
-                None | Some(Duration::ZERO) => return self.messages.recv().ok(),
-                Some(wait) => match self.messages.recv_timeout(wait) {
-                    Ok(message) => return Some(message),
-                    Err(RecvTimeoutError::Disconnected) => return None,
-                    Err(RecvTimeoutError::Timeout) => {}
-                },
+            let expiry = self.bits.next_expiry_nanos();
+            let expiry = expiry.map(|at| Duration::from_nanos(at.saturating_sub(now)));
+            let trial = match self.daemon.save_trial_wait(now) {
+                Some(Duration::ZERO) if !self.is_stopping() => {
+                    drop(self.daemon.try_save());
+                    now = self.world.clock.monotonic_nanos();
+                    continue;
+                }
+                Some(Duration::ZERO) => None,
+                wait => wait,
+            };
+            let Some(wait) = expiry.into_iter().chain(trial).min() else {
+                return self.messages.recv().ok();
+            };
+            match self.messages.recv_timeout(wait) {
+                Ok(message) => return Some(message),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.refuse_expired(),
             }
             now = self.world.clock.monotonic_nanos();
         }

@@ -22,6 +22,8 @@ pub enum DaemonState {
     Stopped = 3,
     /// Its thread died; it waits for the next one.
     Restarting = 4,
+    /// A resource that it needs is not available.
+    Waiting = 5,
 }
 
 impl DaemonState {
@@ -34,6 +36,7 @@ impl DaemonState {
             Self::Parked => "parked",
             Self::Stopped => "stopped",
             Self::Restarting => "restarting",
+            Self::Waiting => "waiting",
         }
     }
 }
@@ -66,7 +69,9 @@ pub struct Gauges {
     pub(super) read: AtomicU64,
     pub(super) rejected: AtomicU64,
     pub(super) crashed: AtomicU64,
+    pub(super) cancelled: AtomicU64,
     pub(super) restarts: AtomicU64,
+    pub(super) resource_restarts: AtomicU64,
     pub(super) fuel: AtomicU64,
     pub(super) busy_nanos: AtomicU64,
     pub(super) cards_changed: AtomicU64,
@@ -97,7 +102,9 @@ impl Default for Gauges {
             read: AtomicU64::default(),
             rejected: AtomicU64::default(),
             crashed: AtomicU64::default(),
+            cancelled: AtomicU64::default(),
             restarts: AtomicU64::default(),
+            resource_restarts: AtomicU64::default(),
             fuel: AtomicU64::default(),
             busy_nanos: AtomicU64::default(),
             cards_changed: AtomicU64::default(),
@@ -164,7 +171,7 @@ pub struct LastExit {
 pub struct Report {
     /// What the daemon is doing.
     pub state: DaemonState,
-    /// Why it is parked.
+    /// Why it is parked, or waits.
     pub parked: Option<Fault>,
     /// Incarnation of its instance.
     pub generation: u64,
@@ -178,8 +185,12 @@ pub struct Report {
     pub rejected: u64,
     /// Requests that crashed.
     pub crashed: u64,
+    /// Requests that ended because a resource died under them.
+    pub cancelled: u64,
     /// Restarts of the instance, more than one per crashed request when it was tried again.
     pub restarts: u64,
+    /// Starts of the instance because a resource was there again.
+    pub resource_restarts: u64,
     /// Fuel used by all transactions.
     pub fuel: u64,
     /// Wall time spent in transactions.
@@ -250,6 +261,7 @@ impl Gauges {
             2 => DaemonState::Parked,
             3 => DaemonState::Stopped,
             4 => DaemonState::Restarting,
+            5 => DaemonState::Waiting,
             _ => DaemonState::Ready,
         };
         Report {
@@ -261,7 +273,9 @@ impl Gauges {
             read: get(&self.read),
             rejected: get(&self.rejected),
             crashed: get(&self.crashed),
+            cancelled: get(&self.cancelled),
             restarts: get(&self.restarts),
+            resource_restarts: get(&self.resource_restarts),
             fuel: get(&self.fuel),
             busy: Duration::from_nanos(get(&self.busy_nanos)),
             cards_changed: get(&self.cards_changed),

@@ -82,6 +82,11 @@ impl Mailbox {
         }
     }
 
+    /// Lets whoever reads it look around. A full one keeps it awake, and a closed one ends it.
+    pub(super) fn nudge(&self) {
+        drop(self.send(Message::Control(Box::new(|_, _| {}))));
+    }
+
     /// Takes nothing more, for good.
     pub(super) fn close(&self) {
         *self.write() = State::Closed;

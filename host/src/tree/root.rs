@@ -28,6 +28,7 @@ use super::durable::Gate;
 use super::gauges::Report;
 use super::guest_log::TracedLog;
 use super::mailbox::Unsent;
+use super::service::{Board, ResourceView};
 use super::worker::{First, Message, Starting, Worker};
 use crate::base::clock::Clock;
 use crate::base::entropy::Entropy;
@@ -64,6 +65,7 @@ struct Ground {
     logs: Option<MakeLog>,
     outputs: Arc<Outputs>,
     journal: Option<RootJournal>,
+    board: Board,
     vitals: Arc<Vitals>,
     next_id: AtomicU64,
     root_loop: RootLoop,
@@ -135,6 +137,7 @@ impl Root {
         tracing::debug!(bytes = bill.total_bytes(), "all memory is reserved");
         let ground = Ground::prepare(options)?;
         let request_ids = RequestIds::starting_at(ground.clock.unix_nanos());
+        ground.board.wait_for(&plans, ground.vitals.stop());
         let mut starting = Vec::with_capacity(plans.len());
         for (index, plan) in plans.into_iter().enumerate() {
             let Some(images) = arena.take(index) else { return Err(RootError::Count(index)) };
@@ -192,6 +195,7 @@ impl Root {
         self.daemons.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         worker.begin_stop();
         worker.end_stop(STOP_GRACE);
+        worker.detach();
         let mut bill = self.bill.write().unwrap_or_else(PoisonError::into_inner);
         bill.lines.retain(|line| line.name != name);
         self.ground.outputs.show(name, None);
@@ -218,9 +222,10 @@ impl Root {
             }
         };
         let guest = worker.guest();
-        let admitted = worker.bits.admit(&request.daemon, &request.contract);
+        let admitted =
+            worker.bits.admit(&request.daemon, &request.contract, request.wait.is_some());
         let bound = match admitted.and_then(|()| bind(&worker, &guest, id, &request)) {
-            Ok(bound) => bound,
+            Ok(bound) => Bound { wait_until_nanos: self.wait_until(&request), ..bound },
             Err(fault) => {
                 let sequence = Sequence(worker.gauges.report().sequence);
                 return reply(Answer::refused(id, &request, sequence, fault));
@@ -236,6 +241,11 @@ impl Root {
             let sequence = Sequence(worker.gauges.report().sequence);
             reply(Transacted { outcome, sequence, attempts: 0 });
         }
+    }
+
+    fn wait_until(&self, request: &Request) -> Option<u64> {
+        let wait = u64::try_from(request.wait?.as_nanos()).unwrap_or(u64::MAX);
+        Some(self.ground.clock.monotonic_nanos().saturating_add(wait))
     }
 
     /// Submits a request and waits for its answer.
@@ -385,8 +395,25 @@ impl Root {
         }
         drop(daemons);
         self.ground.root_loop.end();
+        self.ground.board.stop();
         // After the last daemon: what they handed over is still made durable and answered.
         self.close_journal();
+    }
+
+    /// The resources that daemons depend on, by name.
+    #[must_use]
+    pub fn resources(&self) -> Vec<ResourceView> {
+        self.ground.board.views()
+    }
+
+    /// Takes a resource down and holds it there, or lets go of it so that it comes back as after
+    /// any death; answers its whole name. For drills. Doesn't wait for what comes of it.
+    ///
+    /// # Errors
+    ///
+    /// `E_RESOURCE_UNKNOWN`; `E_QUEUE_FULL` while earlier switches are not dealt with.
+    pub fn switch_resource(&self, name: &str, down: bool) -> Result<String, Fault> {
+        self.ground.board.switch(name, down)
     }
 
     /// What an acknowledgement means; none when commits live in memory only.
@@ -412,7 +439,7 @@ impl Root {
 impl Ground {
     /// Starts what daemons stand on: the root's loop, and with a journal its threads.
     fn prepare(options: RootOptions) -> Result<Self, RootError> {
-        let RootOptions { clock, entropy, logs, journal, vitals, .. } = options;
+        let RootOptions { clock, entropy, logs, journal, resources, vitals, .. } = options;
         let root_loop = RootLoop::start(clock.clone(), entropy.clone(), &vitals)
             .map_err(|error| RootError::Thread { name: "root".to_owned(), error })?;
         let next_id = AtomicU64::new(NodeId::ROOT.0 + 1);
@@ -427,8 +454,10 @@ impl Ground {
                 Some(RootJournal { store, committer, crashes })
             }
         };
+        let board = Board::start(resources, &clock, &entropy, &vitals);
+        let board = board.map_err(RootError::Resources)?;
         let outputs = Arc::default();
-        Ok(Self { clock, entropy, logs, outputs, journal, vitals, next_id, root_loop })
+        Ok(Self { board, clock, entropy, logs, outputs, journal, vitals, next_id, root_loop })
     }
 
     /// Starts a daemon's thread, which makes or loads its first state.
@@ -439,7 +468,9 @@ impl Ground {
             None => Arc::new(TracedLog::new(&name)),
         };
         let (clock, entropy) = (self.clock.clone(), self.entropy.clone());
-        let world = World { clock, entropy, log, outputs: self.outputs.clone() };
+        let id = NodeId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        let hold = self.board.hold(&name, id, &plan.dependencies).map_err(RootError::Daemon)?;
+        let world = World { clock, entropy, log, outputs: self.outputs.clone(), hold };
         let gate = match &self.journal {
             Some(journal) => Some(journal.gate(&plan)?),
             None => None,
@@ -447,7 +478,6 @@ impl Ground {
         tracing::debug!(daemon = name, "starting");
         let thread = format!("daemon-{name}");
         let heart = self.vitals.heart(&thread, Kind::Daemon);
-        let id = NodeId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let (policy, notes) = (plan.options.restarts, self.root_loop.notes());
         let child = Child::new(id, &name, thread, DAEMON_STACK_BYTES, policy, notes);
         Starting::spawn(plan, images, world, gate, first, (child, heart))
@@ -502,5 +532,6 @@ fn bind(worker: &Worker, guest: &Guest, id: RequestId, request: &Request) -> Res
         arguments: arguments.into(),
         key: request.key.as_deref().map(Arc::from),
         correlation: request.correlation.as_deref().map(Arc::from),
+        wait_until_nanos: None,
     })
 }

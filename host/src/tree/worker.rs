@@ -13,6 +13,7 @@ use super::duty::{self, Duty};
 use super::gauges::{DaemonState, Gauges, Report};
 use super::mailbox::{Mailbox, Unsent};
 use super::root::DaemonPlan;
+use super::service::{Dependencies, Hold};
 use crate::base::error::{Code, Fault};
 use crate::base::limits::{LOOP_TICK, MAILBOX_REQUESTS_MAX};
 use crate::base::stop::StopLatch;
@@ -51,6 +52,9 @@ pub(super) struct Worker {
     pub(super) key: Option<DaemonKey>,
     /// Its first state came from elsewhere: it has no file.
     pub(super) copied: bool,
+    /// What it needs.
+    pub(super) dependencies: Dependencies,
+    hold: Option<Arc<Hold>>,
 }
 
 /// Where a daemon's first state comes from.
@@ -74,6 +78,8 @@ pub(super) struct Starting {
     options: DaemonOptions,
     key: Option<DaemonKey>,
     copied: bool,
+    dependencies: Dependencies,
+    hold: Option<Arc<Hold>>,
 }
 
 impl Starting {
@@ -86,11 +92,14 @@ impl Starting {
         first: First,
         (child, heart): (Arc<Child>, Heart),
     ) -> io::Result<Self> {
-        let DaemonPlan { guest, options, copied } = plan;
+        let DaemonPlan { guest, options, copied, dependencies } = plan;
         let (sender, messages) = sync_channel(MAILBOX_REQUESTS_MAX);
         let mailbox = Arc::new(Mailbox::new(&options.name, sender));
         let bits = Arc::new(KillBits::default());
         let key = gate.as_ref().map(|gate| gate.seat.key);
+        if let Some(hold) = &world.hold {
+            hold.attach(&bits, &mailbox);
+        }
         let (report, started) = sync_channel(1);
         let starting = Self {
             started,
@@ -101,6 +110,8 @@ impl Starting {
             options: options.clone(),
             key,
             copied,
+            dependencies,
+            hold: world.hold.clone(),
         };
         let its = child.clone();
         child.begin(move || {
@@ -114,8 +125,18 @@ impl Starting {
             };
             drop(report.send(Ok((daemon.gauges().clone(), daemon.cancel()))));
             let (child, ending) = (its, Default::default());
-            let duty = Duty { child, mailbox, bits, daemon, world, gate, messages, heart, ending };
-            Some(Box::new(duty))
+            Some(Box::new(Duty {
+                child,
+                mailbox,
+                bits,
+                daemon,
+                world,
+                gate,
+                messages,
+                heart,
+                ending,
+                turns: 0,
+            }))
         })?;
         Ok(starting)
     }
@@ -152,11 +173,20 @@ impl Starting {
             options: self.options,
             key: self.key,
             copied: self.copied,
+            dependencies: self.dependencies,
+            hold: self.hold,
         })
     }
 }
 
 impl Worker {
+    /// Its resources tell it nothing more.
+    pub(super) fn detach(&self) {
+        if let Some(hold) = &self.hold {
+            hold.detach();
+        }
+    }
+
     /// Why the mailbox takes nothing at this moment, if so.
     pub(super) fn refuses(&self) -> Option<Fault> {
         self.mailbox.refuses()
@@ -197,8 +227,7 @@ impl Worker {
 
     /// Lets the thread look for requests that are held no more.
     pub(super) fn wake(&self) {
-        // A full mailbox keeps it awake, and a closed one ends it.
-        drop(self.send(Message::Control(Box::new(|_, _| {}))));
+        self.mailbox.nudge();
     }
 
     /// The code that runs now.

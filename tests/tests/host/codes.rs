@@ -26,6 +26,12 @@ const PROVOKED: &[(Code, &str)] = &[
     (Code::Budget, "r4_s4_22_budgets_over_the_limit_are_refused_with_the_bill"),
     (Code::BudgetSize, "s4_15_no_daemons_and_ones_that_cannot_be_are_refused"),
     (Code::Name, "s4_15_no_daemons_and_ones_that_cannot_be_are_refused"),
+    (
+        Code::Unavailable,
+        "s0_01_a_request_whose_resource_is_down_is_refused_and_the_next_one_succeeds",
+    ),
+    (Code::HandleStale, "s0_02_s0_10_exactly_the_transactions_with_a_lease_are_cancelled"),
+    (Code::ResourceUnknown, "s0_06_a_drill_takes_a_resource_down_and_lets_go_of_it"),
     (Code::NoMemory, "r2_memory_that_the_machine_does_not_give_is_refused_and_nothing_is_left"),
     (Code::Engine, "a_compiler_that_cannot_be_started_is_the_environments_fault"),
     (Code::Request, "c8_request_lines_that_are_none_are_refused"),
@@ -94,7 +100,6 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ("E_HOST_RUNNING", "the command line has tests of its own"),
     ("E_EMERGENCY", "the stop has tests of its own, on the real binary"),
     ("E_STOP_FORCED", "the stop has tests of its own, on the real binary"),
-    ("E_UNAVAILABLE", "what a daemon needs is decided in the host's library, and tested there"),
     ("E_STUCK", "the watchdog has a test of its own"),
 ];
 

@@ -59,6 +59,7 @@ impl DurableHost {
             entropy: Arc::new(SystemEntropy),
             logs: Some(Box::new(|_| Arc::new(NoLog))),
             journal: Some(store.clone()),
+            resources: Vec::new(),
             vitals: Arc::default(),
         };
         let root = Arc::new(Root::start(vec![plan], options).expect("the daemon starts"));
@@ -260,6 +261,7 @@ pub fn records(
         entropy: Arc::new(SystemEntropy),
         log: Arc::new(NoLog),
         outputs: Arc::default(),
+        hold: None,
     };
     let images = Images::new(budget_bytes, &guest.shape()).expect("memory for the images");
     let options = DaemonOptions::new(NAME, budget_bytes);

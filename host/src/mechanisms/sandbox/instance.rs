@@ -514,8 +514,8 @@ fn caught(store: &mut Store<StoreState>, error: &wasmtime::Error) -> Caught {
 
 /// Runs at each tick of the epoch while guest code runs.
 fn on_tick(state: &mut StoreState) -> wasmtime::Result<UpdateDeadline> {
-    if state.cancel.hits(state.request) {
-        return Err(Stop::new(Code::Cancelled, "cancelled while it was running").into());
+    if let Some(code) = state.cancel.hits(state.request) {
+        return Err(Stop::new(code, "cancelled while it was running").into());
     }
     state.ticks_left = state.ticks_left.saturating_sub(1);
     if state.ticks_left == 0 {
@@ -525,7 +525,7 @@ fn on_tick(state: &mut StoreState) -> wasmtime::Result<UpdateDeadline> {
         // By time, not by ticks: a tick right after a rest must not be paid like a whole one.
         let tired = Instant::now();
         let rest = state.share.rest_after(tired.duration_since(since));
-        while tired.elapsed() < rest && !state.cancel.hits(state.request) {
+        while tired.elapsed() < rest && state.cancel.hits(state.request).is_none() {
             std::thread::sleep(rest.saturating_sub(tired.elapsed()).min(EPOCH_TICK));
         }
         let rest = tired.elapsed();

@@ -12,7 +12,7 @@ use super::bits;
 use super::crashes;
 use super::lineage::{self, Fields, Served};
 use super::socket::Listening;
-use super::{error_line, output, ps_json, upgrade};
+use super::{error_line, output, ps_json, resources, upgrade};
 use crate::base::error::{Code, Fault, printable};
 use crate::base::failpoint::{self, Point};
 use crate::base::ids::{RequestId, Sequence};
@@ -147,7 +147,8 @@ async fn answer(line: &str, served: &Arc<Served>, waiting: &Semaphore) -> Value 
 
 /// The commands that wait for nothing, but at most a moment for a transaction's end: there is a
 /// place for them when all others wait.
-const URGENT: [&str; 7] = ["ps", "health", "kill", "disable", "enable", "pause", "resume"];
+const URGENT: [&str; 9] =
+    ["ps", "health", "kill", "disable", "enable", "pause", "resume", "resources", "resource"];
 
 /// A place among those that wait.
 async fn place<'a>(
@@ -209,6 +210,10 @@ const BLOCKING: &[(&str, Blocking)] = &[
         let name = name(command, argument)?;
         served.root.remove(&name)?;
         Ok(json!({ "removed": name }))
+    }),
+    ("resources", |served, command, fields| resources::list(served, Fields::new(command, fields)?)),
+    ("resource", |served, command, fields| {
+        resources::switch(served, Fields::new(command, fields)?)
     }),
     ("output", |served, command, fields| output::output(served, Fields::new(command, fields)?)),
     ("commits", |served, command, fields| lineage::commits(served, Fields::new(command, fields)?)),

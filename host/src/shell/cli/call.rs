@@ -1,5 +1,7 @@
 //! `host call`: asks a daemon of the running host; and how all commands ask.
 
+use std::time::Duration;
+
 use clap::Args;
 use serde_json::{Map, Value, json};
 
@@ -31,6 +33,9 @@ pub(super) struct CallArgs {
     /// Correlation id, shown in every log line that this call causes
     #[arg(long, value_name = "ID")]
     correlation: Option<String>,
+    /// How long to wait for resources that are down, like 2s [default: not at all]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    wait: Option<Duration>,
     /// How to print: the value alone, or the whole outcome line
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
@@ -74,6 +79,10 @@ pub(super) fn call(args: &CallArgs) -> u8 {
     }
     if let Some(correlation) = &args.correlation {
         set(&mut request, "correlation", json!(correlation));
+    }
+    if let Some(wait) = &args.wait {
+        let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        set(&mut request, "wait_ms", json!(millis));
     }
     let command = match read_arguments(&args.arguments) {
         Ok(Arguments::Json(value)) => {
@@ -157,7 +166,7 @@ fn show(args: &CallArgs, answer: &Value) -> u8 {
     }
     match outcome {
         "committed" => exit::DONE,
-        "rejected" => exit::FAILED,
+        "rejected" | "cancelled" => exit::FAILED,
         "crashed" => exit::CRASHED,
         _ => exit::UNKNOWN,
     }

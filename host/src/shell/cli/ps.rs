@@ -196,6 +196,10 @@ fn troubles(daemon: &Value) -> String {
             "\n  when it is repaired: host resume {name}, or host upgrade {name} GUEST.wasm"
         ));
     }
+    if let Some(reason) = daemon.get("waits_for").filter(|reason| !reason.is_null()) {
+        let message = text(reason, "message");
+        shown.push_str(&format!("\n{name} waits: {message}; `host resources` shows more"));
+    }
     for line in still_off(&name, daemon.get("off").unwrap_or(&Value::Null)) {
         shown.push_str(&format!("\n{line}"));
     }

@@ -94,6 +94,7 @@ impl Tally {
             Outcome::Committed(_) => return,
             Outcome::Rejected(rejection) => rejection.code.clone(),
             Outcome::Crashed(crash) => crash.code.as_str().to_owned(),
+            Outcome::Cancelled(_) => Code::HandleStale.as_str().to_owned(),
             Outcome::Unknown(fault) => fault.code.as_str().to_owned(),
         };
         *self.errors.entry(code).or_default() += 1;

@@ -103,10 +103,14 @@ impl Daemon {
         Ok(reverted)
     }
 
-    /// A new instance over the committed image, whatever the live one holds.
+    /// A new instance over the committed image, whatever the live one holds; none when it waits
+    /// for a resource.
     pub(super) fn start_anew(&mut self) -> Result<(), Fault> {
         self.images.set_live_size_to_committed();
         self.images.load_committed();
+        if self.is_waiting() {
+            return Ok(());
+        }
         self.again()
     }
 }

@@ -98,7 +98,7 @@ impl Daemon {
         self.verify_put_back()
     }
 
-    fn start_on_checkpoint(&mut self) -> Result<(), Fault> {
+    pub(super) fn start_on_checkpoint(&mut self) -> Result<(), Fault> {
         self.again()?;
         if let Err(mismatch) = self.verify_put_back() {
             self.images.load_committed();
@@ -186,7 +186,7 @@ impl Daemon {
     pub(super) fn again(&mut self) -> Result<(), Fault> {
         self.generation = self.generation.next();
         let (generation, context) = (self.generation, own_context(&self.world));
-        let (guest, handles) = (&self.guest, Some(self.handles));
+        let (guest, handles) = (&self.guest, self.handles);
         let environment = match std::mem::replace(&mut self.phase, Phase::Between) {
             Phase::Live(instance) => instance.into_environment(),
             Phase::Parked(parked) => parked.0,
@@ -195,6 +195,7 @@ impl Daemon {
         let images = &mut self.images;
         match Instance::again(guest, images, environment, handles, generation, &context) {
             Ok(instance) => {
+                self.handles = Some(instance.handles());
                 self.phase = Phase::Live(instance);
                 Ok(())
             }
@@ -214,7 +215,7 @@ impl Daemon {
         let (guest, images, parameters) = (&self.guest, &mut self.images, &self.parameters);
         match Instance::first(guest, images, environment, parameters, generation, &context) {
             Ok(instance) => {
-                self.handles = instance.handles();
+                self.handles = Some(instance.handles());
                 self.phase = Phase::Live(instance);
                 let noted = self.note_output();
                 self.images.commit_whole();
@@ -247,7 +248,11 @@ impl Daemon {
         fault
     }
 
+    /// Waits for a person; with `E_UNAVAILABLE` for a resource.
     pub(super) fn park(&mut self, reason: Fault) {
+        if reason.code == Code::Unavailable {
+            return self.idle(reason);
+        }
         tracing::error!(daemon = self.options.name, %reason, "parked");
         self.gauges.set_parked(Some(reason.clone()));
         let environment = match std::mem::replace(&mut self.phase, Phase::Between) {
@@ -266,7 +271,7 @@ impl Daemon {
     /// The reason why it stays parked; a daemon that isn't parked is `Ok`.
     pub fn resume(&mut self) -> Result<(), Fault> {
         let Some(reason) = self.parked() else { return Ok(()) };
-        if self.is_stale() {
+        if self.is_stale() || self.is_waiting() {
             return Err(reason.clone());
         }
         if let Some(reason) = self.state_lost() {
@@ -275,7 +280,7 @@ impl Daemon {
         self.recover_failures = 0;
         self.host_bugs = 0;
         self.images.roll_back();
-        let resumed = self.start_on_checkpoint();
+        let resumed = self.start_with_leases();
         match &resumed {
             Ok(()) => self.gauges.set_parked(None),
             Err(reason) => self.park(reason.clone()),

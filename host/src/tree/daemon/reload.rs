@@ -40,6 +40,11 @@ impl Daemon {
         // Read without keeping anything, so that a failure leaves one state and not half of two.
         let loaded = seat.journal.load(seat.key, None, &mut Nowhere).map_err(failed)?;
         let code = *self.guest.facts().digest.as_bytes();
+        if loaded.is_none() && self.unborn {
+            let none = blake3::Hash::from_bytes([0; 32]);
+            self.recorder = Some(Recorder::new(&seat, incarnation, code, none));
+            return Ok(());
+        }
         let Some(loaded) = loaded.filter(|loaded| loaded.code == code) else {
             let message = "what is durable was made by other code: start the host again";
             return Err(Fault::new(Code::CodeChanged, message));

@@ -39,12 +39,11 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// `E_PARKED` for a daemon that doesn't run; `E_HOST_BUG` when the state is not what it was:
-    /// the daemon is then put back by a copy of its whole committed image.
+    /// `E_PARKED` or `E_UNAVAILABLE` for a daemon that doesn't run; `E_HOST_BUG` when the state is
+    /// not what it was: the daemon is then put back by a copy of its whole committed image.
     pub fn simulate_crash(&mut self) -> Result<Simulated, Fault> {
-        if let Some(reason) = self.parked() {
-            let message = format!("daemon `{}` is parked: {reason}", self.options.name);
-            return Err(Fault::new(Code::Parked, message));
+        if let Some(fault) = self.no_instance() {
+            return Err(fault);
         }
         let (sequence, hash) = (self.sequence, self.committed_hash());
         let mut random = EntropyStream::new(self.world.entropy.seed());

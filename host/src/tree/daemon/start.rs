@@ -31,6 +31,15 @@ impl Daemon {
         options: DaemonOptions,
         world: World,
     ) -> Result<Self, Fault> {
+        if let Some(lacking) = world.lacking() {
+            let generation = Generation::FIRST;
+            let mut daemon =
+                Self::without_instance(guest, images, options, world, generation, lacking);
+            daemon.unborn = true;
+            daemon.show_form(SaveTrials::AT_ONCE);
+            daemon.show_state();
+            return Ok(daemon);
+        }
         let environment = environment(&options, &world);
         let flags = (environment.cancel(), environment.panic_flag());
         let parameters = parameters(&options);
@@ -76,6 +85,9 @@ impl Daemon {
             let none = blake3::Hash::from_bytes([0; 32]);
             daemon.recorder = Some(Recorder::new(seat, incarnation, code, none));
             daemon.now.look(daemon.world.clock.as_ref());
+            if daemon.unborn {
+                return Ok(daemon);
+            }
             daemon.record(Kind::Init, None).map_err(|c| Fault::new(c.code, c.message))?;
             return Ok(daemon);
         };
@@ -104,6 +116,12 @@ impl Daemon {
         world: World,
         generation: Generation,
     ) -> Result<Self, Fault> {
+        if let Some(lacking) = world.lacking() {
+            let mut daemon =
+                Self::without_instance(guest, images, options, world, generation, lacking);
+            daemon.show_form(SaveTrials::later(daemon.world.clock.monotonic_nanos()));
+            return Ok(daemon);
+        }
         let environment = environment(&options, &world);
         let flags = (environment.cancel(), environment.panic_flag());
         let context = own_context(&world);
@@ -124,6 +142,37 @@ impl Daemon {
         guest: Arc<Guest>,
         images: Images,
         instance: Instance,
+        flags: Flags,
+        options: DaemonOptions,
+        world: World,
+        generation: Generation,
+    ) -> Self {
+        let handles = Some(instance.handles());
+        let phase = Phase::Live(instance);
+        Self { handles, ..Self::in_phase(guest, images, phase, flags, options, world, generation) }
+    }
+
+    /// A daemon that begins by waiting for a resource; it takes the next generation then.
+    fn without_instance(
+        guest: Arc<Guest>,
+        images: Images,
+        options: DaemonOptions,
+        world: World,
+        generation: Generation,
+        lacking: Fault,
+    ) -> Self {
+        let environment = environment(&options, &world);
+        let flags = (environment.cancel(), environment.panic_flag());
+        let phase = Phase::Parked(Box::new((environment, lacking.clone())));
+        let daemon = Self::in_phase(guest, images, phase, flags, options, world, generation);
+        daemon.gauges.set_parked(Some(lacking));
+        daemon
+    }
+
+    fn in_phase(
+        guest: Arc<Guest>,
+        images: Images,
+        phase: Phase,
         (cancel, panic_in_host_call): Flags,
         options: DaemonOptions,
         world: World,
@@ -132,8 +181,8 @@ impl Daemon {
         Self {
             guest,
             images,
-            handles: instance.handles(),
-            phase: Phase::Live(instance),
+            handles: None,
+            phase,
             parameters: parameters(&options),
             options,
             world,
@@ -155,6 +204,7 @@ impl Daemon {
             showing: None,
             seen: Vec::new(),
             halfway: false,
+            unborn: false,
         }
     }
 }

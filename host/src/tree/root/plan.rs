@@ -12,6 +12,7 @@ use crate::mechanisms::journal::{JournalFault, Store};
 use crate::mechanisms::memory::{BillError, ImagesError};
 use crate::mechanisms::sandbox::{Guest, GuestLog};
 use crate::tree::daemon::DaemonOptions;
+use crate::tree::service::{Dependencies, ResourcePlan};
 
 /// A daemon to start.
 #[derive(Clone, Debug)]
@@ -22,13 +23,15 @@ pub struct DaemonPlan {
     pub options: DaemonOptions,
     /// It is a copy of another daemon or of a snapshot: it has no file.
     pub copied: bool,
+    /// The resources that it needs.
+    pub dependencies: Dependencies,
 }
 
 impl DaemonPlan {
     /// A daemon of a guest's file.
     #[must_use]
     pub fn new(guest: Arc<Guest>, options: DaemonOptions) -> Self {
-        Self { guest, options, copied: false }
+        Self { guest, options, copied: false, dependencies: Dependencies::default() }
     }
 }
 
@@ -47,6 +50,8 @@ pub struct RootOptions {
     pub logs: Option<MakeLog>,
     /// What makes commits durable; `None` keeps them in memory only.
     pub journal: Option<Arc<Store>>,
+    /// What daemons need of the world outside.
+    pub resources: Vec<ResourcePlan>,
     /// Where the threads show that they turn, and what ends the host in an emergency.
     pub vitals: Arc<Vitals>,
 }
@@ -65,6 +70,7 @@ impl RootOptions {
             entropy,
             logs: None,
             journal: None,
+            resources: Vec::new(),
             vitals: Arc::default(),
         }
     }
@@ -124,6 +130,9 @@ pub enum RootError {
         /// The system's reason.
         error: std::io::Error,
     },
+    /// The machine has no thread for the resources.
+    #[error("no thread for the resources: {0}")]
+    Resources(std::io::Error),
     /// A daemon's guest could not make its first state, or its state could not be loaded.
     #[error("{0}")]
     Daemon(Fault),
@@ -140,9 +149,10 @@ impl From<&RootError> for Fault {
             RootError::Bill(BillError::Over(_)) => Code::Budget,
             RootError::Bill(BillError::OutOfRange { .. }) => Code::BudgetSize,
             RootError::Memory { .. } => Code::MemoryLimit,
-            RootError::Images(_) | RootError::Thread { .. } | RootError::Reports(_) => {
-                Code::NoMemory
-            }
+            RootError::Images(_)
+            | RootError::Thread { .. }
+            | RootError::Reports(_)
+            | RootError::Resources(_) => Code::NoMemory,
             RootError::Daemon(fault) => return fault.clone(),
             RootError::Journal(fault) => return Self::from(fault),
         };

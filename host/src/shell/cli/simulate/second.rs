@@ -107,6 +107,7 @@ impl Second {
             entropy: Arc::new(SystemEntropy),
             log: Arc::new(NoLog),
             outputs: Arc::default(),
+            hold: None,
         };
         let options = DaemonOptions::new(daemon, budget);
         let mut adopted =

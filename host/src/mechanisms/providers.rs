@@ -1,0 +1,51 @@
+//! What a host can depend on outside of itself, and how each such thing is kept.
+//!
+//! A kind of resource is one file: a [`Provider`] that opens connections, and a [`Connection`] that
+//! says whether the other side is still there. The [`keeper`] does the rest, as
+//! [`crate::pure::resource`] decides: it connects, runs the init jobs, checks, notices a death, and
+//! connects again. All keepers share one thread, on which no guest code runs.
+//!
+//! | kind | file | available while |
+//! |---|---|---|
+//! | `directory` | [`directory`] | its path leads to the directory that it led to at first |
+
+pub mod directory;
+mod keeper;
+mod runtime;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+pub use self::keeper::{Keeping, Observer, Shown};
+pub use self::runtime::{Providers, Switch};
+
+/// An operation under way. Dropping it must leave nothing behind but what its method says.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Something outside that can die.
+pub trait Provider: fmt::Debug + Send + Sync {
+    /// The word for its kind, as in a manifest.
+    fn kind(&self) -> &'static str;
+
+    /// Where it is, for people; without passwords.
+    fn place(&self) -> String;
+
+    /// Opens a connection, or says why it can't. The keeper gives up after
+    /// [`crate::base::limits::CONNECT_TIME_MAX`] by dropping this, which must leave nothing open.
+    fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, String>>;
+}
+
+/// A connection to something outside. Dropping it closes it.
+pub trait Connection: Send {
+    /// Asks the other side whether it is there: also finds out about one that has gone silent. The
+    /// keeper takes no answer within [`crate::base::limits::CHECK_TIME_MAX`] for a no.
+    fn check(&mut self) -> Pending<'_, Result<(), String>>;
+
+    /// Runs one init job.
+    fn job(&mut self, text: &str) -> Pending<'_, Result<(), String>>;
+
+    /// Ends when the connection is known to be dead, with the reason; never, where only a check
+    /// can tell.
+    fn died(&mut self) -> Pending<'_, String>;
+}

@@ -1,0 +1,211 @@
+//! Keeps one resource: carries out what its state machine says, and tells it what came of that.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::{Connection, Pending, Provider};
+use crate::base::clock::Clock;
+use crate::base::entropy::Entropy;
+use crate::base::limits::{CHECK_TIME_MAX, CONNECT_TIME_MAX, INIT_JOB_TIME_MAX};
+use crate::pure::resource::{Action, Change, Event, Machine, Status};
+
+/// What a keeper shows of its resource.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shown {
+    /// Whether it is there, since when, and why not.
+    pub status: Status,
+    /// Deaths so soon after a recovery that the next one waits longer.
+    pub flaps: u32,
+}
+
+/// Is told what becomes of one resource, in order. Runs on the keepers' thread: it must not wait.
+pub trait Observer: Send + Sync {
+    /// The resource is there, or gone.
+    fn changed(&self, change: &Change);
+
+    /// What to show from here on.
+    fn show(&self, shown: Shown);
+}
+
+/// What a keeper works with.
+pub struct Keeping {
+    /// The resource's name, for logs.
+    pub name: String,
+    /// How it is reached.
+    pub provider: Arc<dyn Provider>,
+    /// Run in order, each time before it counts as available.
+    pub jobs: Vec<String>,
+    /// What decides.
+    pub machine: Machine,
+    /// Who is told.
+    pub observer: Arc<dyn Observer>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Jitter.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl std::fmt::Debug for Keeping {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keeping").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+type Link = Option<Box<dyn Connection>>;
+
+/// A keeper at work. Outlives a panic of its task: the next one goes on with it.
+pub(super) struct Keeper {
+    keeping: Keeping,
+    switches: mpsc::Receiver<Event>,
+    link: Link,
+    /// An operation, which has the connection meanwhile.
+    busy: Option<Pending<'static, (Link, Event)>>,
+    /// When to look again, in monotonic nanoseconds.
+    due: Option<u64>,
+}
+
+impl Keeper {
+    pub(super) fn new(keeping: Keeping, switches: mpsc::Receiver<Event>) -> Self {
+        let due = keeping.machine.due_nanos();
+        Self { keeping, switches, link: None, busy: None, due }
+    }
+
+    /// The task before this one panicked: whatever it was doing is not believed.
+    pub(super) fn doubt(&mut self) {
+        (self.link, self.busy) = (None, None);
+        self.on(Event::CheckFailed("its keeper panicked".to_owned()));
+    }
+
+    /// Keeps the resource until it is told to stop.
+    pub(super) async fn keep(&mut self) {
+        loop {
+            let event = self.next().await;
+            let stop = event == Event::Stop;
+            self.on(event);
+            if stop {
+                return;
+            }
+        }
+    }
+
+    /// The next thing that happens. Cancel safe: what is under way stays in `self`.
+    async fn next(&mut self) -> Event {
+        let now = self.keeping.clock.monotonic_nanos();
+        let wait = self.due.map(|due| Duration::from_nanos(due.saturating_sub(now)));
+        let (link, busy) = (&mut self.link, &mut self.busy);
+        let happened = async {
+            match (busy.as_mut(), link.as_mut()) {
+                (Some(busy), _) => busy.await,
+                // The connection that watches the other side: who closed it may have lost all
+                // that it knew, so that counts as a death however soon it answers again.
+                (None, Some(link)) => (None, Event::CheckFailed(link.died().await)),
+                (None, None) => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            switch = self.switches.recv() => switch.unwrap_or(Event::Stop),
+            (back, event) = happened => {
+                (self.link, self.busy) = (back, None);
+                event
+            }
+            () = sleep(wait.unwrap_or_default()), if wait.is_some() => {
+                self.due = None;
+                Event::Due
+            }
+        }
+    }
+
+    fn on(&mut self, event: Event) {
+        let keeping = &mut self.keeping;
+        let (now, random) = (keeping.clock.monotonic_nanos(), keeping.entropy.seed());
+        let random = random.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let actions = keeping.machine.on(event, now, random);
+        for action in actions {
+            self.act(action);
+        }
+        let machine = &self.keeping.machine;
+        let shown = Shown { status: machine.status(), flaps: machine.flaps() };
+        self.keeping.observer.show(shown);
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Connect => {
+                self.link = None;
+                self.busy = Some(Box::pin(connect(self.keeping.provider.clone())));
+            }
+            Action::RunJob(index) => {
+                let job = self.keeping.jobs.get(index).cloned().unwrap_or_default();
+                self.busy = Some(Box::pin(run_job(self.link.take(), job)));
+            }
+            Action::Check => self.busy = Some(Box::pin(check(self.link.take()))),
+            Action::Probe => {
+                let provider = self.keeping.provider.clone();
+                self.busy = Some(Box::pin(probe(self.link.take(), provider)));
+            }
+            Action::Disconnect => (self.link, self.busy) = (None, None),
+            Action::Announce(change) => {
+                match &change {
+                    Change::Up { generation } => {
+                        tracing::info!(resource = self.keeping.name, %generation, "available");
+                    }
+                    Change::Down { why, .. } => {
+                        tracing::warn!(resource = self.keeping.name, why, "not available");
+                    }
+                }
+                self.keeping.observer.changed(&change);
+            }
+            Action::WakeAt(at) => self.due = Some(at),
+        }
+    }
+}
+
+async fn connect(provider: Arc<dyn Provider>) -> (Link, Event) {
+    match timeout(CONNECT_TIME_MAX, provider.connect()).await {
+        Ok(Ok(link)) => (Some(link), Event::Connected),
+        Ok(Err(why)) => (None, Event::ConnectFailed(why)),
+        Err(_) => (None, Event::ConnectFailed(late("connect", CONNECT_TIME_MAX))),
+    }
+}
+
+async fn check(link: Link) -> (Link, Event) {
+    let Some(mut link) = link else { return (None, Event::CheckFailed(NO_LINK.to_owned())) };
+    let event = match timeout(CHECK_TIME_MAX, link.check()).await {
+        Ok(Ok(())) => Event::CheckPassed,
+        Ok(Err(why)) => Event::CheckFailed(why),
+        Err(_) => Event::CheckFailed(late("check", CHECK_TIME_MAX)),
+    };
+    (Some(link), event)
+}
+
+/// A check, and a connection more: others have died.
+async fn probe(link: Link, provider: Arc<dyn Provider>) -> (Link, Event) {
+    match check(link).await {
+        (link, Event::CheckPassed) => match connect(provider).await {
+            (_, Event::ConnectFailed(why)) => (link, Event::CheckFailed(why)),
+            (_another, _) => (link, Event::CheckPassed),
+        },
+        failed => failed,
+    }
+}
+
+async fn run_job(link: Link, job: String) -> (Link, Event) {
+    let Some(mut link) = link else { return (None, Event::JobFailed(NO_LINK.to_owned())) };
+    let event = match timeout(INIT_JOB_TIME_MAX, link.job(&job)).await {
+        Ok(Ok(())) => Event::JobDone,
+        Ok(Err(why)) => Event::JobFailed(format!("init job `{job}`: {why}")),
+        Err(_) => Event::JobFailed(format!("init job `{job}`: {}", late("end", INIT_JOB_TIME_MAX))),
+    };
+    (Some(link), event)
+}
+
+const NO_LINK: &str = "the connection is gone";
+
+fn late(what: &str, most: Duration) -> String {
+    format!("it did not {what} within {most:?}")
+}

@@ -1,0 +1,167 @@
+//! Waiting for a resource, and what a transaction that loses one comes to.
+//!
+//! A daemon that can't do without a resource has no instance while the resource is down: no guest
+//! code runs before it is back, and nothing that the guest remembered of it is left. So each
+//! recovery starts it exactly once. One that can do without goes on in a next generation at once.
+
+use super::start::environment;
+use super::{Daemon, Phase, own_context};
+use crate::base::error::{Code, Fault};
+use crate::base::ids::RequestId;
+use crate::mechanisms::sandbox::Instance;
+use crate::pure::record::Kind;
+use crate::pure::request::{Outcome, Stale};
+use crate::tree::daemon::recovery::init_fault;
+use crate::tree::gauges::Gauges;
+
+/// Losing a lease in a row, with the resource there all the time, that a start takes.
+const STALE_STARTS_MAX: u32 = 3;
+
+/// What a daemon does for itself holds leases under this id.
+const OWN: RequestId = RequestId(0);
+
+impl Daemon {
+    /// Waits for a resource.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.parked().is_some_and(|reason| reason.code == Code::Unavailable)
+    }
+
+    /// Has no state yet, since what it needs has not been there.
+    pub(in crate::tree) fn is_unborn(&self) -> bool {
+        self.unborn
+    }
+
+    /// What there is not of the resources that it needs.
+    pub(in crate::tree) fn lacking(&self) -> Option<Fault> {
+        self.world.lacking()
+    }
+
+    /// What a request is answered while there is no instance.
+    pub(super) fn no_instance(&self) -> Option<Fault> {
+        let reason = self.parked()?;
+        if self.is_waiting() {
+            return Some(reason.clone());
+        }
+        let message = format!("daemon `{}` is parked: {reason}", self.options.name);
+        Some(Fault::new(Code::Parked, message))
+    }
+
+    /// Takes a lease of each resource that it needs, for a request; those that it has stay.
+    pub(super) fn take_leases(&self, request: RequestId) -> Result<(), Fault> {
+        self.world.hold.as_ref().map_or(Ok(()), |hold| hold.begin(request, &self.cancel))
+    }
+
+    /// Gives back all leases; answers which of them ended before.
+    pub(super) fn give_back_leases(&self, request: RequestId) -> Option<Stale> {
+        self.world.hold.as_ref()?.end();
+        // After that nobody names this request any more.
+        self.cancel.take_stale(request)
+    }
+
+    /// Ends a transaction whose lease ended: it is no crash.
+    pub(super) fn cancelled(&mut self, stale: Stale) -> Outcome {
+        self.images.roll_back();
+        Gauges::add(&self.gauges.cancelled, 1);
+        let needed = self.world.hold.as_ref().is_some_and(|hold| hold.needs(&stale.resource));
+        let went_on = if needed {
+            self.wait_for(Fault::new(Code::Unavailable, stale.to_string()));
+            Ok(())
+        } else {
+            self.again().and_then(|()| self.tell_restored())
+        };
+        if let Err(reason) = went_on {
+            self.park(reason);
+        }
+        Outcome::Cancelled(Box::new(stale))
+    }
+
+    /// Drops the instance until what it needs is there: between two transactions. One that waits
+    /// for a person goes on doing so.
+    pub(in crate::tree) fn wait_for(&mut self, why: Fault) {
+        if self.parked().is_none() || self.is_waiting() {
+            self.idle(why);
+        }
+    }
+
+    /// Without an instance, for this reason.
+    pub(super) fn idle(&mut self, why: Fault) {
+        let environment = match std::mem::replace(&mut self.phase, Phase::Between) {
+            Phase::Live(instance) => instance.into_environment(),
+            Phase::Parked(parked) => parked.0,
+            // Every path that takes the phase puts one back.
+            Phase::Between => return,
+        };
+        self.images.roll_back();
+        self.gauges.set_parked(Some(why.clone()));
+        self.phase = Phase::Parked(Box::new((environment, why)));
+        self.show_state();
+    }
+
+    /// All that it needs is there: starts it, if it waits. What that commits has to be made
+    /// durable.
+    pub(in crate::tree) fn go_on(&mut self) {
+        if !self.is_waiting() {
+            return;
+        }
+        self.now.look(self.world.clock.as_ref());
+        match self.start_with_leases() {
+            Ok(()) => {
+                Gauges::add(&self.gauges.resource_restarts, 1);
+                self.gauges.set_parked(None);
+            }
+            Err(reason) => self.park(reason),
+        }
+        self.show_state();
+    }
+
+    /// A new instance on the last commit, or the first one, with leases of what it needs.
+    ///
+    /// # Errors
+    ///
+    /// `E_UNAVAILABLE` when something isn't there, or is lost meanwhile; `E_HANDLE_STALE` when that
+    /// happened again and again while everything was there.
+    pub(super) fn start_with_leases(&mut self) -> Result<(), Fault> {
+        let mut lost = String::new();
+        for _ in 0..STALE_STARTS_MAX {
+            self.take_leases(OWN)?;
+            let started = if self.unborn { self.be_born() } else { self.start_on_checkpoint() };
+            match self.give_back_leases(OWN) {
+                None => return started,
+                Some(stale) => lost = stale.to_string(),
+            }
+            self.idle(Fault::new(Code::Unavailable, lost.clone()));
+        }
+        let text = format!("{STALE_STARTS_MAX} starts in a row lost a lease; the last: {lost}");
+        Err(Fault::new(Code::HandleStale, text))
+    }
+
+    /// Makes the first state, of a daemon that began by waiting.
+    fn be_born(&mut self) -> Result<(), Fault> {
+        let context = own_context(&self.world);
+        let environment = match std::mem::replace(&mut self.phase, Phase::Between) {
+            Phase::Live(instance) => instance.into_environment(),
+            Phase::Parked(parked) => parked.0,
+            Phase::Between => environment(&self.options, &self.world),
+        };
+        let (guest, images, parameters) = (&self.guest, &mut self.images, &self.parameters);
+        let generation = self.generation;
+        match Instance::first(guest, images, environment, parameters, generation, &context) {
+            Ok(instance) => {
+                self.handles = Some(instance.handles());
+                self.phase = Phase::Live(instance);
+                let noted = self.note_output();
+                self.images.commit_whole();
+                self.unborn = false;
+                let recorded = self.record(Kind::Init, None);
+                self.show_output();
+                noted.and(recorded).map_err(|caught| Fault::new(caught.code, caught.message))
+            }
+            Err(error) => {
+                let fault = init_fault(&self.options.name, &error.cause);
+                self.phase = Phase::Parked(Box::new((error.environment, fault.clone())));
+                Err(fault)
+            }
+        }
+    }
+}
