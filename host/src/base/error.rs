@@ -123,6 +123,12 @@ codes! {
     Option "E_OPTION" Operator
         "An option's value can't be used."
         "The message names the option and what it accepts; see --help.";
+    Manifest "E_MANIFEST" Operator
+        "A service's manifest can't be used. Nothing was started."
+        "The message has file, line and column of each mistake; `host validate FILE` shows them too.";
+    Parameter "E_PARAMETER" Operator
+        "A parameter of a service has no value, or there is no such parameter. Nothing was started."
+        "Give it with --param NAME=VALUE or in the variable that the manifest names as `env`.";
     Name "E_NAME" Operator
         "A daemon's name is not usable, or is given twice."
         "Names are 1 to 64 of a-z, 0-9, - and _; rename the file.";

@@ -353,3 +353,24 @@ pub const RESOURCE_WAIT_MAX: Duration = Duration::from_secs(60 * 60);
 /// Time that a start gives resources to become available before daemons begin to wait for them:
 /// what is there answers within milliseconds.
 pub const RESOURCES_START_WAIT: Duration = Duration::from_secs(2);
+
+/// Bytes of a service's manifest: a thousand daemons with all their options are a third of it.
+pub const MANIFEST_BYTES_MAX: usize = 1 << 20;
+
+/// Complaints about one manifest: who has made so many mistakes reads the first ones.
+pub const MANIFEST_COMPLAINTS_MAX: usize = 100;
+
+/// Characters of a line that a complaint shows: a line of a terminal, twice.
+pub const MANIFEST_EXCERPT_CHARS: usize = 160;
+
+/// Services of one host.
+pub const SERVICES_MAX: usize = 64;
+
+/// Connections that one resource may share among its leases: servers allow about a hundred.
+pub const RESOURCE_CONNECTIONS_MAX: u64 = 64;
+
+/// Instances of a stateless daemon: each has a thread and a budget of its own.
+pub const INSTANCES_MAX: u64 = 1024;
+
+/// Longest delay that a manifest may name for a resource: a peer that is back is noticed by then.
+pub const RESOURCE_DELAY_MAX: Duration = Duration::from_secs(60);

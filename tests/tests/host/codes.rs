@@ -87,6 +87,8 @@ const PROVOKED: &[(Code, &str)] = &[
 /// Codes that no test of this package provokes, and why.
 const UNPROVOKED: &[(&str, &str)] = &[
     ("E_OPTION", "the command line has tests of its own"),
+    ("E_MANIFEST", "manifests have tests of their own, and the command line has"),
+    ("E_PARAMETER", "manifests have tests of their own, and the command line has"),
     ("E_CODE_CHANGED", "the durable command line has tests of its own"),
     ("E_DATA_DIR", "the durable command line has tests of its own"),
     ("E_DATA_DIR_LOCKED", "the durable command line has tests of its own"),

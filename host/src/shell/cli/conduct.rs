@@ -9,7 +9,6 @@ use sd_notify::NotifyState;
 use tokio::sync::Notify;
 
 use super::run::{RunArgs, greeting, start};
-use super::settings::parse_time;
 use super::{print, print_fault, requests};
 use crate::base::clock::SystemClock;
 use crate::base::error::{Code, Fault};
@@ -18,6 +17,7 @@ use crate::base::limits::{
 };
 use crate::base::stop::Reason;
 use crate::base::vitals::{Kind, Vitals};
+use crate::pure::setting::parse_time;
 use crate::pure::stop_order::Deadlines;
 use crate::shell::api::{Listening, Served};
 use crate::shell::control_plane::serve_until;

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use super::call::fetch;
 use super::deploy::{CompileArgs, replay_sandbox};
-use super::settings::{parse_deadline, parse_fuel};
 use super::{Output, SocketArgs, eprint, print, print_fault, start_log};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::RequestId;
@@ -21,6 +20,7 @@ use crate::pure::frames::full;
 use crate::pure::json::from_message_pack;
 use crate::pure::output::SeenOutput;
 use crate::pure::request::Crash;
+use crate::pure::setting::{parse_deadline, parse_fuel};
 use crate::shell::api::deploy_stored;
 use crate::shell::exit;
 use crate::tree::{ReplayMaterials, Replayed, replay as run_again, replay_materials};

@@ -9,9 +9,7 @@ use serde_json::{Value, json};
 
 use super::conduct::conduct;
 use super::deploy::{CompileArgs, Deployed, daemon_name, sandbox};
-use super::settings::{
-    Setting, parse_deadline, parse_fuel, parse_restarts, parse_retries, read_parameters,
-};
+use super::settings::{Setting, read_parameters};
 use super::store::{DataArgs, copies, deploy_copy, deploy_old, open_store};
 use super::{Output, SocketArgs, print_fault, start_log};
 use crate::base::clock::SystemClock;
@@ -22,6 +20,7 @@ use crate::base::limits::{BUDGET_DEFAULT_BYTES, MEMORY_SHARE_PERCENT};
 use crate::base::vitals::Vitals;
 use crate::mechanisms::journal::{DaemonRow, Durability};
 use crate::mechanisms::memory::machine_memory_bytes;
+use crate::pure::setting::{parse_deadline, parse_fuel, parse_restarts, parse_retries};
 use crate::pure::size::{parse_bytes, show_bytes};
 use crate::shell::api::Served;
 use crate::shell::exit;

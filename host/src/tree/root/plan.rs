@@ -11,6 +11,7 @@ use crate::base::vitals::Vitals;
 use crate::mechanisms::journal::{JournalFault, Store};
 use crate::mechanisms::memory::{BillError, ImagesError};
 use crate::mechanisms::sandbox::{Guest, GuestLog};
+use crate::pure::setting::is_name;
 use crate::tree::daemon::DaemonOptions;
 use crate::tree::service::{Dependencies, ResourcePlan};
 
@@ -167,9 +168,7 @@ pub(super) fn check_names(plans: &[DaemonPlan]) -> Result<(), RootError> {
     let mut seen = BTreeSet::new();
     for plan in plans {
         let name = &plan.options.name;
-        let usable = (1..=64).contains(&name.len())
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        if !usable {
+        if !is_name(name) {
             return Err(RootError::Name(printable(name, 64)));
         }
         if !seen.insert(name) {

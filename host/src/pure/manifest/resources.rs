@@ -1,0 +1,340 @@
+//! `[resources.NAME]`: what a service depends on outside of the host.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use supervisor::policy::Backoff;
+use toml::de::DeValue;
+
+use super::source::Span;
+use super::text::{BoundText, Text};
+use super::walk::{Fields, Named, Walk, shown, suggest};
+use crate::base::limits::{RESOURCE_CONNECTIONS_MAX, RESOURCE_DELAY_MAX, RESOURCES_MAX};
+use crate::pure::setting::parse_time;
+
+/// Connections to PostgreSQL, of which each transaction needs one for itself.
+const POSTGRES_CONNECTIONS: u32 = 4;
+
+/// A kind of resource.
+#[derive(Debug)]
+pub(super) struct Kind {
+    name: &'static str,
+    keys: &'static [&'static str],
+    /// This host can provide it; others may stand in a manifest, which is valid but not run.
+    pub(super) provided: bool,
+}
+
+/// All kinds that a manifest may name.
+const KINDS: &[Kind] = &[
+    Kind { name: "clock", keys: &["provider"], provided: true },
+    Kind { name: "config", keys: &["provider", "values"], provided: true },
+    Kind {
+        name: "directory",
+        keys: &["provider", "path", "access", "up_delay", "backoff"],
+        provided: false,
+    },
+    Kind { name: "entropy", keys: &["provider"], provided: true },
+    Kind {
+        name: "http",
+        keys: &["provider", "allow", "check", "up_delay", "backoff"],
+        provided: false,
+    },
+    Kind {
+        name: "postgres",
+        keys: &["provider", "url", "connections", "init", "up_delay", "backoff"],
+        provided: false,
+    },
+    Kind {
+        name: "redis",
+        keys: &["provider", "url", "prefix", "connections", "init", "up_delay", "backoff"],
+        provided: false,
+    },
+];
+
+/// What guests may do in a directory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Access {
+    /// Read files.
+    Read,
+    /// Read and write files.
+    Write,
+    /// Add to files, and nothing else.
+    Append,
+}
+
+/// Where guests may send HTTP requests.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AllowRule<T> {
+    /// Scheme, host, port and beginning of the path.
+    pub url: T,
+    /// Addresses of private networks are meant too.
+    pub private: bool,
+}
+
+/// What provides a resource, with texts as they are written ([`Text`]) or bound ([`BoundText`]).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ProviderSpec<T> {
+    /// A Redis server.
+    Redis {
+        /// Where.
+        url: T,
+        /// What each key begins with.
+        prefix: Option<T>,
+        /// Connections that leases share.
+        connections: u32,
+    },
+    /// A PostgreSQL server.
+    Postgres {
+        /// Where.
+        url: T,
+        /// Connections, each for one transaction at a time.
+        connections: u32,
+    },
+    /// HTTP requests to others.
+    Http {
+        /// Whom.
+        allow: Vec<AllowRule<T>>,
+        /// Whether the first of them is tried now and then.
+        check: bool,
+    },
+    /// A directory.
+    Directory {
+        /// Where; relative to the manifest's own.
+        path: T,
+        /// What for.
+        access: Access,
+    },
+    /// Time.
+    Clock,
+    /// Random numbers.
+    Entropy,
+    /// Constants.
+    Config {
+        /// Each with its value.
+        values: BTreeMap<String, T>,
+    },
+}
+
+/// A resource.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ResourceSpec<T> {
+    /// Its name in the service.
+    pub name: Named,
+    /// What provides it.
+    pub provider: ProviderSpec<T>,
+    /// Where the provider's kind stands.
+    pub(super) kind_span: Span,
+    /// What runs, in order, each time that it becomes available.
+    pub init: Vec<T>,
+    /// How long it stays available before its dependents are started, if it is not the default.
+    pub up_delay: Option<Duration>,
+    /// How long tries to connect wait, if it is not the default.
+    pub backoff: Option<Backoff>,
+}
+
+impl<T> ResourceSpec<T> {
+    /// The word for its kind.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self.provider {
+            ProviderSpec::Redis { .. } => "redis",
+            ProviderSpec::Postgres { .. } => "postgres",
+            ProviderSpec::Http { .. } => "http",
+            ProviderSpec::Directory { .. } => "directory",
+            ProviderSpec::Clock => "clock",
+            ProviderSpec::Entropy => "entropy",
+            ProviderSpec::Config { .. } => "config",
+        }
+    }
+
+    /// True when this host can provide it.
+    pub(super) fn is_provided(&self) -> bool {
+        KINDS.iter().any(|kind| kind.name == self.kind() && kind.provided)
+    }
+}
+
+/// Reads all resources, as many as can be read.
+pub(super) fn read(walk: &mut Walk, tables: &[(Named, Fields<'_, '_>)]) -> Vec<ResourceSpec<Text>> {
+    if let Some((name, _)) = tables.get(RESOURCES_MAX) {
+        walk.complain(&name.span, format!("more than {RESOURCES_MAX} resources"));
+    }
+    tables.iter().filter_map(|(name, fields)| resource(walk, name, fields)).collect()
+}
+
+fn resource(walk: &mut Walk, name: &Named, fields: &Fields<'_, '_>) -> Option<ResourceSpec<Text>> {
+    let kinds: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+    let like = format!("one of {}", kinds.join(", "));
+    if fields.get("provider").is_none() {
+        walk.missing(fields, "provider", &like);
+        return None;
+    }
+    let word = walk.word(fields, "provider", &like)?;
+    let Some(kind) = KINDS.iter().find(|kind| kind.name == word.name) else {
+        let what = format!("there is no provider `{}`", shown(&word.name));
+        walk.complain(&word.span, format!("{what}; {}", suggest(&word.name, &kinds)));
+        return None;
+    };
+    walk.only(fields, kind.keys);
+    let up_delay = walk.setting(fields, "up_delay", "a time like \"100ms\"", |text| {
+        parse_time(text, RESOURCE_DELAY_MAX)
+    });
+    let backoff = walk.setting(fields, "backoff", "like \"100ms..30s\"", parse_backoff);
+    let init = match kind.keys.contains(&"init") {
+        true => walk.texts(fields, "init", "texts"),
+        false => Vec::new(),
+    };
+    let provider = provider(walk, fields, kind.name)?;
+    let (name, kind_span) = (name.clone(), word.span);
+    Some(ResourceSpec { name, provider, kind_span, init, up_delay, backoff })
+}
+
+/// Reads `100ms..30s`: the first and the longest delay.
+fn parse_backoff(text: &str) -> Result<Backoff, String> {
+    let (first, longest) =
+        text.split_once("..").ok_or_else(|| format!("`{text}` is not like 100ms..30s"))?;
+    let time = |text: &str| parse_time(text, RESOURCE_DELAY_MAX);
+    // As the default: doubled each time, up to a fifth left out.
+    Backoff::new(time(first)?, 2, time(longest)?, 20).map_err(|error| error.to_string())
+}
+
+fn provider(walk: &mut Walk, fields: &Fields<'_, '_>, kind: &str) -> Option<ProviderSpec<Text>> {
+    let connections = |walk: &mut Walk, default: u32| {
+        let number = walk.number(fields, "connections", 1..=RESOURCE_CONNECTIONS_MAX);
+        number.and_then(|number| u32::try_from(number).ok()).unwrap_or(default)
+    };
+    Some(match kind {
+        "redis" => ProviderSpec::Redis {
+            prefix: walk.text(fields, "prefix", "a text"),
+            connections: connections(walk, 1),
+            url: required(walk, fields, "url", "like \"redis://127.0.0.1:6379\"")?,
+        },
+        "postgres" => ProviderSpec::Postgres {
+            connections: connections(walk, POSTGRES_CONNECTIONS),
+            url: required(walk, fields, "url", "like \"postgres://user@127.0.0.1/database\"")?,
+        },
+        "http" => http(walk, fields),
+        "directory" => {
+            let access = walk.one_of(fields, "access", &["read", "write", "append"]);
+            ProviderSpec::Directory {
+                access: match access {
+                    Some("write") => Access::Write,
+                    Some("append") => Access::Append,
+                    _ => Access::Read,
+                },
+                path: required(walk, fields, "path", "a path like \"./reports\"")?,
+            }
+        }
+        "clock" => ProviderSpec::Clock,
+        "entropy" => ProviderSpec::Entropy,
+        _ => ProviderSpec::Config { values: values(walk, fields) },
+    })
+}
+
+/// A text that must be there.
+pub(super) fn required(
+    walk: &mut Walk,
+    fields: &Fields<'_, '_>,
+    key: &str,
+    like: &str,
+) -> Option<Text> {
+    if fields.get(key).is_none() {
+        walk.missing(fields, key, like);
+    }
+    walk.text(fields, key, like)
+}
+
+fn http(walk: &mut Walk, fields: &Fields<'_, '_>) -> ProviderSpec<Text> {
+    let like = "a list like [\"http://api.example.com/v1/\"]";
+    if fields.get("allow").is_none() {
+        walk.missing(fields, "allow", like);
+    }
+    let mut allow = Vec::new();
+    for element in walk.list(fields, "allow", like) {
+        let (url, private) = match element.get_ref() {
+            DeValue::Table(table) => {
+                let rule = Fields::new("a rule of `allow`", element.span(), table);
+                walk.only(&rule, &["url", "private"]);
+                let url = required(walk, &rule, "url", "like \"http://api.example.com/\"");
+                (url, walk.flag(&rule, "private").unwrap_or(false))
+            }
+            _ => (walk.text_of(element, "allow", like), false),
+        };
+        allow.extend(url.map(|url| AllowRule { url, private }));
+    }
+    let check = walk.one_of(fields, "check", &["connect", "none"]) != Some("none");
+    ProviderSpec::Http { allow, check }
+}
+
+fn values(walk: &mut Walk, fields: &Fields<'_, '_>) -> BTreeMap<String, Text> {
+    let like = "a table like { limit = \"5\" }";
+    let Some((key, value)) = fields.entries.iter().find(|(key, _)| key.name == "values") else {
+        walk.missing(fields, "values", like);
+        return BTreeMap::new();
+    };
+    let Some(table) = walk.table(key, value, "`values`".to_owned(), like) else {
+        return BTreeMap::new();
+    };
+    let mut values = BTreeMap::new();
+    for (key, value) in &table.entries {
+        if let Some(text) = walk.text_of(value, &key.name, "a text") {
+            values.insert(key.name.clone(), text);
+        }
+    }
+    values
+}
+
+/// What is wrong with a bound provider, and where.
+pub(super) fn check(provider: &ProviderSpec<BoundText>) -> Vec<(Span, String)> {
+    let check = |text: &BoundText, wrong: Option<String>| wrong.map(|w| (text.span.clone(), w));
+    match provider {
+        ProviderSpec::Redis { url, .. } => {
+            check(url, wrong_url(url.expose(), &["redis", "unix"], "rediss")).into_iter().collect()
+        }
+        ProviderSpec::Postgres { url, .. } => {
+            let text = url.expose();
+            let encrypted = text.contains("sslmode=require") || text.contains("sslmode=verify");
+            let wrong = match encrypted {
+                true => Some(format!("`sslmode` {NO_TLS}")),
+                false => wrong_url(text, &["postgres", "postgresql"], ""),
+            };
+            check(url, wrong).into_iter().collect()
+        }
+        ProviderSpec::Http { allow, .. } => {
+            let rules = allow.iter().filter_map(|rule| {
+                let url = rule.url.expose();
+                let wrong = wrong_url(url, &["http"], "https").or_else(|| {
+                    let authority = url.split('/').nth(2).unwrap_or_default();
+                    let user = authority.contains('@');
+                    user.then(|| "a rule has no user and no password".to_owned())
+                });
+                check(&rule.url, wrong)
+            });
+            rules.collect()
+        }
+        ProviderSpec::Directory { path, .. } => {
+            check(path, path.expose().is_empty().then(|| "the path is empty".to_owned()))
+                .into_iter()
+                .collect()
+        }
+        ProviderSpec::Clock | ProviderSpec::Entropy | ProviderSpec::Config { .. } => Vec::new(),
+    }
+}
+
+const NO_TLS: &str = "asks for TLS, which is not built into this host";
+
+/// What is wrong with a URL. Says nothing of what is in it: it may hold a password.
+fn wrong_url(url: &str, schemes: &[&str], encrypted: &str) -> Option<String> {
+    let known = schemes.iter().map(|scheme| format!("{scheme}://")).collect::<Vec<_>>();
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+    match scheme {
+        Some(scheme) if scheme == encrypted => return Some(format!("`{encrypted}://` {NO_TLS}")),
+        Some(scheme) if schemes.contains(&scheme) => {}
+        _ => return Some(format!("the URL must begin with {}", known.join(" or "))),
+    }
+    let rest = url.split_once("://").map(|(_, rest)| rest).unwrap_or_default();
+    if rest.is_empty() || (rest.starts_with('/') && scheme != Some("unix")) {
+        return Some("the URL names no host".to_owned());
+    }
+    let odd = url.contains(|c: char| c.is_whitespace() || c.is_control());
+    odd.then(|| "the URL has a space or another character that must be encoded".to_owned())
+}
