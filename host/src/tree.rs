@@ -25,4 +25,4 @@ pub use root::{
     DaemonPlan, DaemonView, Deploy, KeptCommits, MakeLog, Reply, RevertTo, Root, RootError,
     RootOptions, Stand, Switched, ThreadDeath, ThreadExit, Unsynced,
 };
-pub use service::{Dependencies, Hold, LeaseView, ResourcePlan, ResourceView};
+pub use service::{Hold, LeaseView, ResourcePlan, ResourceView};

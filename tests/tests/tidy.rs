@@ -165,6 +165,20 @@ fn only_the_sandbox_names_the_engine() {
 }
 
 #[test]
+fn only_manifests_name_toml() {
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|source| source.path.starts_with("host/src/")) {
+        let manifest = source.path.starts_with("host/src/pure/manifest");
+        for (number, code) in source.code().filter(|_| !manifest) {
+            if code.contains("toml::") || code.starts_with("use toml") {
+                wrong.push(format!("{}:{number}: {code}", source.path));
+            }
+        }
+    }
+    check(&wrong);
+}
+
+#[test]
 fn only_the_shell_names_the_real_clock_and_entropy() {
     // Where they are defined, and offered to programs that embed the host.
     let definitions = ["host/src/base/clock.rs", "host/src/base/entropy.rs", "host/src/lib.rs"];

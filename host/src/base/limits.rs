@@ -373,4 +373,4 @@ pub const RESOURCE_CONNECTIONS_MAX: u64 = 64;
 pub const INSTANCES_MAX: u64 = 1024;
 
 /// Longest delay that a manifest may name for a resource: a peer that is back is noticed by then.
-pub const RESOURCE_DELAY_MAX: Duration = Duration::from_secs(60);
+pub const RESOURCE_DELAY_MAX: Duration = UP_DELAY_MAX;

@@ -8,10 +8,12 @@
 //! | kind | file | available while |
 //! |---|---|---|
 //! | `directory` | [`directory`] | its path leads to the directory that it led to at first |
+//! | `clock`, `entropy`, `config` | [`stateless`] | always |
 
 pub mod directory;
 mod keeper;
 mod runtime;
+pub mod stateless;
 
 use std::fmt;
 use std::future::Future;
@@ -30,6 +32,11 @@ pub trait Provider: fmt::Debug + Send + Sync {
 
     /// Where it is, for people; without passwords.
     fn place(&self) -> String;
+
+    /// Whether there is anything that can die. What can't is available from the start to the end.
+    fn can_die(&self) -> bool {
+        true
+    }
 
     /// Opens a connection, or says why it can't. The keeper gives up after
     /// [`crate::base::limits::CONNECT_TIME_MAX`] by dropping this, which must leave nothing open.

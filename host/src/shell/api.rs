@@ -92,7 +92,15 @@ fn ps_json(served: &Served, daemons: &[DaemonView], hashes: &[Option<String>]) -
                 .map(|(metrics, traffic)| journal_json(&metrics, traffic)),
         },
         "components": components_json(&served.vitals),
-        "daemons": shown.map(|(daemon, hash)| daemon_json(daemon, hash.as_deref()))
+        "daemons": shown
+            .map(|(daemon, hash)| {
+                let mut node = daemon_json(daemon, hash.as_deref());
+                if let Some(node) = node.as_object_mut() {
+                    let service = served.services.get(&daemon.name);
+                    node.insert("service".to_owned(), json!(service));
+                }
+                node
+            })
             .collect::<Vec<_>>(),
         "transactions": transactions.collect::<Vec<_>>(),
     })

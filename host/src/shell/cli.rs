@@ -20,12 +20,14 @@ mod replay;
 mod requests;
 mod resources;
 mod run;
+mod services;
 mod settings;
 mod simulate;
 mod stop;
 mod store;
 mod table;
 mod upgrade;
+mod validate;
 mod verify;
 
 use std::io::{IsTerminal, Write};
@@ -68,7 +70,9 @@ enum Command {
     Build(build::BuildArgs),
     /// Show a guest's contracts, imports and memory, and why it is or isn't admissible
     Inspect(inspect::InspectArgs),
-    /// Start guests as daemons; run a request file, or listen on a socket until Ctrl-C
+    /// Check services' manifests and their guests, and start nothing
+    Validate(validate::ValidateArgs),
+    /// Start guests and services; run a request file, or listen on a socket until Ctrl-C
     Run(Box<run::RunArgs>),
     /// Call a contract of a daemon in the running host
     Call(call::CallArgs),
@@ -166,6 +170,7 @@ pub fn main() -> ExitCode {
         Command::New(args) => new::new(&args),
         Command::Build(args) => build::build(&args),
         Command::Inspect(args) => inspect::inspect(&args),
+        Command::Validate(args) => validate::validate(&args),
         Command::Run(args) => run::run(&args),
         Command::Call(args) => client(exit::UNKNOWN, move || call::call(&args)),
         Command::Stop(args) => client(exit::FAILED, move || stop::stop(&args)),

@@ -1,5 +1,6 @@
 //! How the host is, for watchdogs outside: answered without asking any daemon.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
@@ -7,8 +8,9 @@ use serde_json::{Value, json};
 use super::exit;
 use crate::base::vitals::Vitals;
 use crate::pure::request::fault_json;
+use crate::pure::service_state::{self, Resource, ServiceState};
 use crate::pure::watchdog::{Finding, Late};
-use crate::tree::{DaemonState, Root};
+use crate::tree::{DaemonState, DaemonView, Root};
 
 /// What the watchdog saw last.
 #[derive(Debug, Default)]
@@ -22,18 +24,25 @@ impl Health {
     }
 
     /// The answer to `health`.
-    pub(super) fn json(&self, root: &Root, vitals: &Arc<Vitals>) -> Value {
+    pub(super) fn json(
+        &self,
+        root: &Root,
+        vitals: &Arc<Vitals>,
+        services: &BTreeMap<String, String>,
+    ) -> Value {
         let finding = self.finding.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let daemons = root.daemons();
         let parked = daemons.iter().filter(|daemon| daemon.report.state == DaemonState::Parked);
         let parked: Vec<&str> = parked.map(|daemon| daemon.name.as_str()).collect();
         let refusal = root.journal_refusal();
+        let services = service_states(root, &daemons, services);
+        let unwell = services.iter().any(|(_, state, _)| *state != ServiceState::Ready);
         let stop = vitals.stop();
         let state = if !finding.stuck.is_empty() {
             "stuck"
         } else if stop.is_set() {
             "stopping"
-        } else if !finding.stalled.is_empty() || !parked.is_empty() || refusal.is_some() {
+        } else if !finding.stalled.is_empty() || !parked.is_empty() || refusal.is_some() || unwell {
             "degraded"
         } else {
             "ok"
@@ -43,11 +52,52 @@ impl Health {
             "pid": std::process::id(),
             "daemons": daemons.len(),
             "parked": parked,
+            "services": services.iter().map(|(name, state, reasons)| json!({
+                "name": name,
+                "state": state.as_str(),
+                "status": state.http_status(),
+                "reasons": reasons,
+            })).collect::<Vec<_>>(),
             "journal_refuses": refusal.as_ref().map(fault_json),
             "stalled": late_json(&finding.stalled),
             "stuck": late_json(&finding.stuck),
             "stopping": stop.reason().map(|reason| reason.to_string()),
         })
+    }
+}
+
+type Service<'a> = (&'a str, ServiceState, Vec<String>);
+
+/// How each service is, from its daemons and the resources that they need. `services` has that of
+/// each daemon which belongs to one.
+fn service_states<'a>(
+    root: &Root,
+    daemons: &[DaemonView],
+    services: &'a BTreeMap<String, String>,
+) -> Vec<Service<'a>> {
+    let (resources, now) = (root.resources(), root.clock().monotonic_nanos());
+    let names: BTreeSet<&str> = services.values().map(String::as_str).collect();
+    let one = |name: &'a str| {
+        let its = daemons.iter().filter(|d| services.get(&d.name).is_some_and(|its| its == name));
+        let its: Vec<_> = its.map(|d| (d.name.as_str(), of_daemon(d.report.state))).collect();
+        let its_resources = resources.iter().filter_map(|view| {
+            let (service, short) = view.name.split_once('/')?;
+            let needed = !view.needed_by.is_empty();
+            let resource = Resource { status: &view.status, needed, given_up: false };
+            (service == name).then_some((short, resource))
+        });
+        let (state, reasons) = service_state::of(&its, &its_resources.collect::<Vec<_>>(), now);
+        (name, state, reasons)
+    };
+    names.into_iter().map(one).collect()
+}
+
+fn of_daemon(state: DaemonState) -> service_state::Daemon {
+    match state {
+        DaemonState::Ready | DaemonState::Running => service_state::Daemon::Ready,
+        DaemonState::Waiting => service_state::Daemon::Waiting,
+        DaemonState::Restarting => service_state::Daemon::Restarting,
+        DaemonState::Parked | DaemonState::Stopped => service_state::Daemon::GivenUp,
     }
 }
 

@@ -123,8 +123,9 @@ impl Root {
     /// # Errors
     ///
     /// [`RootError`]; what had started is stopped again.
-    pub fn start(plans: Vec<DaemonPlan>, options: RootOptions) -> Result<Self, RootError> {
+    pub fn start(mut plans: Vec<DaemonPlan>, options: RootOptions) -> Result<Self, RootError> {
         check_names(&plans)?;
+        plans.sort_by_key(|plan| plan.layer);
         let lines = plans.iter().map(|plan| BillLine {
             name: plan.options.name.clone(),
             budget_bytes: plan.options.budget_bytes,
@@ -138,11 +139,6 @@ impl Root {
         let ground = Ground::prepare(options)?;
         let request_ids = RequestIds::starting_at(ground.clock.unix_nanos());
         ground.board.wait_for(&plans, ground.vitals.stop());
-        let mut starting = Vec::with_capacity(plans.len());
-        for (index, plan) in plans.into_iter().enumerate() {
-            let Some(images) = arena.take(index) else { return Err(RootError::Count(index)) };
-            starting.push(ground.spawn(plan, images, First::Open)?);
-        }
         let root = Self {
             daemons: RwLock::default(),
             bill: RwLock::new(bill),
@@ -150,14 +146,29 @@ impl Root {
             ground,
             request_ids,
         };
-        for starting in starting {
-            let worker = starting.wait(root.ground.vitals.stop());
-            root.insert(worker.map_err(RootError::Daemon)?);
+        let (mut starting, mut layer) = (Vec::with_capacity(plans.len()), 0);
+        for (index, plan) in plans.into_iter().enumerate() {
+            if plan.layer > layer {
+                layer = plan.layer;
+                root.insert_started(starting.drain(..))?;
+            }
+            let Some(images) = arena.take(index) else { return Err(RootError::Count(index)) };
+            starting.push(root.ground.spawn(plan, images, First::Open)?);
         }
+        root.insert_started(starting)?;
         if let Some(journal) = &root.ground.journal {
             journal.store.drop_unused_codes()?;
         }
         Ok(root)
+    }
+
+    /// Waits until these daemons are ready.
+    fn insert_started(&self, all: impl IntoIterator<Item = Starting>) -> Result<(), RootError> {
+        for starting in all {
+            let worker = starting.wait(self.ground.vitals.stop());
+            self.insert(worker.map_err(RootError::Daemon)?);
+        }
+        Ok(())
     }
 
     fn insert(&self, worker: Worker) {
@@ -469,7 +480,7 @@ impl Ground {
         };
         let (clock, entropy) = (self.clock.clone(), self.entropy.clone());
         let id = NodeId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        let hold = self.board.hold(&name, id, &plan.dependencies).map_err(RootError::Daemon)?;
+        let hold = self.board.hold(&name, id, &plan.needs).map_err(RootError::Daemon)?;
         let world = World { clock, entropy, log, outputs: self.outputs.clone(), hold };
         let gate = match &self.journal {
             Some(journal) => Some(journal.gate(&plan)?),

@@ -19,4 +19,4 @@ mod plan;
 pub(super) use self::board::Board;
 pub use self::board::{LeaseView, ResourceView};
 pub use self::hold::Hold;
-pub use self::plan::{Dependencies, ResourcePlan};
+pub use self::plan::ResourcePlan;

@@ -13,7 +13,7 @@ use super::duty::{self, Duty};
 use super::gauges::{DaemonState, Gauges, Report};
 use super::mailbox::{Mailbox, Unsent};
 use super::root::DaemonPlan;
-use super::service::{Dependencies, Hold};
+use super::service::Hold;
 use crate::base::error::{Code, Fault};
 use crate::base::limits::{LOOP_TICK, MAILBOX_REQUESTS_MAX};
 use crate::base::stop::StopLatch;
@@ -52,8 +52,8 @@ pub(super) struct Worker {
     pub(super) key: Option<DaemonKey>,
     /// Its first state came from elsewhere: it has no file.
     pub(super) copied: bool,
-    /// What it needs.
-    pub(super) dependencies: Dependencies,
+    /// The resources that it can't do without.
+    pub(super) needs: Vec<String>,
     hold: Option<Arc<Hold>>,
 }
 
@@ -78,7 +78,7 @@ pub(super) struct Starting {
     options: DaemonOptions,
     key: Option<DaemonKey>,
     copied: bool,
-    dependencies: Dependencies,
+    needs: Vec<String>,
     hold: Option<Arc<Hold>>,
 }
 
@@ -92,7 +92,7 @@ impl Starting {
         first: First,
         (child, heart): (Arc<Child>, Heart),
     ) -> io::Result<Self> {
-        let DaemonPlan { guest, options, copied, dependencies } = plan;
+        let DaemonPlan { guest, options, copied, needs, .. } = plan;
         let (sender, messages) = sync_channel(MAILBOX_REQUESTS_MAX);
         let mailbox = Arc::new(Mailbox::new(&options.name, sender));
         let bits = Arc::new(KillBits::default());
@@ -110,7 +110,7 @@ impl Starting {
             options: options.clone(),
             key,
             copied,
-            dependencies,
+            needs,
             hold: world.hold.clone(),
         };
         let its = child.clone();
@@ -173,7 +173,7 @@ impl Starting {
             options: self.options,
             key: self.key,
             copied: self.copied,
-            dependencies: self.dependencies,
+            needs: self.needs,
             hold: self.hold,
         })
     }

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use host::base::error::Code;
 use host::mechanisms::journal::{DirectoryId, Store, StoreOptions};
-use host::mechanisms::providers::directory::{Directory, DirectoryAccess};
+use host::mechanisms::providers::directory::Directory;
+use host::pure::manifest::Access;
 use host::pure::request::{Outcome, Request};
 use host::pure::resource::{Policy, Status};
-use host::tree::{DaemonPlan, DaemonState, Dependencies, ResourcePlan, ResourceView};
+use host::tree::{DaemonPlan, DaemonState, ResourcePlan, ResourceView};
 use serde_json::json;
 use supervisor::Backoff;
 use tests::{Fake, Holdings, Tree, deployed, in_own_process, plan, request};
@@ -22,7 +23,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 fn needing(plan: DaemonPlan, needs: &[&str]) -> DaemonPlan {
     let needs = needs.iter().map(|&name| name.to_owned()).collect();
-    DaemonPlan { dependencies: Dependencies { service: None, needs }, ..plan }
+    DaemonPlan { needs, ..plan }
 }
 
 fn counter(name: &str, needs: &[&str]) -> DaemonPlan {
@@ -345,7 +346,7 @@ fn a_directory_dies_with_its_path_and_another_one_of_its_name_is_another() {
     let millisecond = Duration::from_millis(1);
     let resources = vec![ResourcePlan {
         name: "bank/reports".to_owned(),
-        provider: Arc::new(Directory::new(path.clone(), DirectoryAccess::Append)),
+        provider: Arc::new(Directory::new(path.clone(), Access::Append)),
         jobs: Vec::new(),
         policy: Policy::new(Backoff::new(millisecond, 1, millisecond, 0).unwrap(), millisecond),
     }];

@@ -10,32 +10,22 @@ use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{Access as Permission, AtFlags, CWD, Mode, OFlags};
 
 use super::{Connection, Pending, Provider};
-
-/// What a daemon may do with the files in it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum DirectoryAccess {
-    /// Read them.
-    Read,
-    /// Read and write them.
-    Write,
-    /// Add to them, and make new ones.
-    Append,
-}
+use crate::pure::manifest::Access;
 
 /// A directory that daemons depend on.
 #[derive(Debug)]
 pub struct Directory {
     path: Arc<Path>,
-    access: DirectoryAccess,
+    access: Access,
 }
 
 impl Directory {
     /// The directory at this path, absolute or relative to where the process was started.
     #[must_use]
-    pub fn new(path: PathBuf, access: DirectoryAccess) -> Self {
+    pub fn new(path: PathBuf, access: Access) -> Self {
         Self { path: path.into(), access }
     }
 }
@@ -62,7 +52,7 @@ impl Provider for Directory {
 
 struct Opened {
     path: Arc<Path>,
-    access: DirectoryAccess,
+    access: Access,
     directory: Arc<File>,
 }
 
@@ -99,13 +89,13 @@ async fn beside<T: Send + 'static>(
     }
 }
 
-fn open(path: &Path, access: DirectoryAccess) -> Result<File, String> {
+fn open(path: &Path, access: Access) -> Result<File, String> {
     let failed = |error: rustix::io::Errno| format!("{}: {error}", path.display());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?;
     let needed = match access {
-        DirectoryAccess::Read => Access::READ_OK | Access::EXEC_OK,
-        DirectoryAccess::Write | DirectoryAccess::Append => Access::WRITE_OK | Access::EXEC_OK,
+        Access::Read => Permission::READ_OK | Permission::EXEC_OK,
+        Access::Write | Access::Append => Permission::WRITE_OK | Permission::EXEC_OK,
     };
     rustix::fs::accessat(CWD, path, needed, AtFlags::empty()).map_err(failed)?;
     Ok(directory.into())

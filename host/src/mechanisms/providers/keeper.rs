@@ -70,7 +70,8 @@ pub(super) struct Keeper {
 
 impl Keeper {
     pub(super) fn new(keeping: Keeping, switches: mpsc::Receiver<Event>) -> Self {
-        let due = keeping.machine.due_nanos();
+        // One that can't die is told once that it lives.
+        let due = keeping.machine.due_nanos().or(Some(0));
         Self { keeping, switches, link: None, busy: None, due }
     }
 

@@ -9,7 +9,8 @@ use toml::de::DeValue;
 use super::source::Span;
 use super::text::{BoundText, Text};
 use super::walk::{Fields, Named, Walk, shown, suggest};
-use crate::base::limits::{RESOURCE_CONNECTIONS_MAX, RESOURCE_DELAY_MAX, RESOURCES_MAX};
+use crate::base::limits::{RESOURCE_CONNECTIONS_MAX, RESOURCE_DELAY_MAX, RESOURCES_MAX, UP_DELAY};
+use crate::pure::resource::Policy;
 use crate::pure::setting::parse_time;
 
 /// Connections to PostgreSQL, of which each transaction needs one for itself.
@@ -31,7 +32,7 @@ const KINDS: &[Kind] = &[
     Kind {
         name: "directory",
         keys: &["provider", "path", "access", "up_delay", "backoff"],
-        provided: false,
+        provided: true,
     },
     Kind { name: "entropy", keys: &["provider"], provided: true },
     Kind {
@@ -133,6 +134,12 @@ pub struct ResourceSpec<T> {
 }
 
 impl<T> ResourceSpec<T> {
+    /// How fast it is connected again, and how long its recovery has to last.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy::new(self.backoff.unwrap_or_default(), self.up_delay.unwrap_or(UP_DELAY))
+    }
+
     /// The word for its kind.
     #[must_use]
     pub fn kind(&self) -> &'static str {

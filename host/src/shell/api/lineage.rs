@@ -1,5 +1,6 @@
 //! The commands about states: the commits that are kept, copies, and the way back.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
@@ -36,6 +37,8 @@ pub struct Served {
     pub vitals: Arc<Vitals>,
     /// What the watchdog saw.
     pub health: Arc<Health>,
+    /// The service of each daemon that has one, by the daemon's name.
+    pub services: BTreeMap<String, String>,
     /// Commands that are being answered.
     pub attending: AtomicUsize,
 }

@@ -182,7 +182,9 @@ async fn command(line: &str, served: &Arc<Served>, waiting: &Semaphore) -> Resul
         return ps(hash, served).await;
     }
     if fields.remove("health").is_some() {
-        return Ok(json!({ "health": served.health.json(&served.root, &served.vitals) }));
+        return Ok(
+            json!({ "health": served.health.json(&served.root, &served.vitals, &served.services) }),
+        );
     }
     let found = BLOCKING
         .iter()

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::conduct::conduct;
 use super::deploy::{CompileArgs, Deployed, daemon_name, sandbox};
-use super::settings::{Setting, read_parameters};
+use super::services::{self, Listed, is_manifest};
+use super::settings::{Setting, is_daemon_parameter, read_parameters};
 use super::store::{DataArgs, copies, deploy_copy, deploy_old, open_store};
 use super::{Output, SocketArgs, print_fault, start_log};
 use crate::base::clock::SystemClock;
@@ -20,24 +21,27 @@ use crate::base::limits::{BUDGET_DEFAULT_BYTES, MEMORY_SHARE_PERCENT};
 use crate::base::vitals::Vitals;
 use crate::mechanisms::journal::{DaemonRow, Durability};
 use crate::mechanisms::memory::machine_memory_bytes;
+use crate::pure::manifest::{BoundText, DaemonSpec};
 use crate::pure::setting::{parse_deadline, parse_fuel, parse_restarts, parse_retries};
 use crate::pure::size::{parse_bytes, show_bytes};
 use crate::shell::api::Served;
 use crate::shell::exit;
-use crate::tree::{DaemonOptions, DaemonPlan, Root, RootOptions};
+use crate::tree::{DaemonOptions, DaemonPlan, ResourcePlan, Root, RootOptions};
 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-NAME=VALUE holds for one daemon, VALUE alone for all; options may be repeated.
+NAME=VALUE holds for one daemon, VALUE alone for all; options may be repeated. For daemons of a
+service NAME=VALUE comes before what its manifest says, and that before VALUE alone. All manifests
+and their guests are checked before anything starts, as by `host validate`.
 
 A request line, for --requests:
   {\"daemon\": \"ledger\", \"contract\": \"transfer\", \"args\": {\"from\": \"ann\", \"to\": \"bob\", \"amount\": 5}}
 with \"key\" (idempotency) and \"correlation\" if wanted. With --output json there is an outcome line
 for each, in order, and at the end one with the daemons' numbers.")]
 pub(super) struct RunArgs {
-    /// Guests; each becomes a daemon named after its file
-    #[arg(required = true, value_name = "GUEST.wasm")]
-    guests: Vec<PathBuf>,
+    /// Guests, each of which becomes a daemon named after its file, and services
+    #[arg(required = true, value_name = "GUEST.wasm|SERVICE.toml")]
+    files: Vec<PathBuf>,
     /// Most memory of a daemon's guest, like ledger=64MiB [default: 16MiB]
     #[arg(long, value_name = "[NAME=]SIZE")]
     budget: Vec<String>,
@@ -63,8 +67,8 @@ pub(super) struct RunArgs {
     /// Share of one processor, from 0.001 to 1.0 [default: 1.0]
     #[arg(long, value_name = "[NAME=]SHARE")]
     cpu: Vec<String>,
-    /// A parameter for the guest's init
-    #[arg(long, value_name = "NAME.KEY=VALUE")]
+    /// A parameter for the init of a daemon's guest, or one of a service
+    #[arg(long, value_name = "[DAEMON.]KEY=VALUE")]
     param: Vec<String>,
     /// Compare whole memory images at each commit: slow, finds bugs of the write barrier
     #[arg(long)]
@@ -117,32 +121,33 @@ pub(super) fn start(args: &RunArgs, vitals: &Arc<Vitals>) -> Result<Served, Faul
             .map_err(|error| Fault::new(Code::BudgetSize, format!("--memory: {error}")))?,
         None => machine_memory_bytes() / 100 * MEMORY_SHARE_PERCENT,
     };
-    let mut names = args.guests.iter().map(|p| daemon_name(p)).collect::<Result<Vec<_>, _>>()?;
+    let (listed, resources) = list(args)?;
     if !args.data.exists() {
         // A mistake in the options must not leave a new data directory behind.
-        daemon_options(args, &names, &[])?;
+        daemon_options(args, &listed, &[])?;
     }
     if let Some(failure) = args.fail_at {
         failpoint::arm(failure);
     }
     let journal = open_store(&args.data)?;
+    let names: Vec<String> = listed.iter().map(|daemon| daemon.name.clone()).collect();
     let copies = copies(journal.as_deref(), &names);
-    names.extend(copies.iter().map(|(name, _)| name.clone()));
-    let mut all_options = daemon_options(args, &names, &copies)?.into_iter();
+    let mut all_options = daemon_options(args, &listed, &copies)?.into_iter();
     let sandbox = sandbox(&args.compile, vitals.clone())?;
     let (mut plans, mut upgrades) = (Vec::new(), Vec::new());
     let mut deployed = Deployed::default();
-    for (path, options) in args.guests.iter().zip(&mut all_options) {
+    for (daemon, options) in listed.iter().zip(&mut all_options) {
         if vitals.stop().is_set() {
             return Err(Fault::new(Code::Stopping, "the host was stopped while it started"));
         }
-        let mut guest = deployed.deploy(&sandbox, path)?;
+        let mut guest = deployed.deploy(&sandbox, &daemon.path)?;
         if let Some(store) = journal.as_ref().filter(|_| args.upgrade)
             && let Some(old) = deploy_old(&sandbox, store, &options.name, &guest)?
         {
             upgrades.push((options.name.clone(), std::mem::replace(&mut guest, old)));
         }
-        plans.push(DaemonPlan::new(guest, options));
+        let (layer, needs) = (daemon.layer(), daemon.needs());
+        plans.push(DaemonPlan { layer, needs, ..DaemonPlan::new(guest, options) });
     }
     for ((name, row), options) in copies.iter().zip(all_options) {
         let Some(store) = &journal else { continue };
@@ -153,6 +158,7 @@ pub(super) fn start(args: &RunArgs, vitals: &Arc<Vitals>) -> Result<Served, Faul
     let clock = Arc::new(SystemClock::new());
     let mut options = RootOptions::new(memory_limit_bytes, clock, Arc::new(SystemEntropy));
     options.journal = journal;
+    options.resources = resources;
     options.vitals = vitals.clone();
     let root = Root::start(plans, options).map_err(|error| Fault::from(&error))?;
     for (name, guest) in upgrades {
@@ -162,13 +168,30 @@ pub(super) fn start(args: &RunArgs, vitals: &Arc<Vitals>) -> Result<Served, Faul
         tracing::info!(daemon = name, sequence = upgraded.sequence.0, "upgraded");
     }
     let (vitals, health) = (vitals.clone(), Arc::default());
-    Ok(Served { root, sandbox, vitals, health, attending: AtomicUsize::new(0) })
+    let services = listed.into_iter();
+    let services = services.filter_map(|daemon| Some((daemon.name, daemon.spec?.0))).collect();
+    Ok(Served { root, sandbox, vitals, health, services, attending: AtomicUsize::new(0) })
+}
+
+/// The daemons to start, in the order of the command line. All manifests are read whole, and what
+/// is wrong with any of them is said, before anything else is done.
+fn list(args: &RunArgs) -> Result<(Vec<Listed>, Vec<ResourcePlan>), Fault> {
+    let (manifests, guests): (Vec<_>, Vec<_>) =
+        args.files.iter().cloned().partition(|path| is_manifest(path));
+    let named = |path: PathBuf| daemon_name(&path).map(|name| (name, path));
+    let guests = guests.into_iter().map(named).collect::<Result<Vec<_>, _>>()?;
+    let params: &[String] = if manifests.is_empty() { &[] } else { &args.param };
+    let services = services::read(&manifests, params).map_err(|wrong| services::fault(&wrong))?;
+    let resources = services::resources(&services);
+    let mut listed = services::daemons(services, &guests)?;
+    listed.extend(guests.into_iter().map(|(name, path)| Listed { name, path, spec: None }));
+    Ok((listed, resources))
 }
 
 /// The options of each daemon; the budget of a copy is that of its origin unless it is given.
 fn daemon_options(
     args: &RunArgs,
-    names: &[String],
+    listed: &[Listed],
     copies: &[(String, DaemonRow)],
 ) -> Result<Vec<DaemonOptions>, Fault> {
     let budgets = Setting::read("budget", &args.budget, Code::BudgetSize, |text| {
@@ -180,34 +203,49 @@ fn daemon_options(
     let on_crash = Setting::read("on-crash", &args.on_crash, Code::Option, str::parse)?;
     let restarts = Setting::read("restarts", &args.restarts, Code::Option, parse_restarts)?;
     let cpu = Setting::read("cpu", &args.cpu, Code::Option, str::parse)?;
-    budgets.check_names("budget", names)?;
-    fuel.check_names("fuel", names)?;
-    deadline.check_names("deadline", names)?;
-    retries.check_names("retries", names)?;
-    on_crash.check_names("on-crash", names)?;
-    restarts.check_names("restarts", names)?;
-    cpu.check_names("cpu", names)?;
-    let mut parameters = read_parameters(&args.param, names)?;
-    Ok(names
-        .iter()
-        .map(|name| {
-            let copied = copies.iter().find(|(copy, _)| copy == name);
-            let budget = copied.map_or(BUDGET_DEFAULT_BYTES, |(_, row)| {
-                usize::try_from(row.budget_bytes).unwrap_or(usize::MAX)
-            });
-            let budget = budgets.of(name).unwrap_or(budget);
-            let mut options = DaemonOptions::new(name, budget);
-            options.limits.fuel = fuel.of(name).unwrap_or(options.limits.fuel);
-            options.limits.deadline = deadline.of(name).unwrap_or(options.limits.deadline);
-            options.retries_max = retries.of(name).unwrap_or(options.retries_max);
-            options.on_crash = on_crash.of(name).unwrap_or(options.on_crash);
-            options.restarts = restarts.of(name).unwrap_or(options.restarts);
-            options.share = cpu.of(name).unwrap_or(options.share);
-            options.parameters = Value::Object(parameters.remove(name).unwrap_or_default());
-            options.verify = args.verify_commits;
-            options
-        })
-        .collect())
+    let own = listed.iter().map(|daemon| (&daemon.name, daemon.spec.as_ref(), None));
+    let copied = copies.iter().map(|(name, row)| (name, None, Some(row)));
+    let daemons: Vec<_> = own.chain(copied).collect();
+    let names: Vec<String> = daemons.iter().map(|(name, ..)| (*name).clone()).collect();
+    budgets.check_names("budget", &names)?;
+    fuel.check_names("fuel", &names)?;
+    deadline.check_names("deadline", &names)?;
+    retries.check_names("retries", &names)?;
+    on_crash.check_names("on-crash", &names)?;
+    restarts.check_names("restarts", &names)?;
+    cpu.check_names("cpu", &names)?;
+    let mut parameters = read_parameters(&daemon_parameters(args), &names)?;
+    let options = |(name, spec, copied): (&String, Option<&(String, _)>, Option<&DaemonRow>)| {
+        let spec: Option<&DaemonSpec<BoundText>> = spec.map(|(_, spec)| spec);
+        let budget = copied.map_or(BUDGET_DEFAULT_BYTES, |row| {
+            usize::try_from(row.budget_bytes).unwrap_or(usize::MAX)
+        });
+        let budget = budgets.of(name, spec.and_then(|spec| spec.budget_bytes)).unwrap_or(budget);
+        let mut options = DaemonOptions::new(name, budget);
+        let limits = &mut options.limits;
+        limits.fuel = fuel.of(name, spec.and_then(|spec| spec.fuel)).unwrap_or(limits.fuel);
+        let given = deadline.of(name, spec.and_then(|spec| spec.deadline));
+        limits.deadline = given.unwrap_or(limits.deadline);
+        let given = retries.of(name, spec.and_then(|spec| spec.retries));
+        options.retries_max = given.unwrap_or(options.retries_max);
+        let given = on_crash.of(name, spec.and_then(|spec| spec.on_crash));
+        options.on_crash = given.unwrap_or(options.on_crash);
+        let given = restarts.of(name, spec.and_then(|spec| spec.restarts));
+        options.restarts = given.unwrap_or(options.restarts);
+        options.share = cpu.of(name, spec.and_then(|spec| spec.cpu)).unwrap_or(options.share);
+        let mut init = spec.map(|spec| spec.parameters.expose().clone()).unwrap_or_default();
+        init.extend(parameters.remove(name).unwrap_or_default());
+        options.parameters = Value::Object(init);
+        options.verify = args.verify_commits;
+        options
+    };
+    Ok(daemons.into_iter().map(options).collect())
+}
+
+/// Those of `--param` that are meant for daemons: without a service all of them.
+fn daemon_parameters(args: &RunArgs) -> Vec<String> {
+    let services = args.files.iter().any(|path| is_manifest(path));
+    args.param.iter().filter(|text| !services || is_daemon_parameter(text)).cloned().collect()
 }
 
 pub(super) fn greeting(output: Output, root: &Root, path: &Path) -> String {

@@ -43,9 +43,9 @@ impl<T: Clone> Setting<T> {
         Ok(setting)
     }
 
-    /// The value for one daemon.
-    pub(super) fn of(&self, daemon: &str) -> Option<T> {
-        self.by_name.get(daemon).or(self.all.as_ref()).cloned()
+    /// The value for one daemon: its own, else what its manifest says, else that for all.
+    pub(super) fn of(&self, daemon: &str, manifest: Option<T>) -> Option<T> {
+        self.by_name.get(daemon).cloned().or(manifest).or_else(|| self.all.clone())
     }
 
     /// Refuses names that no daemon has: a mistyped name must not pass in silence.
@@ -67,6 +67,11 @@ fn check_names<'a>(
             Err(Fault::new(Code::Option, message))
         }
     }
+}
+
+/// True for `NAME.KEY=VALUE`; a parameter of a service has no dot in its name.
+pub(super) fn is_daemon_parameter(text: &str) -> bool {
+    text.split('=').next().is_some_and(|place| place.contains('.'))
 }
 
 /// Parameters: `NAME.KEY=VALUE`, the value JSON or text.
@@ -110,7 +115,8 @@ mod tests {
     fn a_name_has_its_own_value_and_the_others_the_common_one() {
         let setting =
             Setting::read("fuel", &texts(&["5", "a=7"]), Code::Option, parse_fuel).unwrap();
-        assert_eq!((setting.of("a"), setting.of("b")), (Some(7), Some(5)));
+        assert_eq!((setting.of("a", None), setting.of("b", None)), (Some(7), Some(5)));
+        assert_eq!((setting.of("a", Some(1)), setting.of("b", Some(1))), (Some(7), Some(1)));
         assert!(setting.check_names("fuel", &texts(&["a", "b"])).is_ok());
         let unknown = setting.check_names("fuel", &texts(&["b"])).unwrap_err();
         assert!(unknown.message.contains("`a`"), "{unknown}");

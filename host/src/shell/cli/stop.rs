@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::lineage::text;
 use super::{Output, SocketArgs, eprint, print, print_fault};
 use crate::base::error::{Code, Fault};
 use crate::base::limits::{HEALTH_WAIT, STOP_TICK, STOP_WAIT};
@@ -35,8 +36,10 @@ pub(super) struct StopArgs {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-States: ok; degraded: a daemon is parked, the journal refuses commits or its disk stalls; starting;
-stopping; stuck: a part of the host doesn't turn.
+States: ok; degraded: a daemon is parked, a resource that daemons need is down, the journal refuses
+commits or its disk stalls; starting; stopping; stuck: a part of the host doesn't turn. A service
+has the status that HTTP has for it: 200, 503 while a part comes back by itself, 410 when it
+won't.
 Exit codes: 0 ok, 5 no host, 8 degraded, starting or stopping, 9 stuck.")]
 pub(super) struct HealthArgs {
     /// How to print
@@ -148,6 +151,14 @@ fn for_people(state: &str, health: &Value) -> String {
         let names = list(name, field);
         if !names.is_empty() {
             lines.push(format!("  {what}: {names}"));
+        }
+    }
+    for service in health.get("services").and_then(Value::as_array).into_iter().flatten() {
+        let reasons = service.get("reasons").and_then(Value::as_array).into_iter().flatten();
+        let reasons: Vec<&str> = reasons.filter_map(Value::as_str).collect();
+        if !reasons.is_empty() {
+            let (name, status) = (text(service, "name"), text(service, "status"));
+            lines.push(format!("  service {name} ({status}): {}", reasons.join("; ")));
         }
     }
     let refuses = health.get("journal_refuses").and_then(|fault| fault.get("message"));

@@ -9,7 +9,6 @@ use crate::mechanisms::journal::{CommitLine, DaemonKey, Store};
 use crate::mechanisms::sandbox::Guest;
 use crate::pure::checkpoint::{Checkpoint, decode_snapshot, encode_snapshot};
 use crate::tree::daemon::DaemonOptions;
-use crate::tree::service::Dependencies;
 use crate::tree::worker::First;
 
 /// Makes a guest of code that the journal or a snapshot holds. May compile: takes its time.
@@ -101,8 +100,9 @@ impl Root {
         } else {
             deploy(&self.code_of(name, &checkpoint)?)?
         };
-        let dependencies = source.dependencies.clone();
-        self.adopt(DaemonPlan { guest, options, copied: true, dependencies }, checkpoint)
+        let needs = source.needs.clone();
+        let plan = DaemonPlan { copied: true, needs, ..DaemonPlan::new(guest, options) };
+        self.adopt(plan, checkpoint)
     }
 
     /// Starts a daemon on the state of a snapshot. `options` say how, its name among them.
@@ -118,9 +118,8 @@ impl Root {
     ) -> Result<Checkpoint, Fault> {
         let (checkpoint, code) = decode_snapshot(snapshot)
             .map_err(|error| Fault::new(Code::Snapshot, error.to_string()))?;
-        let dependencies = Dependencies::default();
         self.adopt(
-            DaemonPlan { guest: deploy(&code)?, options, copied: true, dependencies },
+            DaemonPlan { copied: true, ..DaemonPlan::new(deploy(&code)?, options) },
             checkpoint,
         )
     }

@@ -13,7 +13,7 @@ use crate::mechanisms::memory::{BillError, ImagesError};
 use crate::mechanisms::sandbox::{Guest, GuestLog};
 use crate::pure::setting::is_name;
 use crate::tree::daemon::DaemonOptions;
-use crate::tree::service::{Dependencies, ResourcePlan};
+use crate::tree::service::ResourcePlan;
 
 /// A daemon to start.
 #[derive(Clone, Debug)]
@@ -24,15 +24,17 @@ pub struct DaemonPlan {
     pub options: DaemonOptions,
     /// It is a copy of another daemon or of a snapshot: it has no file.
     pub copied: bool,
-    /// The resources that it needs.
-    pub dependencies: Dependencies,
+    /// The resources that it can't do without, by their names.
+    pub needs: Vec<String>,
+    /// It is started when all those of lower layers are ready.
+    pub layer: usize,
 }
 
 impl DaemonPlan {
     /// A daemon of a guest's file.
     #[must_use]
     pub fn new(guest: Arc<Guest>, options: DaemonOptions) -> Self {
-        Self { guest, options, copied: false, dependencies: Dependencies::default() }
+        Self { guest, options, copied: false, needs: Vec::new(), layer: 0 }
     }
 }
 

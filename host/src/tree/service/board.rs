@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::hold::Hold;
-use super::plan::{Dependencies, ResourcePlan};
+use super::plan::ResourcePlan;
 use crate::base::clock::Clock;
 use crate::base::entropy::Entropy;
 use crate::base::error::{Code, Fault};
@@ -262,7 +262,11 @@ impl Board {
         let mut resources = Vec::with_capacity(plans.len());
         let mut keepings = Vec::with_capacity(plans.len());
         for plan in plans {
-            let machine = Machine::new(plan.policy, plan.jobs.len(), now);
+            let machine = if plan.provider.can_die() {
+                Machine::new(plan.policy, plan.jobs.len(), now)
+            } else {
+                Machine::stateless()
+            };
             let why = "it was not there yet".to_owned();
             let status = Status::Down { since_nanos: now, why };
             let state = State {
@@ -307,10 +311,9 @@ impl Board {
         &self,
         daemon: &str,
         node: NodeId,
-        dependencies: &Dependencies,
+        needs: &[String],
     ) -> Result<Option<Arc<Hold>>, Fault> {
-        let needs =
-            dependencies.needs.iter().map(|name| self.find(name).map(|(one, _)| one.clone()));
+        let needs = needs.iter().map(|name| self.find(name).map(|(one, _)| one.clone()));
         let needs = needs.collect::<Result<Vec<_>, Fault>>()?;
         Ok((!needs.is_empty()).then(|| Arc::new(Hold::new(daemon, node, needs))))
     }
@@ -344,7 +347,7 @@ impl Board {
     /// restarts. Those that still lack something then begin by waiting.
     pub(in crate::tree) fn wait_for(&self, plans: &[DaemonPlan], stop: &StopLatch) {
         let since = Instant::now();
-        let needs = || plans.iter().flat_map(|plan| &plan.dependencies.needs);
+        let needs = || plans.iter().flat_map(|plan| &plan.needs);
         let there = |name: &String| self.find(name).is_ok_and(|(one, _)| one.lock().available);
         while !needs().all(there) && !stop.is_set() && since.elapsed() < RESOURCES_START_WAIT {
             std::thread::sleep(RESOURCES_START_TICK);

@@ -1,4 +1,4 @@
-//! What resources a root is started with, and which daemons depend on them.
+//! What resources a root is started with.
 
 use std::sync::Arc;
 
@@ -16,13 +16,4 @@ pub struct ResourcePlan {
     pub jobs: Vec<String>,
     /// Its delays.
     pub policy: Policy,
-}
-
-/// What a daemon wants of the resources, by their whole names.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Dependencies {
-    /// The service that the daemon belongs to; none when it stands alone.
-    pub service: Option<String>,
-    /// It can't do without these.
-    pub needs: Vec<String>,
 }

@@ -89,7 +89,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "[resources.q]\nprovider = \"redis\"\nurl = \"redis://h\"\nup_delay = \"2m\"",
         "6:12",
-        "not a time between 1ms and 60s",
+        "not a time between 1ms and 30s",
     ),
     (
         "[resources.q]\nprovider = \"redis\"\nurl = \"redis://h\"\nbackoff = \"5s\"",

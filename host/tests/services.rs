@@ -1,0 +1,253 @@
+//! Services on the real binary: `host validate`, `host run SERVICE.toml`.
+//!
+//! Needs `guests/*.wasm`, which `cargo xtask guests` builds.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+#![expect(clippy::indexing_slicing, reason = "a test may panic")]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+const HOST: &str = env!("CARGO_BIN_EXE_host");
+
+/// A directory with guests and manifests, in which hosts run.
+struct Place(tempfile::TempDir);
+
+fn guests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../guests").canonicalize().unwrap()
+}
+
+impl Place {
+    /// `services/` has the files, and the guests under their names.
+    fn with(files: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let services = dir.path().join("services");
+        std::fs::create_dir(&services).unwrap();
+        for name in ["chaos", "counter", "ledger", "rates"] {
+            let file = format!("{name}.wasm");
+            let built = guests().join(&file);
+            assert!(built.is_file(), "run `cargo xtask guests` first: {}", built.display());
+            std::os::unix::fs::symlink(built, services.join(file)).unwrap();
+        }
+        for (name, text) in files {
+            std::fs::write(services.join(name), text).unwrap();
+        }
+        Self(dir)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(HOST);
+        command
+            .args(words)
+            .current_dir(self.0.path())
+            .env("BULKHEAD_SOCKET", self.0.path().join("run/host.sock"))
+            .env("BULKHEAD_CACHE_DIR", self.0.path().join("cache"));
+        command
+    }
+
+    fn host(&self, words: &[&str]) -> Ended {
+        Ended::from(self.command(words).output().unwrap())
+    }
+
+    /// Starts a host and waits until it listens.
+    fn start(&self, words: &[&str], environment: &[(&str, &str)]) -> Running {
+        let mut child = self
+            .command(&[&["run", "--output", "json"], words].concat())
+            .envs(environment.iter().copied())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("listening"), "{line}");
+        Running(child)
+    }
+
+    /// `host ps` about one daemon.
+    fn daemon(&self, name: &str) -> Value {
+        let ps: Value = serde_json::from_str(&self.host(&["ps", "--output", "json"]).out).unwrap();
+        let daemons = ps["daemons"].as_array().unwrap();
+        daemons.iter().find(|daemon| daemon["name"] == name).unwrap().clone()
+    }
+}
+
+/// How a command ended.
+#[derive(Debug)]
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().expect("it runs");
+        self.0.wait().expect("it was killed");
+    }
+}
+
+#[test]
+fn the_example_is_valid_and_runs_with_its_options() {
+    let bank = guests().join("bank.toml");
+    let bank = bank.to_str().unwrap();
+    let place = Place::with(&[]);
+    let valid = place.host(&["validate", bank]);
+    assert_eq!(valid.code, Some(0), "{valid:?}");
+    assert!(valid.out.ends_with("service bank is valid: 1 resource, 2 daemons\n"), "{valid:?}");
+    let valid = place.host(&["validate", bank, "--output", "json"]);
+    let report: Value = serde_json::from_str(&valid.out).unwrap();
+    assert_eq!(report["valid"], true);
+    assert_eq!(report["services"][0]["daemons"][1]["name"], "rates");
+    let loose = ["services/counter.wasm", "--budget", "8MiB", "--budget", "rates=3MiB"];
+    let _running = place.start(&[&[bank], &loose[..]].concat(), &[]);
+    // The manifest, an option for one, an option for all.
+    for (name, bytes, service) in [
+        ("ledger", 64 << 20, Value::from("bank")),
+        ("rates", 3 << 20, Value::from("bank")),
+        ("counter", 8 << 20, Value::Null),
+    ] {
+        let daemon = place.daemon(name);
+        assert_eq!(daemon["budget_bytes"], bytes, "{daemon}");
+        assert_eq!(daemon["service"], service, "{daemon}");
+    }
+    let deposit = place.host(&["call", "ledger", "deposit", "account=ann", "amount=5"]);
+    assert_eq!((deposit.code, deposit.out.as_str()), (Some(0), "5\n"));
+}
+
+const CHAOS: &str = "[service]\nname = \"trial\"\n[parameters]\nwhat = { env = \"TRIAL_WHAT\" }\n\
+    [daemons.chaos]\nguest = \"chaos.wasm\"\non_crash = \"ask\"\nretries = 0\n\
+    parameters = { recovery = \"${what}\" }\n";
+
+#[test]
+fn s0_04_a_missing_parameter_stops_the_start_at_its_line() {
+    let place = Place::with(&[("trial.toml", CHAOS)]);
+    for words in [&["run", "services/trial.toml"][..], &["validate", "services/trial.toml"]] {
+        let refused = place.host(words);
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        let expected = "error[E_PARAMETER]: services/trial.toml:4:1: parameter `what` has no value; \
+            give --param what=VALUE, or set TRIAL_WHAT\n  4 | what = { env = \"TRIAL_WHAT\" }\n";
+        assert!(refused.err.starts_with(expected), "{}", refused.err);
+    }
+    assert!(!place.0.path().join("bulkhead-data").exists());
+}
+
+#[test]
+fn s0_04_parameters_come_from_options_and_the_environment_at_the_start() {
+    let place = Place::with(&[("trial.toml", CHAOS)]);
+    let state = |words: &[&str], environment: &[(&str, &str)]| {
+        let words = [&["services/trial.toml", "--memory-only"], words].concat();
+        let _running = place.start(&words, environment);
+        assert_eq!(place.host(&["call", "chaos", "die", "how=panic"]).code, Some(3));
+        place.daemon("chaos")["state"].clone()
+    };
+    assert_eq!(state(&[], &[("TRIAL_WHAT", "park")]), "parked");
+    assert_eq!(state(&["--param", "what=resume"], &[("TRIAL_WHAT", "park")]), "ready");
+    assert_eq!(state(&["--param", "chaos.recovery=park"], &[("TRIAL_WHAT", "resume")]), "parked");
+}
+
+#[test]
+fn nothing_starts_before_all_services_and_guests_are_good() {
+    let other = "[service]\nname = \"bank\"\n[daemons.ledger]\nguest = \"missing.wasm\"\n\
+        [daemons.text]\nguest = \"bank.toml\"\n";
+    let bank = "[service]\nname = \"bank\"\n[daemons.ledger]\nguest = \"ledger.wasm\"\n";
+    let redis = "[service]\nname = \"web\"\n[resources.cache]\nprovider = \"redis\"\n\
+        url = \"redis://:hunter2@127.0.0.1\"\n[daemons.web]\nguest = \"counter.wasm\"\n\
+        needs = [\"cache\"]\n";
+    let broken = "[service]\nname = \"web\"\n[daemons.web]\ngest = \"counter.wasm\"\n";
+    let place = Place::with(&[
+        ("bank.toml", bank),
+        ("other.toml", other),
+        ("redis.toml", redis),
+        ("broken.toml", broken),
+    ]);
+    let files = |words: &[&str]| -> Vec<String> {
+        words.iter().map(|word| word.replace('@', "services/")).collect()
+    };
+    for (words, exit, code, expected) in [
+        (
+            &["@broken.toml", "@other.toml", "@bank.toml"][..],
+            1,
+            "E_MANIFEST",
+            &[
+                "broken.toml:3:10: daemon `web` needs `guest`",
+                "broken.toml:4:1: daemon `web` has no key `gest`; is it `guest`?",
+                "other.toml:4:9: services/missing.wasm: No such file",
+                "other.toml:6:9: services/bank.toml: invalid WebAssembly",
+                "bank.toml:2:8: the service in services/other.toml is called so too",
+                "bank.toml:3:10: there is a daemon `ledger` in services/other.toml too",
+            ][..],
+        ),
+        (&["@other.toml"], 1, "E_FILE", &["2 mistakes:\nservices/other.toml:4:9: "]),
+        (&["@bank.toml", "@ledger.wasm"], 1, "E_MANIFEST", &["bank.toml:3:10: the daemon of"]),
+        (&["@bank.toml", "@redis.toml"], 1, "E_MANIFEST", &["redis.toml:4:12: provider `redis`"]),
+        (&["@bank.toml", "--param", "x=1"], 1, "E_PARAMETER", &["--param x: no service has"]),
+        (&["@bank.toml", "--param", "x"], 2, "E_OPTION", &["write NAME=VALUE"]),
+        (&["@bank.toml", "--param", "lodger.x=1"], 2, "E_OPTION", &["names `lodger`"]),
+        (&["@bank.toml", "--fuel", "lodger=1"], 2, "E_OPTION", &["names `lodger`"]),
+        (&["@none.toml"], 1, "E_FILE", &["services/none.toml: No such file"]),
+        (&["@ledger.wasm", "--param", "x=1"], 2, "E_OPTION", &["write DAEMON.KEY=VALUE"]),
+    ] {
+        let words = files(words);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let refused = place.host(&[&["run"], &words[..]].concat());
+        assert_eq!(refused.code, Some(exit), "{words:?}: {refused:?}");
+        assert!(refused.err.starts_with(&format!("error[{code}]: ")), "{}", refused.err);
+        for expected in expected {
+            assert!(refused.err.contains(expected), "{expected}\n{}", refused.err);
+        }
+        assert!(!refused.err.contains("hunter2"), "{}", refused.err);
+        assert!(!place.0.path().join("bulkhead-data").exists(), "{words:?}");
+    }
+}
+
+#[test]
+fn validate_answers_programs_and_notes_what_this_host_lacks() {
+    let redis = "[service]\nname = \"web\"\n[resources.cache]\nprovider = \"redis\"\n\
+        url = \"redis://h\"\n[daemons.web]\nguest = \"counter.wasm\"\nbudgt = 5\n";
+    let good = redis.replace("budgt = 5\n", "");
+    let place = Place::with(&[("bad.toml", redis), ("good.toml", &good)]);
+    let bad = place.host(&["validate", "services/bad.toml", "--output", "json"]);
+    assert_eq!(bad.code, Some(1), "{bad:?}");
+    let report: Value = serde_json::from_str(&bad.out).unwrap();
+    let mistake = &report["mistakes"][0];
+    assert_eq!((&report["valid"], &mistake["code"]), (&Value::Bool(false), &"E_MANIFEST".into()));
+    assert_eq!((&mistake["line"], &mistake["column"]), (&8.into(), &1.into()));
+    assert_eq!(mistake["file"], "services/bad.toml");
+    let good = place.host(&["validate", "services/good.toml", "--output", "json"]);
+    assert_eq!(good.code, Some(0), "{good:?}");
+    let report: Value = serde_json::from_str(&good.out).unwrap();
+    assert_eq!(report["notes"][0]["line"], 4);
+    assert!(good.err.contains("note: `host run` refuses it: services/good.toml:4:12"), "{good:?}");
+    assert_eq!(place.host(&["validate"]).code, Some(2));
+    let lodger = ["validate", "services/good.toml", "--param", "lodger.x=1"];
+    assert_eq!(place.host(&lodger).code, Some(2));
+}
+
+#[test]
+fn a_daemon_starts_when_those_before_it_are_ready() {
+    let text = "[service]\nname = \"s\"\n[daemons.counter]\nguest = \"counter.wasm\"\n\
+        after = [\"chaos\"]\n[daemons.chaos]\nguest = \"chaos.wasm\"\n\
+        [daemons.chaos.parameters]\nrefuse_init = true\n";
+    let place = Place::with(&[("s.toml", text)]);
+    let refused = place.host(&["run", "services/s.toml"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err.contains("error[E_INIT]"), "{}", refused.err);
+    // What was begun has left its name in the data directory.
+    let verified = place.host(&["verify", "--output", "json"]);
+    assert!(verified.out.contains("chaos") && !verified.out.contains("counter"), "{verified:?}");
+}
