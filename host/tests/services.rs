@@ -3,13 +3,14 @@
 //! Needs `guests/*.wasm`, which `cargo xtask guests` builds.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
-#![expect(clippy::indexing_slicing, reason = "a test may panic")]
+#![expect(clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const HOST: &str = env!("CARGO_BIN_EXE_host");
 
@@ -250,4 +251,108 @@ fn a_daemon_starts_when_those_before_it_are_ready() {
     // What was begun has left its name in the data directory.
     let verified = place.host(&["verify", "--output", "json"]);
     assert!(verified.out.contains("chaos") && !verified.out.contains("counter"), "{verified:?}");
+}
+
+const NEEDY: &str = r#"
+[service]
+name = "bank"
+
+[resources.reports]
+provider = "directory"
+path = "reports"
+access = "append"
+backoff = "1ms..10ms"
+up_delay = "1ms"
+
+[resources.time]
+provider = "clock"
+
+[daemons.ledger]
+guest = "ledger.wasm"
+needs = ["reports", "time"]
+
+[daemons.counter]
+guest = "counter.wasm"
+"#;
+
+fn until(what: &str, done: impl Fn() -> bool) {
+    for _ in 0..3000 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("never {what}");
+}
+
+#[test]
+fn s0_16_a_service_whose_resource_dies_says_so_and_serves_again_when_it_is_back() {
+    let place = Place::with(&[("bank.toml", NEEDY)]);
+    let (reports, aside) = (place.0.path().join("services/reports"), place.0.path().join("aside"));
+    std::fs::create_dir(&reports).unwrap();
+    let deposit = ["call", "ledger", "deposit", "account=ann", "amount=7"];
+    let health = || {
+        let ended = place.host(&["health", "--output", "json"]);
+        let health: Value = serde_json::from_str(&ended.out).unwrap();
+        (ended.code, health["services"][0]["status"].as_u64().unwrap(), health)
+    };
+    let _running = place.start(&["services/bank.toml"], &[]);
+    assert_eq!(place.host(&deposit).code, Some(0));
+    assert_eq!((health().0, health().1), (Some(0), 200));
+    std::fs::rename(&reports, &aside).unwrap();
+    until("waiting", || place.daemon("ledger")["state"] == "waiting");
+    let (code, status, shown) = health();
+    assert_eq!((code, status), (Some(8), 503));
+    let reasons = shown["services"][0]["reasons"].to_string();
+    assert!(reasons.contains("`reports`") && reasons.contains("`ledger`"), "{reasons}");
+    assert!(place.host(&["health"]).out.contains("service bank (503)"));
+    let refused = place.host(&deposit);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err.contains("error[E_UNAVAILABLE]"), "{refused:?}");
+    assert!(refused.err.contains("`bank/reports`"), "{refused:?}");
+    assert!(place.host(&["ps"]).out.contains("ledger waits: "));
+    let listed = place.host(&["resources"]).out;
+    assert!(listed.contains("bank/reports  directory  down"), "{listed}");
+    assert!(listed.contains("bank/time     clock      available"), "{listed}");
+    assert!(listed.contains("No such file"), "{listed}");
+    assert_eq!(place.host(&["call", "counter", "increment", "by=1"]).code, Some(0));
+    // One that waits is answered when it is back.
+    let mut patient = place.command(&[&deposit[..], &["--wait", "60s"]].concat());
+    let patient = patient.stdout(Stdio::piped()).spawn().unwrap();
+    until("held", || place.daemon("ledger")["held"] == 1);
+    std::fs::rename(&aside, &reports).unwrap();
+    let patient = Ended::from(patient.wait_with_output().unwrap());
+    assert_eq!((patient.code, patient.out.as_str()), (Some(0), "14\n"));
+    assert_eq!((health().0, health().1), (Some(0), 200));
+    let ledger = place.daemon("ledger");
+    assert_eq!((&ledger["generation"], &ledger["resource_restarts"]), (&json!(2), &json!(1)));
+    assert_eq!((&ledger["crashed"], &ledger["restarts"]), (&json!(0), &json!(0)));
+    assert_eq!(place.daemon("counter")["generation"], 1);
+    // A drill, by its short name.
+    let down = place.host(&["resource", "down", "reports"]);
+    assert_eq!(down.code, Some(0), "{down:?}");
+    assert!(down.out.contains("`bank/reports` goes down"), "{down:?}");
+    until("waiting", || place.daemon("ledger")["state"] == "waiting");
+    assert!(place.host(&["resources"]).out.contains("held"));
+    assert_eq!(place.host(&["resource", "up", "bank/reports"]).code, Some(0));
+    until("back", || place.host(&deposit).code == Some(0));
+    assert_eq!(place.daemon("ledger")["generation"], 3);
+    let unknown = place.host(&["resource", "down", "cash"]);
+    assert_eq!(unknown.code, Some(1), "{unknown:?}");
+    assert!(unknown.err.contains("error[E_RESOURCE_UNKNOWN]"), "{unknown:?}");
+    assert_eq!(place.host(&["call", "ledger", "total", "--wait", "soon"]).code, Some(2));
+    let long = place.host(&["call", "ledger", "total", "--wait", "100days"]);
+    assert_eq!(long.code, Some(2), "{long:?}");
+}
+
+#[test]
+fn a_host_whose_resource_is_not_there_starts_and_its_daemons_wait() {
+    let place = Place::with(&[("bank.toml", NEEDY)]);
+    let _running = place.start(&["services/bank.toml"], &[]);
+    assert_eq!(place.daemon("ledger")["state"], "waiting");
+    assert_eq!(place.host(&["call", "counter", "increment", "by=1"]).code, Some(0));
+    std::fs::create_dir(place.0.path().join("services/reports")).unwrap();
+    until("ready", || place.daemon("ledger")["state"] == "ready");
+    let deposit = ["call", "ledger", "deposit", "account=ann", "amount=7"];
+    assert_eq!(place.host(&deposit).code, Some(0));
 }
