@@ -95,6 +95,7 @@ impl Charge for Duty {
 
     fn died(&mut self, panic: &str) {
         self.heart.rest();
+        self.daemon.drop_leases();
         self.ending.panic = Some(panic.to_owned());
         let Some((before, reply)) = self.ending.answering.take() else { return };
         let transacted = self.daemon.died_in(before, panic);

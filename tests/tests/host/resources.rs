@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::supervision::DeadlyClock;
+use host::base::entropy::SeededEntropy;
 use host::base::error::Code;
 use host::mechanisms::journal::{DirectoryId, Store, StoreOptions};
 use host::mechanisms::providers::directory::Directory;
+use host::mechanisms::sandbox::NoLog;
 use host::pure::manifest::Access;
 use host::pure::request::{Outcome, Request};
 use host::pure::resource::{Policy, Status};
-use host::tree::{DaemonPlan, DaemonState, ResourcePlan, ResourceView};
+use host::tree::{DaemonPlan, DaemonState, ResourcePlan, ResourceView, Root, RootOptions};
 use serde_json::json;
 use supervisor::Backoff;
 use tests::{Fake, Holdings, Tree, deployed, in_own_process, plan, request};
@@ -336,6 +339,37 @@ fn s0_19_the_end_of_a_host_leaves_no_lease_task_or_connection() {
             assert_eq!((after.threads, after.descriptors), (before.threads, before.descriptors));
         },
     );
+}
+
+/// Wherever it dies, and whatever of its leases was taken or given back.
+#[test]
+fn s0_19_a_thread_that_dies_in_a_transaction_leaves_no_lease() {
+    let mut deaths = 0;
+    for nth in 1..20 {
+        let (cache, clock) = (Fake::alive(), Arc::new(DeadlyClock::default()));
+        let options = RootOptions {
+            logs: Some(Box::new(|_name| Arc::new(NoLog))),
+            resources: vec![cache.plan(CACHE, &[])],
+            ..RootOptions::new(usize::MAX, clock.clone(), Arc::new(SeededEntropy::new(7)))
+        };
+        let root = Root::start(vec![counter("bank", &[CACHE])], options).unwrap();
+        let tree = Tree { root, lines: Arc::default() };
+        assert_eq!(tree.committed("bank", "increment", json!({"by": 1})), 1);
+        clock.die_at(nth);
+        let _may_be_unknown = tree.call("bank", "increment", json!({"by": 1}));
+        clock.die_at(0);
+        until("mended", || state(&tree, "bank") == DaemonState::Ready);
+        assert_eq!(resource(&tree, CACHE).leases, [], "death {nth}");
+        assert_eq!(tree.code("bank", "value", json!({})), "");
+        // What comes after it has leases of its own.
+        cache.kill();
+        until("waiting", || state(&tree, "bank") == DaemonState::Waiting);
+        assert_eq!(tree.code("bank", "value", json!({})), "E_UNAVAILABLE");
+        cache.revive();
+        until("back", || tree.code("bank", "increment", json!({"by": 1})).is_empty());
+        deaths += tree.view("bank").deaths;
+    }
+    assert!(deaths > 4, "{deaths}");
 }
 
 #[test]

@@ -160,13 +160,18 @@ fn requests_that_wait_at_a_daemon_without_a_thread_are_refused_when_the_root_sto
 }
 
 /// A clock that lets the thread of a daemon die when it is read for the nth time.
-#[derive(Debug)]
-struct DeadlyClock {
+#[derive(Debug, Default)]
+pub(crate) struct DeadlyClock {
     real: SystemClock,
     left: AtomicU64,
 }
 
 impl DeadlyClock {
+    /// From now on; never with 0.
+    pub(crate) fn die_at(&self, nth: u64) {
+        self.left.store(nth, Ordering::SeqCst);
+    }
+
     fn tick(&self) {
         let daemon = std::thread::current().name().is_some_and(|name| name.starts_with("daemon-"));
         let last = |left: u64| left.checked_sub(1);
@@ -195,7 +200,7 @@ fn c14_s4_14_a_thread_may_die_at_any_reading_of_the_clock_and_no_answer_lies() {
     let (mut seen, mut died) = (BTreeSet::new(), 0);
     for nth in 1..40 {
         for contract in ["increment", "value"] {
-            let clock = Arc::new(DeadlyClock { real: SystemClock::new(), left: AtomicU64::new(0) });
+            let clock = Arc::new(DeadlyClock::default());
             let plans = vec![counter("a", policy(5, Exhausted::Park))];
             let root = root_with(plans, clock.clone(), &Arc::default());
             let ask = |contract: &str| {
@@ -203,9 +208,9 @@ fn c14_s4_14_a_thread_may_die_at_any_reading_of_the_clock_and_no_answer_lies() {
                 root.call(request("a", contract, args)).unwrap()
             };
             assert_eq!(ask("increment").value(), Some(json!(1)));
-            clock.left.store(nth, Ordering::SeqCst);
+            clock.die_at(nth);
             let answer = ask(contract);
-            clock.left.store(0, Ordering::SeqCst);
+            clock.die_at(0);
             let now = ask("value").value();
             let one = Some(json!(1));
             let two = Some(json!(2));

@@ -59,6 +59,13 @@ impl Daemon {
         self.cancel.take_stale(request)
     }
 
+    /// Gives back what a thread left that died.
+    pub(in crate::tree) fn drop_leases(&self) {
+        if let Some(hold) = &self.world.hold {
+            hold.end();
+        }
+    }
+
     /// Ends a transaction whose lease ended: it is no crash.
     pub(super) fn cancelled(&mut self, stale: Stale) -> Outcome {
         self.images.roll_back();
