@@ -63,6 +63,8 @@ pub(super) struct Duty {
     pub(super) ending: Ending,
     /// How far it has followed what became of the daemon's needs.
     pub(super) turns: u64,
+    /// A request that may wait, and was about to run when something died that it needs.
+    pub(super) put_back: Option<Message>,
 }
 
 /// What is to be known when the thread dies, and after that.
@@ -120,7 +122,8 @@ impl Charge for Duty {
         // What is held stays so while a person may still let it go.
         let over = matches!(why, Refused::Over);
         let held = std::iter::from_fn(|| if over { self.bits.next(true) } else { None });
-        for message in self.messages.try_iter().chain(held) {
+        for message in self.put_back.take().into_iter().chain(self.messages.try_iter()).chain(held)
+        {
             if let Message::Transact(_, _, reply) = message {
                 let refused = refused(&self.daemon, fault.clone());
                 self.bits.end(&refused.outcome);
@@ -189,6 +192,7 @@ impl Duty {
 
     /// Runs one request to its end and lets its answer go when it is durable.
     fn transact(&mut self, bound: Bound, guest: &Arc<Guest>, reply: TransactedReply) {
+        let patient = bound.wait_until_nanos.is_some().then(|| bound.clone());
         // Kept where the end of this thread finds it.
         self.ending.answering = Some((self.daemon.sequence(), reply));
         let transacted = if Arc::ptr_eq(guest, self.daemon.guest()) {
@@ -201,6 +205,12 @@ impl Duty {
         };
         self.bits.end(&transacted.outcome);
         let Some((_, reply)) = self.ending.answering.take() else { return };
+        if let Some(bound) = patient
+            && lacked_something(&transacted)
+        {
+            self.put_back = Some(Message::Transact(bound, guest.clone(), reply));
+            return;
+        }
         match &self.gate {
             Some(gate) => gate.pass(&mut self.daemon, transacted, reply),
             None => {
@@ -257,6 +267,13 @@ impl Duty {
         loop {
             self.mind_needs();
             self.refuse_expired();
+            if let Some(message) = self.put_back.take() {
+                let at = self.daemon.sequence();
+                match self.bits.pass(message, at, self.is_stopping()) {
+                    None => continue,
+                    passed => return passed,
+                }
+            }
             if let Some(held) = self.bits.next(self.is_stopping()) {
                 return Some(held);
             }
@@ -264,6 +281,8 @@ impl Duty {
             let Some(message) = self.next(now) else { return self.bits.next(true) };
             let at = self.daemon.sequence();
             if let Some(message) = self.bits.pass(message, at, self.is_stopping()) {
+                // While it waited for this one, what it needs may have come.
+                self.mind_needs();
                 return Some(message);
             }
         }
@@ -310,6 +329,13 @@ fn show(daemon: &mut Daemon) {
     if let Some(showing) = daemon.take_showing() {
         showing.show();
     }
+}
+
+/// Whether a request was not started because something that it needs had just died.
+fn lacked_something(transacted: &Transacted) -> bool {
+    let unavailable = Code::Unavailable.as_str();
+    let refused = matches!(&transacted.outcome, Outcome::Rejected(no) if no.code == unavailable);
+    refused && transacted.attempts == 0
 }
 
 fn refused(daemon: &Daemon, fault: Fault) -> Transacted {

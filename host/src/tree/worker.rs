@@ -136,6 +136,7 @@ impl Starting {
                 heart,
                 ending,
                 turns: 0,
+                put_back: None,
             }))
         })?;
         Ok(starting)
