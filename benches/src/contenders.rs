@@ -3,6 +3,7 @@
 pub mod compute;
 pub mod crew;
 pub mod daemon;
+pub mod dependents;
 pub mod durable;
 pub mod erlang;
 pub mod fleet;

@@ -6,6 +6,7 @@ pub mod cards;
 pub mod durable;
 pub mod latency;
 pub mod recovery;
+pub mod resources;
 pub mod restart;
 pub mod stop;
 pub mod storm;
@@ -56,7 +57,7 @@ pub struct Section {
 }
 
 /// All comparisons.
-pub const SECTIONS: [Section; 11] = [
+pub const SECTIONS: [Section; 12] = [
     Section {
         name: "restart",
         about: "crash to next commit; fork, pooled instances and Erlang/OTP next to it",
@@ -106,6 +107,11 @@ pub const SECTIONS: [Section; 11] = [
         name: "storm",
         about: "a daemon's latency beside crashes, dying threads and ordinary commits",
         run: storm::run,
+    },
+    Section {
+        name: "resources",
+        about: "death and return of a resource that 1, 100 and 1,000 daemons need",
+        run: resources::run,
     },
     Section { name: "cards", about: "commits with cards of several sizes", run: cards::run },
 ];
