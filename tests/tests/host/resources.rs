@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::supervision::DeadlyClock;
 use host::base::entropy::SeededEntropy;
-use host::base::error::Code;
+use host::base::error::{Code, Fault};
 use host::mechanisms::journal::{DirectoryId, Store, StoreOptions};
 use host::mechanisms::providers::directory::Directory;
 use host::mechanisms::sandbox::NoLog;
@@ -19,7 +19,7 @@ use host::pure::resource::{Policy, Status};
 use host::tree::{DaemonPlan, DaemonState, ResourcePlan, ResourceView, Root, RootOptions};
 use serde_json::json;
 use supervisor::Backoff;
-use tests::{Fake, Holdings, Tree, deployed, in_own_process, plan, request};
+use tests::{Fake, Holdings, Tree, deploy, deployed, in_own_process, plan, rebuilt, request};
 
 const CACHE: &str = "bank/cache";
 
@@ -311,7 +311,12 @@ fn a_daemon_whose_resource_is_down_at_the_start_waits_for_it_with_its_state_or_w
     assert_eq!(state(&tree, "bank"), DaemonState::Waiting);
     assert_eq!(tree.committed("alone", "increment", json!({"by": 1})), 1);
     assert_eq!(tree.code("bank", "value", json!({})), "E_UNAVAILABLE");
-    assert_eq!(tree.root.resume("bank").unwrap_err().code, Code::Unavailable);
+    let refused =
+        |outcome: Result<(), Fault>| assert_eq!(outcome.unwrap_err().code, Code::Unavailable);
+    refused(tree.root.resume("bank").map(drop));
+    refused(tree.root.checkpoint("bank", None).map(drop));
+    refused(tree.root.simulate_crash("bank").map(drop));
+    refused(tree.root.upgrade("bank", deploy(&rebuilt("counter", 1)).unwrap(), false).map(drop));
     cache.revive();
     until("born", || state(&tree, "bank") == DaemonState::Ready);
     assert_eq!(tree.committed("bank", "increment", json!({"by": 5})), 5);

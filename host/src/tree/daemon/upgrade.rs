@@ -72,6 +72,10 @@ impl Daemon {
     ) -> Result<Upgraded, Fault> {
         let started = self.world.clock.monotonic_nanos();
         let versions = admit(side(&self.guest), side(&guest))?;
+        if self.is_waiting() {
+            // Neither code may run before what it needs is there.
+            return self.no_instance().map_or_else(|| Err(not_running()), Err);
+        }
         let needs = usize::try_from(guest.facts().memory_minimum_bytes).unwrap_or(usize::MAX);
         if needs > images.budget() {
             let (needs, budget) = (show_bytes(needs), show_bytes(images.budget()));

@@ -50,10 +50,14 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// `E_DAEMON_UNKNOWN`; with `at` also `E_MEMORY_ONLY`, `E_NO_COMMIT` and the journal's.
+    /// `E_DAEMON_UNKNOWN`, `E_UNAVAILABLE` when it has no state yet, because what it needs has not
+    /// been there; with `at` also `E_MEMORY_ONLY`, `E_NO_COMMIT` and the journal's.
     pub fn checkpoint(&self, name: &str, at: Option<Sequence>) -> Result<Checkpoint, Fault> {
         match at {
-            None => self.control(name, |daemon| Ok(daemon.capture())),
+            None => self.control(name, |daemon| match daemon.parked() {
+                Some(reason) if daemon.is_unborn() => Err(reason.clone()),
+                _ => Ok(daemon.capture()),
+            }),
             Some(at) => {
                 let (store, key) = self.kept(name)?;
                 store.checkpoint(name, key, Some(at)).map_err(|fault| Fault::from(&fault))
