@@ -263,9 +263,10 @@ pub(super) fn greeting(output: Output, root: &Root, path: &Path) -> String {
     )];
     for daemon in &daemons {
         lines.push(format!(
-            "+- {:<16} daemon {}, generation {}, {} of {}",
+            "+- {:<16} daemon {}, {}, generation {}, {} of {}",
             daemon.name,
             daemon.id,
+            daemon.report.state.as_str(),
             daemon.report.generation,
             show_bytes(usize::try_from(daemon.report.memory_bytes).unwrap_or(usize::MAX)),
             show_bytes(daemon.budget_bytes)

@@ -352,6 +352,14 @@ impl Board {
         while !needs().all(there) && !stop.is_set() && since.elapsed() < RESOURCES_START_WAIT {
             std::thread::sleep(RESOURCES_START_TICK);
         }
+        for (resource, _) in self.resources.values() {
+            let state = resource.lock();
+            if let Status::Down { why, .. } = &state.shown.status
+                && needs().any(|name| *name == resource.name)
+            {
+                tracing::warn!(resource = resource.name, why, "not available: who needs it waits");
+            }
+        }
     }
 
     /// Takes a resource down and holds it there, or lets go of it.
