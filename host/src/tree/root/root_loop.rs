@@ -192,7 +192,7 @@ impl State {
             Verdict::Over => return down.charge.refuse(Refused::Over),
             Verdict::Park | Verdict::Emergency => {
                 let text = format!("its thread died {death} times, the last time of: {panic}");
-                // Whoever resumes it must find its mailbox shut already, and then opens it for good.
+                // Whoever resumes it must find its mailbox shut already, to open it for good.
                 down.charge.refuse(Refused::Parked(&text));
                 child.set_standing(Standing::Parked);
                 if verdict == Verdict::Emergency {
