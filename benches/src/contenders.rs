@@ -19,7 +19,10 @@ pub mod storm;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use host::mechanisms::sandbox::{Guest, Sandbox};
+use host::base::clock::SystemClock;
+use host::base::entropy::SystemEntropy;
+use host::mechanisms::sandbox::{Guest, NoLog, Sandbox};
+use host::tree::RootOptions;
 
 /// Where the component of a guest is.
 #[must_use]
@@ -48,6 +51,15 @@ pub fn component(guest: &str) -> Vec<u8> {
 #[must_use]
 pub fn deploy(sandbox: &Sandbox, guest: &str) -> Arc<Guest> {
     sandbox.deploy(&component(guest)).unwrap_or_else(|error| panic!("{guest}: {error}"))
+}
+
+/// What a root needs whose daemons log nothing and keep their state in memory.
+#[must_use]
+pub fn quiet_root() -> RootOptions {
+    RootOptions {
+        logs: Some(Box::new(|_| Arc::new(NoLog))),
+        ..RootOptions::new(usize::MAX, Arc::new(SystemClock::new()), Arc::new(SystemEntropy))
+    }
 }
 
 /// Bytes of a MiB.

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use host::base::clock::SystemClock;
-use host::base::entropy::SystemEntropy;
 use host::mechanisms::providers::directory::Directory;
-use host::mechanisms::sandbox::{NoLog, Sandbox};
+use host::mechanisms::sandbox::Sandbox;
 use host::pure::manifest::Access;
 use host::pure::request::{Answer, Outcome, Request};
 use host::pure::resource::Policy;
@@ -16,7 +14,7 @@ use host::tree::{DaemonOptions, DaemonPlan, DaemonState, ResourcePlan, Root, Roo
 use serde_json::json;
 use supervisor::Backoff;
 
-use super::{MIB, deploy};
+use super::{MIB, deploy, quiet_root};
 
 const RESOURCE: &str = "bench/place";
 
@@ -59,11 +57,7 @@ pub fn die_and_return(sandbox: &Sandbox, count: usize) -> Times {
         jobs: Vec::new(),
         policy: Policy::new(backoff, SETTLES),
     };
-    let options = RootOptions {
-        logs: Some(Box::new(|_| Arc::new(NoLog))),
-        resources: vec![resource],
-        ..RootOptions::new(usize::MAX, Arc::new(SystemClock::new()), Arc::new(SystemEntropy))
-    };
+    let options = RootOptions { resources: vec![resource], ..quiet_root() };
     let root = Root::start((0..count).map(plan).collect(), options).expect("the daemons start");
     let all = |state: DaemonState| root.daemons().iter().all(|daemon| daemon.report.state == state);
     assert!(all(DaemonState::Ready));

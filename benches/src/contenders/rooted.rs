@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
-use host::base::clock::SystemClock;
-use host::base::entropy::SystemEntropy;
 use host::base::limits::REQUESTS_IN_FLIGHT_MAX;
-use host::mechanisms::sandbox::{Guest, NoLog};
+use host::mechanisms::sandbox::Guest;
 use host::pure::request::{Outcome, Request};
-use host::tree::{DaemonOptions, DaemonPlan, Root, RootOptions};
+use host::tree::{DaemonOptions, DaemonPlan, Root};
+
+use super::quiet_root;
 
 /// A root over some daemons of one guest.
 #[derive(Debug)]
@@ -41,16 +41,7 @@ impl Rooted {
                 DaemonPlan::new(guest.clone(), options)
             })
             .collect();
-        let options = RootOptions {
-            memory_limit_bytes: usize::MAX,
-            clock: Arc::new(SystemClock::new()),
-            entropy: Arc::new(SystemEntropy),
-            logs: Some(Box::new(|_| Arc::new(NoLog))),
-            journal: None,
-            resources: Vec::new(),
-            vitals: Arc::default(),
-        };
-        let root = Root::start(plans, options).expect("the daemons start");
+        let root = Root::start(plans, quiet_root()).expect("the daemons start");
         for owner in 0..owners {
             let Some(first) = first else { continue };
             let request = Request { daemon: name_of(owner), ..first.clone() };

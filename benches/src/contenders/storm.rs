@@ -4,15 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use host::base::clock::SystemClock;
-use host::base::entropy::SystemEntropy;
-use host::mechanisms::sandbox::{Guest, NoLog, Sandbox};
+use host::mechanisms::sandbox::{Guest, Sandbox};
 use host::pure::request::{Outcome, Request};
-use host::tree::{DaemonOptions, DaemonPlan, Root, RootOptions};
+use host::tree::{DaemonOptions, DaemonPlan, Root};
 use serde_json::{Value, json};
 use supervisor::policy::{Backoff, Policy, Restart};
 
-use super::{MIB, deploy};
+use super::{MIB, deploy, quiet_root};
 
 /// What goes on beside it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -77,16 +75,7 @@ impl Storm {
             plan("apart", &counter),
             plan("crashes", &chaos),
         ];
-        let options = RootOptions {
-            memory_limit_bytes: usize::MAX,
-            clock: Arc::new(SystemClock::new()),
-            entropy: Arc::new(SystemEntropy),
-            logs: Some(Box::new(|_| Arc::new(NoLog))),
-            journal: None,
-            resources: Vec::new(),
-            vitals: Arc::default(),
-        };
-        Self { root: Root::start(plans, options).expect("the daemons start") }
+        Self { root: Root::start(plans, quiet_root()).expect("the daemons start") }
     }
 
     /// Asks the sibling that often; answers how long each answer took, sorted, and how often a

@@ -21,6 +21,7 @@ use smallbank::mix;
 
 use super::{DurableBank, Ending, Served, random_text};
 use crate::contenders::daemon::bind;
+use crate::contenders::quiet_root;
 
 /// The name of the only daemon.
 const NAME: &str = "owner";
@@ -53,15 +54,7 @@ impl DurableHost {
         let store = Arc::new(Store::open(dir, store, DirectoryId(1)).expect("a store"));
         let opened = start.elapsed();
         let plan = DaemonPlan::new(guest.clone(), DaemonOptions::new(NAME, budget_bytes));
-        let options = RootOptions {
-            memory_limit_bytes: usize::MAX,
-            clock: Arc::new(SystemClock::new()),
-            entropy: Arc::new(SystemEntropy),
-            logs: Some(Box::new(|_| Arc::new(NoLog))),
-            journal: Some(store.clone()),
-            resources: Vec::new(),
-            vitals: Arc::default(),
-        };
+        let options = RootOptions { journal: Some(store.clone()), ..quiet_root() };
         let root = Arc::new(Root::start(vec![plan], options).expect("the daemon starts"));
         Self { root, store, opened }
     }
