@@ -1,6 +1,23 @@
-//! A test's own process, and what the kernel says of it.
+//! A test's own process, what the kernel says of it, and waiting.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Longest time that anything may take which has to come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until it is `done`.
+///
+/// # Panics
+///
+/// When that takes a minute.
+pub fn until(what: &str, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "never {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
 
 const MARK: &str = "BULKHEAD_TEST_PROCESS";
 

@@ -206,8 +206,9 @@ impl Daemon {
             };
             let current = CrashedTry { code: crash.code, checkpoint };
             let mut verdict = after_crash(previous, current, attempt, self.options.retries_max);
-            let may_retry = self.parked().is_none() && self.take_leases(bound.request).is_ok();
-            if !may_retry && verdict == Verdict::Retry {
+            if verdict == Verdict::Retry
+                && (self.parked().is_some() || self.take_leases(bound.request).is_err())
+            {
                 verdict = Verdict::GiveUp;
             }
             if verdict != Verdict::Retry

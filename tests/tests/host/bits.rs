@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use host::base::error::Code;
 use host::base::ids::RequestId;
@@ -13,7 +13,7 @@ use host::tree::DaemonPlan;
 use proptest::prelude::{Strategy, any, prop_oneof};
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
-use tests::{Tree, deploy, deployed, plan, rebuilt, request, setting};
+use tests::{Tree, deploy, deployed, plan, rebuilt, request, setting, until};
 
 /// A daemon that `die(spin)` keeps busy until it is cancelled.
 fn spinner() -> DaemonPlan {
@@ -62,23 +62,15 @@ impl Sending {
     }
 }
 
-fn wait_until(what: &str, done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < Duration::from_secs(60), "never {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
 /// The request that spins, as soon as it does.
 fn running(tree: &Tree) -> RequestId {
     let spins = || tree.view("spinner").report.running;
-    wait_until("runs", || spins().is_some());
+    until("runs", || spins().is_some());
     RequestId(spins().unwrap().0)
 }
 
 fn held(tree: &Tree, count: usize) {
-    wait_until("held", || tree.view("spinner").held == count);
+    until("held", || tree.view("spinner").held == count);
 }
 
 #[test]

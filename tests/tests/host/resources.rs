@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::supervision::DeadlyClock;
 use host::base::entropy::SeededEntropy;
@@ -19,7 +19,9 @@ use host::pure::resource::{Policy, Status};
 use host::tree::{DaemonPlan, DaemonState, ResourcePlan, ResourceView, Root, RootOptions};
 use serde_json::json;
 use supervisor::Backoff;
-use tests::{Fake, Holdings, Tree, deploy, deployed, in_own_process, plan, rebuilt, request};
+use tests::{
+    Fake, Holdings, Tree, deploy, deployed, in_own_process, plan, rebuilt, request, until,
+};
 
 const CACHE: &str = "bank/cache";
 
@@ -41,14 +43,6 @@ fn spinner(needs: &[&str]) -> DaemonPlan {
         options.limits.deadline = MINUTE;
     });
     needing(spinner, needs)
-}
-
-fn until(what: &str, done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < MINUTE, "never {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 fn resource(tree: &Tree, name: &str) -> ResourceView {
@@ -333,6 +327,23 @@ fn a_daemon_whose_resource_is_down_at_the_start_waits_for_it_with_its_state_or_w
         3,
         "one before, one at this start, one when it was there"
     );
+}
+
+#[test]
+fn a_daemon_that_waited_for_its_first_start_and_whose_guest_refuses_it_is_parked() {
+    let cache = Fake::default();
+    let refusing = plan("refusing", &deployed("chaos"), |options| {
+        options.parameters = json!({"refuse_init": true});
+    });
+    let plans = vec![needing(refusing, &[CACHE]), counter("alone", &[])];
+    let tree = Tree::with_resources(plans, vec![cache.plan(CACHE, &[])], None);
+    assert_eq!(state(&tree, "refusing"), DaemonState::Waiting);
+    cache.revive();
+    until("parked", || state(&tree, "refusing") == DaemonState::Parked);
+    assert_eq!(tree.view("refusing").report.parked.unwrap().code, Code::Init);
+    assert_eq!(tree.root.resume("refusing").unwrap_err().code, Code::Init);
+    assert_eq!(tree.code("refusing", "state", json!({})), "E_PARKED");
+    assert_eq!(tree.committed("alone", "increment", json!({"by": 1})), 1);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use host::base::clock::{Clock, SystemClock};
 use host::base::entropy::SeededEntropy;
@@ -17,7 +17,7 @@ use host::pure::supervision::Verdict;
 use host::tree::{DaemonPlan, DaemonState, Root, RootOptions};
 use serde_json::json;
 use supervisor::policy::{Exhausted, Intensity, Policy, Restart};
-use tests::{Holdings, Tree, deployed, in_own_process, plan, request};
+use tests::{Holdings, Tree, deployed, in_own_process, plan, request, until};
 
 use super::durable::store;
 
@@ -32,14 +32,6 @@ fn policy(restarts: u32, exhausted: Exhausted) -> Policy {
 
 fn counter(name: &str, policy: Policy) -> DaemonPlan {
     plan(name, &deployed("counter"), |options| options.restarts = policy)
-}
-
-fn until(what: &str, done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < MINUTE, "never {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 #[test]
@@ -243,10 +235,16 @@ fn s3_02_s4_11_a_thousand_deaths_leave_no_thread_descriptor_or_memory() {
                 }
                 assert_eq!(tree.view("a").deaths, goal);
             };
+            // The last thread that died tells of it before it has ended.
+            let threads = Holdings::now().threads;
+            let holdings = || {
+                until("the dead have ended", || Holdings::now().threads == threads);
+                Holdings::now()
+            };
             die(100);
-            let before = Holdings::now();
+            let before = holdings();
             die(1000);
-            let after = Holdings::now();
+            let after = holdings();
             assert_eq!((after.threads, after.descriptors), (before.threads, before.descriptors));
             let grown = after.resident_bytes.saturating_sub(before.resident_bytes);
             assert!(grown < 4 << 20, "{grown} bytes more: {before:?} {after:?}");

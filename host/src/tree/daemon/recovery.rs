@@ -4,7 +4,7 @@ use super::{Daemon, Phase, own_context};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::Sequence;
 use crate::base::limits::{DEADLINE_DEFAULT, RECOVER_FUEL};
-use crate::mechanisms::sandbox::{Caught, Instance, Limits, StartCause, StartError};
+use crate::mechanisms::sandbox::{Caught, Environment, Instance, Limits, StartCause, StartError};
 use crate::pure::policy::{
     AfterRecover, HOST_BUGS_MAX, OnCrash, RECOVER_FAILURES_MAX, Recovered, after_recover,
 };
@@ -186,13 +186,8 @@ impl Daemon {
     pub(super) fn again(&mut self) -> Result<(), Fault> {
         self.generation = self.generation.next();
         let (generation, context) = (self.generation, own_context(&self.world));
-        let (guest, handles) = (&self.guest, self.handles);
-        let environment = match std::mem::replace(&mut self.phase, Phase::Between) {
-            Phase::Live(instance) => instance.into_environment(),
-            Phase::Parked(parked) => parked.0,
-            Phase::Between => return Err(lost()),
-        };
-        let images = &mut self.images;
+        let environment = self.take_environment().ok_or_else(lost)?;
+        let (guest, handles, images) = (&self.guest, self.handles, &mut self.images);
         match Instance::again(guest, images, environment, handles, generation, &context) {
             Ok(instance) => {
                 self.handles = Some(instance.handles());
@@ -203,15 +198,14 @@ impl Daemon {
         }
     }
 
-    /// The state that `init` makes, as a commit of its own.
-    fn start_over(&mut self) -> Result<(), Fault> {
-        self.generation = self.generation.next();
+    /// The state that `init` makes, as a commit of its own: the very first one of a daemon that has
+    /// none yet.
+    pub(super) fn start_over(&mut self) -> Result<(), Fault> {
+        if !self.unborn {
+            self.generation = self.generation.next();
+        }
         let (generation, context) = (self.generation, own_context(&self.world));
-        let environment = match std::mem::replace(&mut self.phase, Phase::Between) {
-            Phase::Live(instance) => instance.into_environment(),
-            Phase::Parked(parked) => parked.0,
-            Phase::Between => return Err(lost()),
-        };
+        let environment = self.take_environment().ok_or_else(lost)?;
         let (guest, images, parameters) = (&self.guest, &mut self.images, &self.parameters);
         match Instance::first(guest, images, environment, parameters, generation, &context) {
             Ok(instance) => {
@@ -219,9 +213,14 @@ impl Daemon {
                 self.phase = Phase::Live(instance);
                 let noted = self.note_output();
                 self.images.commit_whole();
-                self.sequence = self.sequence.next();
-                self.keys.forget_from(Sequence(0));
-                let recorded = self.record(Kind::Zero, None);
+                let kind = if std::mem::take(&mut self.unborn) {
+                    Kind::Init
+                } else {
+                    self.sequence = self.sequence.next();
+                    self.keys.forget_from(Sequence(0));
+                    Kind::Zero
+                };
+                let recorded = self.record(kind, None);
                 self.show_output();
                 noted.and(recorded).map_err(|caught| Fault::new(caught.code, caught.message))
             }
@@ -254,14 +253,24 @@ impl Daemon {
             return self.idle(reason);
         }
         tracing::error!(daemon = self.options.name, %reason, "parked");
+        self.let_go(reason);
+    }
+
+    /// Drops the instance, if there is one, for this reason.
+    pub(super) fn let_go(&mut self, reason: Fault) {
         self.gauges.set_parked(Some(reason.clone()));
-        let environment = match std::mem::replace(&mut self.phase, Phase::Between) {
-            Phase::Live(instance) => instance.into_environment(),
-            Phase::Parked(parked) => parked.0,
-            // Every path that takes the phase puts one back.
-            Phase::Between => return,
-        };
+        // Every path that takes it puts a phase back.
+        let Some(environment) = self.take_environment() else { return };
         self.phase = Phase::Parked(Box::new((environment, reason)));
+    }
+
+    /// What outlives an instance, for the next one; the caller puts a phase back.
+    fn take_environment(&mut self) -> Option<Environment> {
+        match std::mem::replace(&mut self.phase, Phase::Between) {
+            Phase::Live(instance) => Some(instance.into_environment()),
+            Phase::Parked(parked) => Some(parked.0),
+            Phase::Between => None,
+        }
     }
 
     /// Starts a parked guest again on its last commit.

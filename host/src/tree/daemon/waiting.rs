@@ -4,14 +4,10 @@
 //! code runs before it is back, and nothing that the guest remembered of it is left. So each
 //! recovery starts it exactly once. One that can do without goes on in a next generation at once.
 
-use super::start::environment;
-use super::{Daemon, Phase, own_context};
+use super::Daemon;
 use crate::base::error::{Code, Fault};
 use crate::base::ids::RequestId;
-use crate::mechanisms::sandbox::Instance;
-use crate::pure::record::Kind;
 use crate::pure::request::{Outcome, Stale};
-use crate::tree::daemon::recovery::init_fault;
 use crate::tree::gauges::Gauges;
 
 /// Losing a lease in a row, with the resource there all the time, that a start takes.
@@ -93,15 +89,8 @@ impl Daemon {
 
     /// Without an instance, for this reason.
     pub(super) fn idle(&mut self, why: Fault) {
-        let environment = match std::mem::replace(&mut self.phase, Phase::Between) {
-            Phase::Live(instance) => instance.into_environment(),
-            Phase::Parked(parked) => parked.0,
-            // Every path that takes the phase puts one back.
-            Phase::Between => return,
-        };
         self.images.roll_back();
-        self.gauges.set_parked(Some(why.clone()));
-        self.phase = Phase::Parked(Box::new((environment, why)));
+        self.let_go(why);
         self.show_state();
     }
 
@@ -132,7 +121,7 @@ impl Daemon {
         let mut lost = String::new();
         for _ in 0..STALE_STARTS_MAX {
             self.take_leases(OWN)?;
-            let started = if self.unborn { self.be_born() } else { self.start_on_checkpoint() };
+            let started = if self.unborn { self.start_over() } else { self.start_on_checkpoint() };
             match self.give_back_leases(OWN) {
                 None => return started,
                 Some(stale) => lost = stale.to_string(),
@@ -141,34 +130,5 @@ impl Daemon {
         }
         let text = format!("{STALE_STARTS_MAX} starts in a row lost a lease; the last: {lost}");
         Err(Fault::new(Code::HandleStale, text))
-    }
-
-    /// Makes the first state, of a daemon that began by waiting.
-    fn be_born(&mut self) -> Result<(), Fault> {
-        let context = own_context(&self.world);
-        let environment = match std::mem::replace(&mut self.phase, Phase::Between) {
-            Phase::Live(instance) => instance.into_environment(),
-            Phase::Parked(parked) => parked.0,
-            Phase::Between => environment(&self.options, &self.world),
-        };
-        let (guest, images, parameters) = (&self.guest, &mut self.images, &self.parameters);
-        let generation = self.generation;
-        match Instance::first(guest, images, environment, parameters, generation, &context) {
-            Ok(instance) => {
-                self.handles = Some(instance.handles());
-                self.phase = Phase::Live(instance);
-                let noted = self.note_output();
-                self.images.commit_whole();
-                self.unborn = false;
-                let recorded = self.record(Kind::Init, None);
-                self.show_output();
-                noted.and(recorded).map_err(|caught| Fault::new(caught.code, caught.message))
-            }
-            Err(error) => {
-                let fault = init_fault(&self.options.name, &error.cause);
-                self.phase = Phase::Parked(Box::new((error.environment, fault.clone())));
-                Err(fault)
-            }
-        }
     }
 }
