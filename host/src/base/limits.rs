@@ -374,3 +374,16 @@ pub const INSTANCES_MAX: u64 = 1024;
 
 /// Longest delay that a manifest may name for a resource: a peer that is back is noticed by then.
 pub const RESOURCE_DELAY_MAX: Duration = UP_DELAY_MAX;
+
+/// Time that one call of a resource may take: a transaction holds its daemon meanwhile.
+pub const CALL_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Bytes that one call may carry to a resource, and bytes that it may answer: both are copied
+/// through the guest's memory.
+pub const CALL_BYTES_MAX: usize = 8 << 20;
+
+/// Values in the answer to one call: each costs more than its bytes.
+pub const CALL_VALUES_MAX: usize = 100_000;
+
+/// Calls that wait for one resource's keeper; more are refused.
+pub const CALLS_QUEUED_MAX: usize = 1024;

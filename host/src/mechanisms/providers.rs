@@ -19,11 +19,25 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
+use tokio::time::Instant;
+
 pub use self::keeper::{Keeping, Observer, Shown};
 pub use self::runtime::{Providers, Switch};
+use crate::pure::resource::operation::{CallResult, Operation};
 
 /// An operation under way. Dropping it must leave nothing behind but what its method says.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// How transactions use connections to a resource.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sharing {
+    /// They use none.
+    None,
+    /// So many connections, each for any number of transactions at a time.
+    Shared(u32),
+    /// So many connections, each for one transaction at a time, from its first call to its end.
+    Exclusive(u32),
+}
 
 /// Something outside that can die.
 pub trait Provider: fmt::Debug + Send + Sync {
@@ -41,6 +55,18 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// Opens a connection, or says why it can't. The keeper gives up after
     /// [`crate::base::limits::CONNECT_TIME_MAX`] by dropping this, which must leave nothing open.
     fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, String>>;
+
+    /// How transactions use it.
+    fn sharing(&self) -> Sharing {
+        Sharing::None
+    }
+
+    /// Opens a connection for the calls of transactions, as [`Provider::connect`] does for the
+    /// keeper's own, which no transaction uses: a slow call can't look like a dead peer. Asked
+    /// only where something is shared.
+    fn open(&self) -> Pending<'_, Result<Box<dyn Line>, String>> {
+        Box::pin(async { Err("it takes no calls".to_owned()) })
+    }
 }
 
 /// A connection to something outside. Dropping it closes it.
@@ -55,4 +81,24 @@ pub trait Connection: Send {
     /// Ends when the connection is known to be dead, with the reason; never, where only a check
     /// can tell.
     fn died(&mut self) -> Pending<'_, String>;
+}
+
+/// A connection on which calls of transactions run. Dropping it closes it.
+pub trait Line: Send {
+    /// Starts one operation. On a shared line others run at the same time; on an exclusive one
+    /// never. It ends soon after `until` with [`CallError::TimedOut`], and the line is fit for
+    /// other calls then, or dies. Dropping it gives the answer up: the line must stay usable, or
+    /// die; an exclusive one is dropped then, and must end what runs on it at the other side as
+    /// well as can be done.
+    ///
+    /// [`CallError::TimedOut`]: crate::pure::resource::operation::CallError::TimedOut
+    fn call(&mut self, operation: Operation, until: Instant) -> Pending<'static, CallResult>;
+
+    /// Ends when the line is known to be dead, with the reason. Cancel safe.
+    fn died(&mut self) -> Pending<'_, String>;
+
+    /// Puts an exclusive line back in its first state, after a transaction and before another one.
+    fn reset(&mut self) -> Pending<'_, Result<(), String>> {
+        Box::pin(async { Ok(()) })
+    }
 }

@@ -15,6 +15,7 @@
 //! announced, so that its dependents are not started again and again. Nothing delays a `Down`.
 
 mod machine;
+pub mod operation;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
