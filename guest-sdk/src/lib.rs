@@ -158,7 +158,9 @@ pub mod output;
 #[cfg(target_family = "wasm")]
 mod panic;
 pub mod prelude;
+pub mod redis;
 mod rejection;
+pub mod resource;
 mod schema;
 mod state;
 #[cfg(all(target_family = "wasm", not(feature = "lean")))]

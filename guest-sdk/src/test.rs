@@ -37,8 +37,10 @@ use serde::de::DeserializeOwned;
 pub use serde_json::{Value, json};
 
 use crate::guest::{CallError, Contract, CrashReport, Guest, Recovery};
-use crate::host::simulated::{self, Answers};
+use crate::host::simulated::{self, Answers, Simulated};
+use crate::redis;
 use crate::rejection::Rejection;
+use crate::resource::CallError;
 use crate::wire;
 
 /// What became of a call.
@@ -119,6 +121,24 @@ impl<G: Guest + Clone> Harness<G> {
         simulated::with(|host| host.clone_from(&answers));
         let guest = G::init(&to_wire(&parameters))?;
         Ok(Self { guest, answers })
+    }
+
+    /// From here on the guest has a resource of that name and of kind `redis`, which answers its
+    /// commands so. A script comes as the command `EVAL`.
+    pub fn set_redis(
+        &mut self,
+        resource: &str,
+        answer: impl Fn(&[Vec<u8>]) -> Result<redis::Value, CallError> + 'static,
+    ) {
+        let answer = Simulated::Redis(std::rc::Rc::new(answer));
+        self.answers.resources.insert(resource.to_owned(), answer);
+    }
+
+    /// From here on this resource is down, for this reason. A guest that needs it would not even
+    /// begin; one that uses it sees its calls fail.
+    pub fn set_down(&mut self, resource: &str, why: &str) {
+        let down = Simulated::Down(why.to_owned());
+        self.answers.resources.insert(resource.to_owned(), down);
     }
 
     /// Runs one transaction. `arguments` is an object by name, or an array in order.

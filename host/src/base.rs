@@ -7,4 +7,5 @@ pub mod failpoint;
 pub mod ids;
 pub mod limits;
 pub mod stop;
+pub mod ticket;
 pub mod vitals;

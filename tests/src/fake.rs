@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use host::mechanisms::providers::{Connection, Pending, Provider};
+use host::mechanisms::providers::{Connection, Line, Pending, Provider, Sharing};
 use host::pure::resource::Policy;
+use host::pure::resource::operation::{CallError, CallResult, Operation, RedisValue, Reply};
 use host::tree::ResourcePlan;
 use supervisor::Backoff;
+use tokio::time::Instant;
 
 /// A resource whose life a test decides.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +26,14 @@ struct State {
     jobs: Mutex<Vec<String>>,
     fails_jobs: AtomicBool,
     open: AtomicUsize,
+    /// How transactions use it; nobody does when there are none.
+    exclusive: AtomicBool,
+    lines_max: AtomicUsize,
+    /// Lines of an earlier one are dead.
+    lines_life: AtomicU64,
+    open_lines: AtomicUsize,
+    asked: AtomicU64,
+    resets: AtomicU64,
 }
 
 impl Fake {
@@ -35,6 +45,47 @@ impl Fake {
         fake
     }
 
+    /// One that is there and takes calls as a Redis does, on so many shared connections: `ECHO x`
+    /// answers `x`, `COUNT` how often it was asked, `HANG` nothing.
+    #[must_use]
+    pub fn shared(lines: usize) -> Self {
+        let fake = Self::alive();
+        fake.0.lines_max.store(lines, Ordering::SeqCst);
+        fake
+    }
+
+    /// The same, with connections that are for one transaction at a time.
+    #[must_use]
+    pub fn exclusive(lines: usize) -> Self {
+        let fake = Self::shared(lines);
+        fake.0.exclusive.store(true, Ordering::SeqCst);
+        fake
+    }
+
+    /// The connections that transactions use die; it is there.
+    pub fn kill_lines(&self) {
+        self.0.lines_life.fetch_add(1, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Connections for transactions that are open.
+    #[must_use]
+    pub fn open_lines(&self) -> usize {
+        self.0.open_lines.load(Ordering::SeqCst)
+    }
+
+    /// Calls that came to it.
+    #[must_use]
+    pub fn asked(&self) -> u64 {
+        self.0.asked.load(Ordering::SeqCst)
+    }
+
+    /// Connections that were put back in their first state.
+    #[must_use]
+    pub fn resets(&self) -> u64 {
+        self.0.resets.load(Ordering::SeqCst)
+    }
+
     /// It is there from here on.
     pub fn revive(&self) {
         self.0.up.store(true, Ordering::SeqCst);
@@ -44,6 +95,11 @@ impl Fake {
     pub fn kill(&self) {
         self.0.up.store(false, Ordering::SeqCst);
         self.0.life.fetch_add(1, Ordering::SeqCst);
+        self.0.lines_life.fetch_add(1, Ordering::SeqCst);
+        self.wake();
+    }
+
+    fn wake(&self) {
         let mut wakers = self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner);
         wakers.drain(..).for_each(Waker::wake);
     }
@@ -86,7 +142,28 @@ impl Fake {
 
 impl Provider for Fake {
     fn kind(&self) -> &'static str {
-        "fake"
+        if self.0.lines_max.load(Ordering::SeqCst) > 0 { "redis" } else { "fake" }
+    }
+
+    fn sharing(&self) -> Sharing {
+        let lines = u32::try_from(self.0.lines_max.load(Ordering::SeqCst)).unwrap_or(u32::MAX);
+        match (lines, self.0.exclusive.load(Ordering::SeqCst)) {
+            (0, _) => Sharing::None,
+            (lines, true) => Sharing::Exclusive(lines),
+            (lines, false) => Sharing::Shared(lines),
+        }
+    }
+
+    fn open(&self) -> Pending<'_, Result<Box<dyn Line>, String>> {
+        let state = self.0.clone();
+        Box::pin(async move {
+            if !state.up.load(Ordering::SeqCst) {
+                return Err("nobody is there".to_owned());
+            }
+            state.open_lines.fetch_add(1, Ordering::SeqCst);
+            let life = state.lines_life.load(Ordering::SeqCst);
+            Ok(Box::new(FakeLine { state, life }) as Box<dyn Line>)
+        })
     }
 
     fn place(&self) -> String {
@@ -140,13 +217,70 @@ impl Connection for FakeConnection {
     }
 
     fn died(&mut self) -> Pending<'_, String> {
-        Box::pin(poll_fn(|context| {
-            let mut wakers = self.state.wakers.lock().unwrap_or_else(PoisonError::into_inner);
-            if !self.lives() {
-                return Poll::Ready("it was killed".to_owned());
-            }
-            wakers.push(context.waker().clone());
-            Poll::Pending
-        }))
+        Box::pin(until_dead(&self.state, || self.lives()))
+    }
+}
+
+/// Ends when `lives` says no after somebody was woken.
+async fn until_dead(state: &State, lives: impl Fn() -> bool) -> String {
+    let dead = poll_fn(|context| {
+        let mut wakers = state.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !lives() {
+            return Poll::Ready(());
+        }
+        wakers.push(context.waker().clone());
+        Poll::Pending
+    });
+    dead.await;
+    "it was killed".to_owned()
+}
+
+struct FakeLine {
+    state: Arc<State>,
+    life: u64,
+}
+
+impl Drop for FakeLine {
+    fn drop(&mut self) {
+        self.state.open_lines.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Line for FakeLine {
+    fn call(&mut self, operation: Operation, until: Instant) -> Pending<'static, CallResult> {
+        let (state, life) = (self.state.clone(), self.life);
+        let asked = state.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        Box::pin(async move {
+            let Operation::Redis(words) = operation else { return Err(CallError::WrongKind) };
+            let answer = match words.as_slice() {
+                [word, text] if word == b"ECHO" => RedisValue::Bytes(text.clone()),
+                [word] if word == b"COUNT" => {
+                    RedisValue::Int(i64::try_from(asked).unwrap_or(i64::MAX))
+                }
+                [word] if word == b"HANG" => {
+                    let lives = || state.lines_life.load(Ordering::SeqCst) == life;
+                    let dead = until_dead(&state, lives);
+                    return Err(match tokio::time::timeout_at(until, dead).await {
+                        Ok(_) => CallError::Died,
+                        Err(_) => CallError::TimedOut,
+                    });
+                }
+                _ => {
+                    let (code, message) = ("ERR".to_owned(), "unknown command".to_owned());
+                    return Err(CallError::Refused { code, message });
+                }
+            };
+            Ok(Reply::Redis(vec![answer]))
+        })
+    }
+
+    fn died(&mut self) -> Pending<'_, String> {
+        let (state, life) = (&self.state, self.life);
+        Box::pin(until_dead(state, move || state.lines_life.load(Ordering::SeqCst) == life))
+    }
+
+    fn reset(&mut self) -> Pending<'_, Result<(), String>> {
+        self.state.resets.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async { Ok(()) })
     }
 }

@@ -29,7 +29,7 @@ pub const GUESTS: [&str; 7] =
     ["chaos", "compute", "counter", "ledger", "rates", "smallbank", "sql"];
 
 /// Guests that only tests run.
-pub const TEST_GUESTS: [&str; 1] = ["ledger-next"];
+pub const TEST_GUESTS: [&str; 2] = ["caller", "ledger-next"];
 
 /// The repository.
 #[must_use]

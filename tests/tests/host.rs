@@ -22,6 +22,7 @@ mod host {
     mod model;
     mod outputs;
     pub(crate) mod printing;
+    mod provider_calls;
     mod resources;
     mod sql;
     mod stopping;

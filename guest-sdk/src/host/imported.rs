@@ -2,6 +2,8 @@
 
 use crate::bindings::bulkhead::guest as world;
 use crate::log::Level;
+use crate::redis::{Flat, Value, fold};
+use crate::resource::{CallError, Stand};
 
 pub(crate) fn log(level: Level, target: &str, message: &str) {
     let level = match level {
@@ -63,4 +65,48 @@ pub(crate) fn look(daemon: &str) -> Option<(u64, u32)> {
 
 pub(crate) fn read_output(daemon: &str, offset: u32, max: u32) -> Vec<u8> {
     world::outputs::read(daemon, offset, max)
+}
+
+pub(crate) fn look_at_resource(resource: &str) -> Option<Stand> {
+    let (state, generation) = world::resources::look(resource)?;
+    Some(Stand { available: state == world::resources::State::Available, generation })
+}
+
+fn call_error(error: world::calls::Error) -> CallError {
+    use world::calls::Error;
+    match error {
+        Error::NoSuchResource => CallError::NoSuchResource,
+        Error::WrongKind => CallError::WrongKind,
+        Error::Denied(why) => CallError::Denied(why),
+        Error::Refused((code, message)) => CallError::Refused { code, message },
+        Error::TooLarge(most) => CallError::TooLarge(most),
+        Error::TimedOut => CallError::TimedOut,
+        Error::Unavailable(why) => CallError::Unavailable(why),
+        Error::Full => CallError::Full,
+    }
+}
+
+fn redis_value(values: Vec<world::redis::Value>) -> Value {
+    use world::redis::Value as Wit;
+    let flat = values.into_iter().map(|value| match value {
+        Wit::Nil => Flat::One(Value::Nil),
+        Wit::Status(status) => Flat::One(Value::Status(status)),
+        Wit::Int(number) => Flat::One(Value::Int(number)),
+        Wit::Bytes(bytes) => Flat::One(Value::Bytes(bytes)),
+        Wit::Items(count) => Flat::Items(count),
+    });
+    fold(flat.collect())
+}
+
+pub(crate) fn redis(resource: &str, words: &[Vec<u8>]) -> Result<Value, CallError> {
+    world::redis::command(resource, words).map(redis_value).map_err(call_error)
+}
+
+pub(crate) fn redis_eval(
+    resource: &str,
+    script: &str,
+    keys: &[Vec<u8>],
+    arguments: &[Vec<u8>],
+) -> Result<Value, CallError> {
+    world::redis::eval(resource, script, keys, arguments).map(redis_value).map_err(call_error)
 }

@@ -2,8 +2,29 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
 
 use crate::log::Level;
+use crate::redis::Value;
+use crate::resource::{CallError, Stand};
+
+/// What a test's Redis answers to a command.
+pub(crate) type AnswerRedis = dyn Fn(&[Vec<u8>]) -> Result<Value, CallError>;
+
+/// A resource of a test.
+#[derive(Clone)]
+pub(crate) enum Simulated {
+    Redis(Rc<AnswerRedis>),
+    /// It is down, for this reason.
+    Down(String),
+}
+
+impl fmt::Debug for Simulated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if let Self::Down(_) = self { "Down" } else { "Available" })
+    }
+}
 
 /// What the simulated host answers on this thread.
 #[derive(Clone, Debug)]
@@ -18,6 +39,7 @@ pub(crate) struct Answers {
     pub(crate) outputs: BTreeMap<String, (u64, Vec<u8>)>,
     /// What the guest shows.
     pub(crate) shown: Vec<u8>,
+    pub(crate) resources: BTreeMap<String, Simulated>,
 }
 
 impl Answers {
@@ -31,6 +53,7 @@ impl Answers {
             generation: 1,
             outputs: BTreeMap::new(),
             shown: Vec::new(),
+            resources: BTreeMap::new(),
         }
     }
 }
@@ -116,4 +139,35 @@ pub(crate) fn read_output(daemon: &str, offset: u32, max: u32) -> Vec<u8> {
         let bytes = bytes.unwrap_or_default().iter().skip(offset as usize);
         bytes.take(max as usize).copied().collect()
     })
+}
+
+pub(crate) fn look_at_resource(resource: &str) -> Option<Stand> {
+    let found = with(|answers| answers.resources.get(resource).cloned())?;
+    Some(Stand { available: !matches!(found, Simulated::Down(_)), generation: 1 })
+}
+
+fn find(resource: &str) -> Result<Simulated, CallError> {
+    let found = with(|answers| answers.resources.get(resource).cloned());
+    match found {
+        Some(Simulated::Down(why)) => Err(CallError::Unavailable(why)),
+        found => found.ok_or(CallError::NoSuchResource),
+    }
+}
+
+pub(crate) fn redis(resource: &str, words: &[Vec<u8>]) -> Result<Value, CallError> {
+    match find(resource)? {
+        Simulated::Redis(answer) => answer(words),
+        Simulated::Down(_) => Err(CallError::WrongKind),
+    }
+}
+
+pub(crate) fn redis_eval(
+    resource: &str,
+    script: &str,
+    keys: &[Vec<u8>],
+    arguments: &[Vec<u8>],
+) -> Result<Value, CallError> {
+    let head = [b"EVAL".to_vec(), script.as_bytes().to_vec(), keys.len().to_string().into_bytes()];
+    let words: Vec<Vec<u8>> = head.iter().chain(keys).chain(arguments).cloned().collect();
+    redis(resource, &words)
 }

@@ -129,6 +129,17 @@ impl fmt::Display for ConnectionId {
     }
 }
 
+/// Hands out the connection ids of a process, to all of its resources.
+#[derive(Debug, Default)]
+pub struct ConnectionIds(AtomicU64);
+
+impl ConnectionIds {
+    /// The next id, from 1; never the same twice.
+    pub fn next(&self) -> ConnectionId {
+        ConnectionId(self.0.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
 /// How often a resource has become available, from 1: what is behind its name may be another
 /// thing each time.
 #[derive(
@@ -173,5 +184,7 @@ mod tests {
         assert_eq!(ResourceGeneration::default().next(), ResourceGeneration(1));
         let leases = LeaseIds::default();
         assert_eq!([leases.next(), leases.next()], [LeaseId(1), LeaseId(2)]);
+        let connections = ConnectionIds::default();
+        assert_eq!([connections.next(), connections.next()], [ConnectionId(1), ConnectionId(2)]);
     }
 }

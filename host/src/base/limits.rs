@@ -382,8 +382,17 @@ pub const CALL_TIME_MAX: Duration = Duration::from_secs(10);
 /// through the guest's memory.
 pub const CALL_BYTES_MAX: usize = 8 << 20;
 
+/// Time after which a call that should have ended takes its connection with it.
+pub const CALL_GRACE: Duration = Duration::from_secs(2);
+
+/// Time that a connection has to come back to its first state between two transactions.
+pub const LINE_RESET_MAX: Duration = Duration::from_secs(1);
+
 /// Values in the answer to one call: each costs more than its bytes.
 pub const CALL_VALUES_MAX: usize = 100_000;
 
 /// Calls that wait for one resource's keeper; more are refused.
 pub const CALLS_QUEUED_MAX: usize = 1024;
+
+/// Keys that one page of a listing asks the store for: about a page of a terminal, ten times.
+pub const KEYS_LISTED_MAX: u32 = 1000;

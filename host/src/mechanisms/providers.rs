@@ -10,17 +10,21 @@
 //! | `directory` | [`directory`] | its path leads to the directory that it led to at first |
 //! | `clock`, `entropy`, `config` | [`stateless`] | always |
 
+mod calls;
 pub mod directory;
 mod keeper;
+mod pool;
 mod runtime;
 pub mod stateless;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
 use tokio::time::Instant;
 
+pub use self::calls::{Call, Caller, Calls, Seat, calls};
 pub use self::keeper::{Keeping, Observer, Shown};
 pub use self::runtime::{Providers, Switch};
 use crate::pure::resource::operation::{CallResult, Operation};
@@ -50,6 +54,16 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// Whether there is anything that can die. What can't is available from the start to the end.
     fn can_die(&self) -> bool {
         true
+    }
+
+    /// What each key begins with, where keys are shared with others.
+    fn prefix(&self) -> &str {
+        ""
+    }
+
+    /// Constants that guests may read.
+    fn values(&self) -> Option<&BTreeMap<String, String>> {
+        None
     }
 
     /// Opens a connection, or says why it can't. The keeper gives up after
@@ -87,10 +101,11 @@ pub trait Connection: Send {
 pub trait Line: Send {
     /// Starts one operation. On a shared line others run at the same time; on an exclusive one
     /// never. It ends soon after `until` with [`CallError::TimedOut`], and the line is fit for
-    /// other calls then, or dies. Dropping it gives the answer up: the line must stay usable, or
-    /// die; an exclusive one is dropped then, and must end what runs on it at the other side as
-    /// well as can be done.
+    /// other calls then; or with [`CallError::Died`], when [`Line::died`] ends too. Dropping it
+    /// gives the answer up: a shared line stays usable, or dies; an exclusive one is dropped then,
+    /// and ends what runs on it at the other side as well as can be done.
     ///
+    /// [`CallError::Died`]: crate::pure::resource::operation::CallError::Died
     /// [`CallError::TimedOut`]: crate::pure::resource::operation::CallError::TimedOut
     fn call(&mut self, operation: Operation, until: Instant) -> Pending<'static, CallResult>;
 

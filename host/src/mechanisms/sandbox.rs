@@ -7,6 +7,7 @@
 //! Unsafe code is confined to `creator` (linear memories) and `compile` (loading compiled code).
 
 mod bindings;
+mod calls;
 mod cancel;
 mod compile;
 mod crash;
@@ -17,6 +18,7 @@ mod handover;
 mod host_calls;
 mod instance;
 mod outputs;
+mod outside;
 mod state;
 mod wasi;
 
@@ -28,4 +30,5 @@ pub use engine::{EngineError, Sandbox, SandboxOptions};
 pub use handover::Handover;
 pub use instance::{Called, Environment, Instance, StartCause, StartError};
 pub use outputs::{OutputVersion, Outputs};
+pub use outside::Outside;
 pub use state::{CallContext, GuestLine, GuestLog, Level, Limits, NoLog, Usage};

@@ -132,6 +132,8 @@ pub struct Daemon {
     host_bugs: u32,
     hash: Option<(Sequence, blake3::Hash)>,
     rested: Duration,
+    /// The running request has called a resource: what that did is not undone.
+    live: bool,
     now: Now,
     trials: SaveTrials,
     /// What it shows since a commit that is not known to be durable.
@@ -148,6 +150,7 @@ impl Daemon {
     /// Runs one request to its end. Never panics, whatever the guest does.
     pub fn transact(&mut self, bound: &Bound) -> Transacted {
         self.rested = Duration::ZERO;
+        self.live = false;
         let hash = bound.key.as_ref().map(|_| {
             let name = self.guest.contract_at(bound.contract).map_or("", |contract| &contract.name);
             request_hash(name, &bound.arguments)
@@ -205,7 +208,7 @@ impl Daemon {
                 Err(crash) => crash,
             };
             let current = CrashedTry { code: crash.code, checkpoint };
-            let mut verdict = after_crash(previous, current, attempt, self.options.retries_max);
+            let mut verdict = after_crash(previous, current, attempt, self.retries_max());
             if verdict == Verdict::Retry
                 && (self.parked().is_some() || self.take_leases(bound.request).is_err())
             {
@@ -233,6 +236,12 @@ impl Daemon {
         }
     }
 
+    /// What was done outside would be done again.
+    fn retries_max(&self) -> u32 {
+        let once = self.live && !self.options.retry_live;
+        if once { 0 } else { self.options.retries_max }
+    }
+
     /// One try. After a crash the guest is running again, or parked.
     fn try_once(&mut self, bound: &Bound, attempt: u32) -> Result<Outcome, Crash> {
         let Phase::Live(instance) = &mut self.phase else {
@@ -248,6 +257,7 @@ impl Daemon {
         let limits = self.options.limits;
         let called = instance.call(bound.contract, &bound.arguments, context, &limits);
         let usage = instance.usage();
+        self.live |= usage.live_calls > 0;
         self.rested += usage.rested;
         Gauges::add(&self.gauges.fuel, usage.fuel);
         Gauges::add(&self.gauges.lines_dropped, u64::from(usage.lines_dropped));

@@ -480,7 +480,8 @@ impl Ground {
         };
         let (clock, entropy) = (self.clock.clone(), self.entropy.clone());
         let id = NodeId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        let hold = self.board.hold(&name, id, &plan.needs).map_err(RootError::Daemon)?;
+        let hold = self.board.hold(&name, id, &plan.needs, &plan.uses);
+        let hold = hold.map_err(RootError::Daemon)?;
         let world = World { clock, entropy, log, outputs: self.outputs.clone(), hold };
         let gate = match &self.journal {
             Some(journal) => Some(journal.gate(&plan)?),

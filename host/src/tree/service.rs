@@ -15,8 +15,9 @@
 mod board;
 mod hold;
 mod plan;
+mod resource;
 
 pub(super) use self::board::Board;
-pub use self::board::{LeaseView, ResourceView};
 pub use self::hold::Hold;
 pub use self::plan::ResourcePlan;
+pub use self::resource::{LeaseView, ResourceView};

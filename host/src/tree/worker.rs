@@ -54,6 +54,7 @@ pub(super) struct Worker {
     pub(super) copied: bool,
     /// The resources that it can't do without.
     pub(super) needs: Vec<String>,
+    pub(super) uses: Vec<String>,
     hold: Option<Arc<Hold>>,
 }
 
@@ -79,6 +80,7 @@ pub(super) struct Starting {
     key: Option<DaemonKey>,
     copied: bool,
     needs: Vec<String>,
+    uses: Vec<String>,
     hold: Option<Arc<Hold>>,
 }
 
@@ -92,7 +94,7 @@ impl Starting {
         first: First,
         (child, heart): (Arc<Child>, Heart),
     ) -> io::Result<Self> {
-        let DaemonPlan { guest, options, copied, needs, .. } = plan;
+        let DaemonPlan { guest, options, copied, needs, uses, .. } = plan;
         let (sender, messages) = sync_channel(MAILBOX_REQUESTS_MAX);
         let mailbox = Arc::new(Mailbox::new(&options.name, sender));
         let bits = Arc::new(KillBits::default());
@@ -111,6 +113,7 @@ impl Starting {
             key,
             copied,
             needs,
+            uses,
             hold: world.hold.clone(),
         };
         let its = child.clone();
@@ -175,6 +178,7 @@ impl Starting {
             key: self.key,
             copied: self.copied,
             needs: self.needs,
+            uses: self.uses,
             hold: self.hold,
         })
     }

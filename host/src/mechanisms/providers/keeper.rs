@@ -7,9 +7,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::{Connection, Pending, Provider};
+use super::pool::Pool;
+use super::{Calls, Connection, Pending, Provider};
 use crate::base::clock::Clock;
 use crate::base::entropy::Entropy;
+use crate::base::ids::{ConnectionId, ConnectionIds, LeaseId};
 use crate::base::limits::{CHECK_TIME_MAX, CONNECT_TIME_MAX, INIT_JOB_TIME_MAX};
 use crate::pure::resource::{Action, Change, Event, Machine, Status};
 
@@ -29,6 +31,16 @@ pub trait Observer: Send + Sync {
 
     /// What to show from here on.
     fn show(&self, shown: Shown);
+
+    /// A transaction uses this connection from here on; false when its lease has ended.
+    fn uses(&self, lease: LeaseId, connection: ConnectionId) -> bool;
+
+    /// A connection died that transactions used, for this reason. What that means for the resource
+    /// is not known yet: it is told by [`Observer::changed`], or by [`Observer::cleared`].
+    fn connection_died(&self, connection: ConnectionId, why: &str);
+
+    /// The resource is there: connections that died meant nothing for it.
+    fn cleared(&self);
 }
 
 /// What a keeper works with.
@@ -43,6 +55,10 @@ pub struct Keeping {
     pub machine: Machine,
     /// Who is told.
     pub observer: Arc<dyn Observer>,
+    /// The calls of transactions.
+    pub calls: Calls,
+    /// Names connections.
+    pub ids: Arc<ConnectionIds>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Jitter.
@@ -59,26 +75,45 @@ type Link = Option<Box<dyn Connection>>;
 
 /// A keeper at work. Outlives a panic of its task: the next one goes on with it.
 pub(super) struct Keeper {
-    keeping: Keeping,
+    keeping: Watched,
+    pool: Pool,
     switches: mpsc::Receiver<Event>,
     link: Link,
     /// An operation, which has the connection meanwhile.
     busy: Option<Pending<'static, (Link, Event)>>,
     /// When to look again, in monotonic nanoseconds.
     due: Option<u64>,
+    /// A connection of transactions died, and what that means is not known yet.
+    in_doubt: bool,
+}
+
+/// What a keeper keeps.
+struct Watched {
+    name: String,
+    provider: Arc<dyn Provider>,
+    jobs: Vec<String>,
+    machine: Machine,
+    observer: Arc<dyn Observer>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
 }
 
 impl Keeper {
     pub(super) fn new(keeping: Keeping, switches: mpsc::Receiver<Event>) -> Self {
         // One that can't die is told once that it lives.
         let due = keeping.machine.due_nanos().or(Some(0));
-        Self { keeping, switches, link: None, busy: None, due }
+        let Keeping { name, provider, jobs, machine, observer, calls, ids, clock, entropy } =
+            keeping;
+        let pool = Pool::new(provider.clone(), observer.clone(), ids, calls);
+        let keeping = Watched { name, provider, jobs, machine, observer, clock, entropy };
+        Self { keeping, pool, switches, link: None, busy: None, due, in_doubt: false }
     }
 
     /// The task before this one panicked: whatever it was doing is not believed.
     pub(super) fn doubt(&mut self) {
         (self.link, self.busy) = (None, None);
         self.on(Event::CheckFailed("its keeper panicked".to_owned()));
+        self.pool.clear();
     }
 
     /// Keeps the resource until it is told to stop.
@@ -118,6 +153,7 @@ impl Keeper {
                 self.due = None;
                 Event::Due
             }
+            why = self.pool.run() => Event::ConnectionDied(why),
         }
     }
 
@@ -129,6 +165,13 @@ impl Keeper {
         for action in actions {
             self.act(action);
         }
+        let in_doubt = self.keeping.machine.is_in_doubt();
+        if self.in_doubt && !in_doubt {
+            // When it is down they know.
+            self.keeping.observer.cleared();
+            self.pool.clear_of_doubt();
+        }
+        self.in_doubt = in_doubt;
         let machine = &self.keeping.machine;
         let shown = Shown { status: machine.status(), flaps: machine.flaps() };
         self.keeping.observer.show(shown);
@@ -160,6 +203,7 @@ impl Keeper {
                     }
                 }
                 self.keeping.observer.changed(&change);
+                self.pool.clear();
             }
             Action::WakeAt(at) => self.due = Some(at),
         }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread::{Thread, current};
 
 use crate::base::error::Code;
 use crate::base::ids::RequestId;
@@ -20,17 +21,42 @@ pub struct Cancel {
     /// for itself, as request 0, can hold leases too.
     stale: AtomicU64,
     cause: Mutex<Option<Stale>>,
+    /// The thread of a call that waits, and doesn't tick.
+    sleeper: Mutex<Option<Thread>>,
+}
+
+/// The wait of a call. Ends when it is dropped.
+pub(super) struct Sleep<'a>(&'a Cancel);
+
+impl Drop for Sleep<'_> {
+    fn drop(&mut self) {
+        *self.0.sleeper.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 impl Cancel {
     /// Ends the call of one request, if it runs.
     pub fn request(&self, request: RequestId) {
         self.request.store(request.0, Ordering::Release);
+        self.wake();
     }
 
     /// Ends whatever runs, for good: the daemon is to stop.
     pub fn all(&self) {
         self.all.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// This thread is about to wait, and looks at [`Cancel::hits`] whenever it is woken.
+    pub(super) fn sleep(&self) -> Sleep<'_> {
+        *self.sleeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(current());
+        Sleep(self)
+    }
+
+    fn wake(&self) {
+        if let Some(sleeper) = &*self.sleeper.lock().unwrap_or_else(PoisonError::into_inner) {
+            sleeper.unpark();
+        }
     }
 
     /// Ends the call of one request, because a lease that it holds has ended. The first cause
@@ -42,6 +68,8 @@ impl Cancel {
             *kept = Some(cause);
             self.stale.store(mark, Ordering::Release);
         }
+        drop(kept);
+        self.wake();
     }
 
     /// Why a lease of that request ended, if one did; it is forgotten then.

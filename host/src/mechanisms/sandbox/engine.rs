@@ -10,7 +10,7 @@ use wasmtime::{Config, Engine, OptLevel, Strategy};
 use super::compile::{CacheDir, CompileMode};
 use super::creator::SlotCreator;
 use super::state::StoreState;
-use super::{host_calls, wasi};
+use super::{calls, host_calls, wasi};
 use crate::base::limits::{
     BACKTRACE_FRAMES_CAPTURED_MAX, CARD_SHIFT, EPOCH_TICK, GUEST_STACK_BYTES, MEMORY_GUARD_BYTES,
     MEMORY_RESERVATION_BYTES, REPLAY_FRAMES_MAX, WATCH_SLACK,
@@ -87,6 +87,7 @@ impl Sandbox {
         let engine = Engine::new(&config).map_err(EngineError::Engine)?;
         let mut linker = Linker::new(&engine);
         host_calls::link(&mut linker).map_err(EngineError::Engine)?;
+        calls::link(&mut linker).map_err(EngineError::Engine)?;
         wasi::link(&mut linker).map_err(EngineError::Engine)?;
         let ticker = Ticker::start(&engine, &options.vitals).map_err(EngineError::Ticker)?;
         Ok(Self {

@@ -12,9 +12,9 @@ use crate::base::error::printable;
 use crate::base::limits::{HOSTCALL_FUEL, HOSTCALL_FUEL_PER_BYTE, MESSAGE_BYTES_MAX};
 
 /// The version of the interfaces, as in `wit/guest.wit`.
-const VERSION: &str = "0.1.0";
+pub(super) const VERSION: &str = "0.1.0";
 
-type Store<'a> = StoreContextMut<'a, StoreState>;
+pub(super) type Store<'a> = StoreContextMut<'a, StoreState>;
 
 /// Links the functions.
 ///
@@ -135,7 +135,7 @@ fn link_outputs(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
 }
 
 /// Books a host call that moves `bytes`, in fuel and in the count.
-fn charge(store: &mut Store<'_>, bytes: usize) -> wasmtime::Result<()> {
+pub(super) fn charge(store: &mut Store<'_>, bytes: usize) -> wasmtime::Result<()> {
     store.data_mut().count_host_call()?;
     let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
     let cost = HOSTCALL_FUEL.saturating_add(bytes.saturating_mul(HOSTCALL_FUEL_PER_BYTE));

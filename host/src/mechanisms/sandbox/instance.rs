@@ -24,6 +24,7 @@ use super::crash::{Caught, Stop};
 use super::creator;
 use super::deploy::Guest;
 use super::outputs::Outputs;
+use super::outside::Outside;
 use super::state::{CallContext, GuestLog, Limits, StoreState, Usage};
 use crate::base::entropy::EntropyStream;
 use crate::base::error::{Blame, Code, printable};
@@ -78,6 +79,13 @@ impl Environment {
     #[must_use]
     pub fn seed(&self, generation: Generation, request: RequestId) -> [u8; 32] {
         self.0.seed(generation, request)
+    }
+
+    /// The same with resources.
+    #[must_use]
+    pub fn with_outside(mut self, outside: Option<Arc<dyn Outside>>) -> Self {
+        self.0.outside = outside;
+        self
     }
 
     /// The same with the flags of another one: of the daemon that it is to take the place of.
@@ -483,6 +491,7 @@ impl Instance {
         self.usage = Usage {
             fuel: limits.fuel.saturating_sub(left),
             host_calls: data.host_calls,
+            live_calls: data.live_calls,
             lines_dropped,
             rested: data.rested,
         };
@@ -529,11 +538,9 @@ fn on_tick(state: &mut StoreState) -> wasmtime::Result<UpdateDeadline> {
             std::thread::sleep(rest.saturating_sub(tired.elapsed()).min(EPOCH_TICK));
         }
         let rest = tired.elapsed();
+        state.waited(rest);
         state.running_since = Some(Instant::now());
         state.rested += rest;
-        let ticks = rest.as_nanos() / EPOCH_TICK.as_nanos();
-        let ticks = u64::try_from(ticks).unwrap_or(u64::MAX);
-        state.ticks_left = state.ticks_left.saturating_sub(ticks).max(1);
     }
     Ok(UpdateDeadline::Continue(1))
 }

@@ -11,6 +11,7 @@ use super::cancel::Cancel;
 use super::crash::Stop;
 use super::handover::Passage;
 use super::outputs::{OutputVersion, Outputs, Seen};
+use super::outside::Outside;
 use super::wasi;
 use crate::base::entropy::EntropyStream;
 use crate::base::error::{Code, printable};
@@ -62,6 +63,8 @@ pub struct Usage {
     pub fuel: u64,
     /// Host calls.
     pub host_calls: u32,
+    /// Those that went to resources: what they did is not undone by a rollback.
+    pub live_calls: u32,
     /// Log lines over the limit, dropped.
     pub lines_dropped: u32,
     /// Time that the guest was made to rest, to keep its share of the processor.
@@ -220,6 +223,9 @@ pub(super) struct StoreState {
     /// What the guest may do with `handover`.
     pub(super) passage: Passage,
     outputs: Arc<Outputs>,
+    /// The resources that it may call; none when it has none.
+    pub(super) outside: Option<Arc<dyn Outside>>,
+    pub(super) live_calls: u32,
     /// What the running call sees of other daemons.
     pub(super) seen: Seen,
     /// The range that the running call wants to show: address and size.
@@ -269,6 +275,8 @@ impl StoreState {
             host_calls: 0,
             passage: Passage::Closed,
             outputs,
+            outside: None,
+            live_calls: 0,
             seen: Seen::default(),
             shown: None,
             ticks_left: 0,
@@ -291,6 +299,7 @@ impl StoreState {
     pub(super) fn begin_call(&mut self, context: CallContext, limits: &Limits) {
         self.request = context.request;
         self.host_calls = 0;
+        self.live_calls = 0;
         self.seen.clear();
         self.shown = None;
         self.rested = Duration::ZERO;
@@ -304,6 +313,21 @@ impl StoreState {
             diary.entropy.rekey(diary.generation.0, context.request.0);
             diary.context = context;
         });
+    }
+
+    /// When the running call has to have ended.
+    pub(super) fn deadline(&self, now: Instant) -> Instant {
+        let ticks = u32::try_from(self.ticks_left).unwrap_or(u32::MAX);
+        now + EPOCH_TICK.saturating_mul(ticks)
+    }
+
+    /// Books time for which the guest waited: it counts for its deadline, which no tick saw, and
+    /// not for its share of the processor.
+    pub(super) fn waited(&mut self, time: Duration) {
+        let ticks = time.as_nanos() / EPOCH_TICK.as_nanos();
+        let ticks = u64::try_from(ticks).unwrap_or(u64::MAX);
+        self.ticks_left = self.ticks_left.saturating_sub(ticks).max(1);
+        self.running_since = self.running_since.map(|since| since + time);
     }
 
     /// Ends a call: text without a line end is logged.
@@ -324,7 +348,12 @@ impl StoreState {
         self.seen.of(&self.outputs, daemon)
     }
 
-    /// Host resources that the instance holds.
+    /// The host resources that it holds.
+    pub(super) fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
+    /// How many these are.
     pub(super) fn handles(&mut self) -> usize {
         if self.table.is_empty() { 0 } else { self.table.iter_mut().count() }
     }

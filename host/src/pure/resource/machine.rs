@@ -152,6 +152,13 @@ impl Machine {
         }
     }
 
+    /// Whether a connection has died, and it is not known yet what that means.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        let Phase::Available(watch) = self.phase else { return false };
+        watch.suspect || watch.asked == Some(Asked::Probe)
+    }
+
     /// How often in a row it went down soon after it had come up.
     #[must_use]
     pub fn flaps(&self) -> u32 {

@@ -127,6 +127,8 @@ pub enum CallError {
     Unavailable(String),
     /// Too many calls wait for this resource.
     Full,
+    /// The connection died. No guest sees this: its transaction ends.
+    Died,
 }
 
 /// How a call ended.

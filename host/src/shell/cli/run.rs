@@ -146,8 +146,8 @@ pub(super) fn start(args: &RunArgs, vitals: &Arc<Vitals>) -> Result<Served, Faul
         {
             upgrades.push((options.name.clone(), std::mem::replace(&mut guest, old)));
         }
-        let (layer, needs) = (daemon.layer(), daemon.needs());
-        plans.push(DaemonPlan { layer, needs, ..DaemonPlan::new(guest, options) });
+        let (layer, needs, uses) = (daemon.layer(), daemon.needs(), daemon.uses());
+        plans.push(DaemonPlan { layer, needs, uses, ..DaemonPlan::new(guest, options) });
     }
     for ((name, row), options) in copies.iter().zip(all_options) {
         let Some(store) = &journal else { continue };
@@ -228,6 +228,7 @@ fn daemon_options(
         limits.deadline = given.unwrap_or(limits.deadline);
         let given = retries.of(name, spec.and_then(|spec| spec.retries));
         options.retries_max = given.unwrap_or(options.retries_max);
+        options.retry_live = spec.is_some_and(|spec| spec.retry_live);
         let given = on_crash.of(name, spec.and_then(|spec| spec.on_crash));
         options.on_crash = given.unwrap_or(options.on_crash);
         let given = restarts.of(name, spec.and_then(|spec| spec.restarts));

@@ -269,6 +269,12 @@ impl Listed {
         let Some((service, spec)) = &self.spec else { return Vec::new() };
         spec.needs.iter().map(|need| full_name(service, &need.name)).collect()
     }
+
+    /// The resources that it can do without.
+    pub(super) fn uses(&self) -> Vec<String> {
+        let Some((service, spec)) = &self.spec else { return Vec::new() };
+        spec.uses.iter().map(|used| full_name(service, &used.name)).collect()
+    }
 }
 
 /// The daemons of all services; none may be called as a guest's file is.
@@ -309,8 +315,10 @@ fn resource(service: &Service, spec: &ResourceSpec<BoundText>) -> Option<Resourc
         ProviderSpec::Directory { path, access } => {
             Arc::new(Directory::new(service.beside(path.expose()), *access))
         }
-        ProviderSpec::Clock | ProviderSpec::Entropy | ProviderSpec::Config { .. } => {
-            Arc::new(Stateless::new(spec.kind()))
+        ProviderSpec::Clock | ProviderSpec::Entropy => Arc::new(Stateless::new(spec.kind())),
+        ProviderSpec::Config { values } => {
+            let values = values.iter().map(|(key, text)| (key.clone(), text.expose().to_owned()));
+            Arc::new(Stateless::config(values.collect()))
         }
         // Refused before.
         ProviderSpec::Redis { .. } | ProviderSpec::Postgres { .. } | ProviderSpec::Http { .. } => {

@@ -61,6 +61,8 @@ pub struct DaemonOptions {
     pub commit_bytes_max: usize,
     /// Times that a crashed transaction is tried again.
     pub retries_max: u32,
+    /// Try it again also when it had called a resource, which then is called again too.
+    pub retry_live: bool,
     /// Which state to go on with after a crash.
     pub on_crash: OnCrash,
     /// How often its thread is started again when it dies, and what then.
@@ -83,6 +85,7 @@ impl DaemonOptions {
             upgrade_limits: Limits::UPGRADE,
             commit_bytes_max: COMMIT_BYTES_MAX,
             retries_max: RETRIES_DEFAULT,
+            retry_live: false,
             on_crash: OnCrash::default(),
             // A bug of the host at one daemon is no reason to stop the others.
             restarts: Policy::new(Restart::Permanent).with_exhausted(Exhausted::Park),

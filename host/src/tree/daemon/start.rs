@@ -13,7 +13,7 @@ use crate::base::error::{Code, Fault};
 use crate::base::ids::{Generation, Sequence};
 use crate::mechanisms::journal::{ImageSink, JournalFault, SinkError};
 use crate::mechanisms::memory::Images;
-use crate::mechanisms::sandbox::{Cancel, Environment, Guest, Instance, StartCause};
+use crate::mechanisms::sandbox::{Cancel, Environment, Guest, Instance, Outside, StartCause};
 use crate::pure::contract::write_json;
 use crate::pure::keys::{KeptAnswer, Keys};
 use crate::pure::record::Kind;
@@ -201,6 +201,7 @@ impl Daemon {
             now: Now::default(),
             trials: SaveTrials::AT_ONCE,
             rested: Duration::ZERO,
+            live: false,
             showing: None,
             seen: Vec::new(),
             halfway: false,
@@ -215,7 +216,9 @@ type Flags = (Arc<Cancel>, Arc<AtomicBool>);
 pub(super) fn environment(options: &DaemonOptions, world: &World) -> Environment {
     let (log, outputs) = (world.log.clone(), world.outputs.clone());
     let secret = world.entropy.seed();
+    let outside = world.hold.clone().map(|hold| hold as Arc<dyn Outside>);
     Environment::new(log, outputs, secret, options.share, options.budget_bytes)
+        .with_outside(outside)
 }
 
 fn parameters(options: &DaemonOptions) -> Vec<u8> {

@@ -104,8 +104,8 @@ impl Root {
         } else {
             deploy(&self.code_of(name, &checkpoint)?)?
         };
-        let needs = source.needs.clone();
-        let plan = DaemonPlan { copied: true, needs, ..DaemonPlan::new(guest, options) };
+        let (needs, uses) = (source.needs.clone(), source.uses.clone());
+        let plan = DaemonPlan { copied: true, needs, uses, ..DaemonPlan::new(guest, options) };
         self.adopt(plan, checkpoint)
     }
 

@@ -26,6 +26,8 @@ pub struct DaemonPlan {
     pub copied: bool,
     /// The resources that it can't do without, by their names.
     pub needs: Vec<String>,
+    /// Those that it can do without.
+    pub uses: Vec<String>,
     /// It is started when all those of lower layers are ready.
     pub layer: usize,
 }
@@ -34,7 +36,7 @@ impl DaemonPlan {
     /// A daemon of a guest's file.
     #[must_use]
     pub fn new(guest: Arc<Guest>, options: DaemonOptions) -> Self {
-        Self { guest, options, copied: false, needs: Vec::new(), layer: 0 }
+        Self { guest, options, copied: false, needs: Vec::new(), uses: Vec::new(), layer: 0 }
     }
 }
 

@@ -1,22 +1,47 @@
-//! One daemon's end of the resources: what it needs, and the leases of what it runs.
+//! One daemon's end of the resources: what it needs and what it uses, and the leases of what it
+//! runs.
+//!
+//! What a daemon *needs* it has a lease of from the beginning of each transaction, and it waits
+//! without an instance while that is down. What it merely *uses* it gets a lease of at the first
+//! call, and while that is down the call says so.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use super::board::{Dependent, Resource};
+use super::resource::{Dependent, Resource};
 use crate::base::error::Fault;
-use crate::base::ids::{LeaseId, NodeId, RequestId};
-use crate::mechanisms::sandbox::Cancel;
+use crate::base::ids::{LeaseId, NodeId, RequestId, ResourceGeneration};
+use crate::base::ticket::{Claim, ticket};
+use crate::mechanisms::providers::{Call, Seat};
+use crate::mechanisms::sandbox::{Cancel, Outside};
 use crate::pure::needs::Slot;
+use crate::pure::resource::operation::{CallError, CallResult, Operation};
 use crate::tree::bits::KillBits;
 use crate::tree::mailbox::Mailbox;
 
-/// The resources that a daemon needs, and its leases of them.
+/// The resources that a daemon needs or uses, and its leases of them.
 pub struct Hold {
     daemon: Arc<str>,
     node: NodeId,
-    needs: Vec<Arc<Resource>>,
-    /// The leases of the transaction that runs, with the place of their resource.
-    leases: Mutex<Vec<(usize, LeaseId)>>,
+    /// First those that it needs.
+    resources: Vec<Arc<Resource>>,
+    needs: usize,
+    running: Mutex<Running>,
+}
+
+/// What runs, and its leases.
+struct Running {
+    request: Option<(RequestId, Arc<Cancel>)>,
+    held: Vec<Held>,
+}
+
+/// A lease of the resource at that place.
+struct Held {
+    place: usize,
+    lease: LeaseId,
+    /// From its first call on.
+    seat: Option<Arc<Seat>>,
 }
 
 impl std::fmt::Debug for Hold {
@@ -26,9 +51,25 @@ impl std::fmt::Debug for Hold {
 }
 
 impl Hold {
-    pub(super) fn new(daemon: &str, node: NodeId, needs: Vec<Arc<Resource>>) -> Self {
-        let leases = Mutex::new(Vec::with_capacity(needs.len()));
-        Self { daemon: daemon.into(), node, needs, leases }
+    pub(super) fn new(
+        daemon: &str,
+        node: NodeId,
+        needs: Vec<Arc<Resource>>,
+        uses: Vec<Arc<Resource>>,
+    ) -> Self {
+        let (count, mut resources) = (needs.len(), needs);
+        resources.extend(uses);
+        let held = Vec::with_capacity(resources.len());
+        let running = Mutex::new(Running { request: None, held });
+        Self { daemon: daemon.into(), node, resources, needs: count, running }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn needed(&self) -> &[Arc<Resource>] {
+        self.resources.get(..self.needs).unwrap_or_default()
     }
 
     /// From here on the daemon hears of its resources: its bits say what it lacks.
@@ -39,34 +80,36 @@ impl Hold {
         // What changes between that and this is told again here.
         for (slot, resource) in self.slots() {
             let (daemon, bits, mailbox) = (self.daemon.clone(), bits.clone(), mailbox.clone());
-            resource.attach(Dependent { daemon, slot, bits, mailbox });
+            let (node, in_doubt) = (self.node, false);
+            resource.attach(Dependent { daemon, slot, bits, mailbox, in_doubt, node });
         }
     }
 
     fn slots(&self) -> impl Iterator<Item = (Slot, &Arc<Resource>)> {
-        let numbered = self.needs.iter().enumerate();
+        let numbered = self.needed().iter().enumerate();
         numbered.filter_map(|(index, resource)| Some((Slot::new(index)?, resource)))
     }
 
     /// The daemon is gone.
     pub(in crate::tree) fn detach(&self) {
         self.end();
-        for resource in &self.needs {
+        for resource in self.needed() {
             resource.detach(&self.daemon);
         }
     }
 
     /// Whether the daemon can't do without this resource.
     pub(in crate::tree) fn needs(&self, resource: &str) -> bool {
-        self.needs.iter().any(|needed| needed.name() == resource)
+        self.needed().iter().any(|needed| needed.name() == resource)
     }
 
     /// What it lacks at the moment.
     pub(in crate::tree) fn lacking(&self) -> Option<Fault> {
-        self.needs.iter().find_map(|resource| resource.lacking(&self.daemon))
+        self.needed().iter().find_map(|resource| resource.lacking(&self.daemon))
     }
 
-    /// Takes a lease of each resource for a request, or none at all; those that it has stay.
+    /// Takes a lease of each resource that it needs for a request, or none at all; those that it
+    /// has stay.
     ///
     /// # Errors
     ///
@@ -76,15 +119,16 @@ impl Hold {
         request: RequestId,
         cancel: &Arc<Cancel>,
     ) -> Result<(), Fault> {
-        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
-        if !leases.is_empty() {
+        let mut running = self.lock();
+        if running.request.as_ref().is_some_and(|(its, _)| *its == request) {
             return Ok(());
         }
-        for (place, resource) in self.needs.iter().enumerate() {
+        running.request = Some((request, cancel.clone()));
+        for (place, resource) in self.needed().iter().enumerate() {
             match resource.lease(&self.daemon, self.node, request, cancel) {
-                Ok(lease) => leases.push((place, lease)),
+                Ok(lease) => running.held.push(Held { place, lease, seat: None }),
                 Err(fault) => {
-                    self.give_back(&mut leases);
+                    self.give_back(&mut running);
                     // Another one may have ended meanwhile; nothing runs that this would cancel.
                     let _ended = cancel.take_stale(request);
                     return Err(fault);
@@ -96,15 +140,83 @@ impl Hold {
 
     /// Gives all leases back. After that nobody cancels the request for them any more.
     pub(in crate::tree) fn end(&self) {
-        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
-        self.give_back(&mut leases);
+        self.give_back(&mut self.lock());
     }
 
-    fn give_back(&self, leases: &mut Vec<(usize, LeaseId)>) {
-        for (place, lease) in leases.drain(..) {
-            if let Some(resource) = self.needs.get(place) {
+    fn give_back(&self, running: &mut Running) {
+        running.request = None;
+        for Held { place, lease, seat } in running.held.drain(..) {
+            if let Some(seat) = seat {
+                seat.end();
+            }
+            if let Some(resource) = self.resources.get(place) {
                 resource.give_back(lease);
             }
         }
+    }
+
+    fn find(&self, name: &str) -> Option<(usize, &Arc<Resource>)> {
+        self.resources.iter().enumerate().find(|(_, resource)| resource.short_name() == name)
+    }
+
+    /// The seat of the running request at a resource, with a lease of it.
+    fn seat(&self, place: usize, resource: &Resource) -> Result<Arc<Seat>, CallError> {
+        let mut running = self.lock();
+        let Some((request, cancel)) = running.request.clone() else {
+            return Err(CallError::Unavailable("no transaction runs".to_owned()));
+        };
+        let index = match running.held.iter().position(|held| held.place == place) {
+            Some(index) => index,
+            None => {
+                let lease = resource.lease(&self.daemon, self.node, request, &cancel);
+                let lease = lease.map_err(|fault| CallError::Unavailable(fault.message))?;
+                running.held.push(Held { place, lease, seat: None });
+                running.held.len() - 1
+            }
+        };
+        let Some(held) = running.held.get_mut(index) else { return Err(CallError::Died) };
+        Ok(held.seat.get_or_insert_with(|| resource.caller().seat(held.lease)).clone())
+    }
+}
+
+impl Outside for Hold {
+    fn call(
+        &self,
+        resource: &str,
+        operation: Operation,
+        until: Instant,
+    ) -> Result<Claim<CallResult>, CallError> {
+        let (place, resource) = self.find(resource).ok_or(CallError::NoSuchResource)?;
+        if resource.kind() != operation.kind() {
+            return Err(CallError::WrongKind);
+        }
+        let seat = self.seat(place, resource)?;
+        let (ticket, claim) = ticket();
+        resource.caller().call(Call { seat, operation, until, ticket })?;
+        Ok(claim)
+    }
+
+    fn look(&self, resource: &str) -> Option<(bool, ResourceGeneration)> {
+        self.find(resource).map(|(_, resource)| resource.stand())
+    }
+
+    fn only(&self, kind: &str) -> Option<String> {
+        let mut of_kind = self.resources.iter().filter(|resource| resource.kind() == kind);
+        let only = of_kind.next()?;
+        of_kind.next().is_none().then(|| only.short_name().to_owned())
+    }
+
+    fn is_of_kind(&self, resource: &str, kind: &str) -> bool {
+        self.find(resource).is_some_and(|(_, resource)| resource.kind() == kind)
+    }
+
+    fn prefix(&self, resource: &str) -> String {
+        let found = self.find(resource);
+        found.map(|(_, resource)| resource.provider().prefix().to_owned()).unwrap_or_default()
+    }
+
+    fn config(&self) -> BTreeMap<String, String> {
+        let values = self.resources.iter().filter_map(|resource| resource.provider().values());
+        values.flatten().map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 }

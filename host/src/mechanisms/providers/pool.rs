@@ -1,0 +1,363 @@
+//! The connections to one resource that transactions use, and the calls on them.
+//!
+//! A shared connection serves any number of transactions; an exclusive one serves one, from its
+//! first call to its end, and is put back in its first state before the next. When one dies, the
+//! leases on it end before anything else happens, and no call on it is answered any more: what
+//! becomes of a transaction never depends on whether a reply or the death came first.
+
+use std::collections::VecDeque;
+use std::future::{pending, poll_fn};
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use super::calls::{Call, Calls, Seat};
+use super::keeper::Observer;
+use super::{Line, Pending, Provider, Sharing};
+use crate::base::ids::{ConnectionId, ConnectionIds};
+use crate::base::limits::{CALL_GRACE, CALLS_QUEUED_MAX, CONNECT_TIME_MAX, LINE_RESET_MAX};
+use crate::pure::resource::operation::CallError;
+
+type OpenedLine = Result<Box<dyn Line>, String>;
+
+/// An open connection.
+struct Open {
+    id: ConnectionId,
+    line: Box<dyn Line>,
+    /// The one transaction that uses it; none when it is free, or shared.
+    seat: Option<Arc<Seat>>,
+    /// Calls under way.
+    calls: usize,
+}
+
+/// A connection that is back in its first state; none when it isn't.
+type Reset = Option<(ConnectionId, Box<dyn Line>)>;
+
+/// The end of a call: on which connection, and what is wrong with that.
+type Ended = (ConnectionId, Option<String>);
+
+pub(super) struct Pool {
+    provider: Arc<dyn Provider>,
+    observer: Arc<dyn Observer>,
+    ids: Arc<ConnectionIds>,
+    calls: Calls,
+    lines: Vec<Open>,
+    opening: Option<Pending<'static, OpenedLine>>,
+    resetting: JoinSet<Reset>,
+    under_way: JoinSet<Ended>,
+    /// Calls that no connection is free for, oldest first.
+    waiting: VecDeque<Call>,
+    /// Why the last connection could not be opened, until it is known how the other side is.
+    trouble: Option<String>,
+}
+
+/// What happens in a pool.
+enum Happened {
+    Called(Option<Call>),
+    Opened(OpenedLine),
+    Died(ConnectionId, String),
+    Ended(Result<Ended, JoinError>),
+    Reset(Result<Reset, JoinError>),
+    /// A transaction has ended for which a connection was kept.
+    Freed,
+    /// A call has waited for long enough.
+    Late,
+}
+
+impl Pool {
+    pub(super) fn new(
+        provider: Arc<dyn Provider>,
+        observer: Arc<dyn Observer>,
+        ids: Arc<ConnectionIds>,
+        calls: Calls,
+    ) -> Self {
+        Self {
+            provider,
+            observer,
+            ids,
+            calls,
+            lines: Vec::new(),
+            opening: None,
+            resetting: JoinSet::new(),
+            under_way: JoinSet::new(),
+            waiting: VecDeque::new(),
+            trouble: None,
+        }
+    }
+
+    /// Closes all connections; calls on them get no answer.
+    pub(super) fn clear(&mut self) {
+        self.under_way.abort_all();
+        self.resetting.abort_all();
+        (self.under_way, self.resetting) = (JoinSet::new(), JoinSet::new());
+        self.opening = None;
+        self.trouble = None;
+        self.lines.clear();
+        self.waiting.clear();
+    }
+
+    /// The other side is there, whatever died.
+    pub(super) fn clear_of_doubt(&mut self) {
+        let Some(why) = self.trouble.take() else { return };
+        if self.lines.is_empty() && self.resetting.is_empty() {
+            for call in self.waiting.drain(..) {
+                call.ticket.settle(Err(CallError::Unavailable(why.clone())));
+            }
+        }
+        self.serve();
+    }
+
+    /// Carries calls until a connection dies, or can't be opened: then why. Cancel safe.
+    ///
+    /// # Panics
+    ///
+    /// When a provider's code does: its keeper panics with it.
+    pub(super) async fn run(&mut self) -> String {
+        loop {
+            let died = match self.next().await {
+                Happened::Called(Some(call)) => {
+                    self.queue(call);
+                    None
+                }
+                // Nobody can call any more.
+                Happened::Called(None) => pending().await,
+                Happened::Opened(opened) => {
+                    self.opening = None;
+                    self.opened(opened)
+                }
+                Happened::Died(id, why) => self.die(id, why),
+                Happened::Ended(ended) => self.ended(ended),
+                Happened::Reset(reset) => {
+                    self.free(reset);
+                    None
+                }
+                Happened::Freed => {
+                    self.take_back();
+                    None
+                }
+                Happened::Late => {
+                    self.drop_late();
+                    None
+                }
+            };
+            self.serve();
+            if let Some(why) = died {
+                return why;
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Happened {
+        let late = self.waiting.iter().map(|call| call.until).min();
+        let lines = &mut self.lines;
+        let died = poll_fn(|context| {
+            for open in lines.iter_mut() {
+                if let Poll::Ready(why) = open.line.died().as_mut().poll(context) {
+                    return Poll::Ready((open.id, why));
+                }
+            }
+            Poll::Pending
+        });
+        let opened = async {
+            match self.opening.as_mut() {
+                Some(opening) => opening.await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            // Before the end of calls: a call that a death ended must not look like its answer.
+            (id, why) = died => Happened::Died(id, why),
+            Some(ended) = self.under_way.join_next() => Happened::Ended(ended),
+            Some(reset) = self.resetting.join_next() => Happened::Reset(reset),
+            () = self.calls.bell.notified() => Happened::Freed,
+            opened = opened => Happened::Opened(opened),
+            call = self.calls.calls.recv() => Happened::Called(call),
+            () = sleep_until(Instant::from_std(late.unwrap_or_else(std::time::Instant::now))),
+                if late.is_some() => Happened::Late,
+        }
+    }
+
+    fn queue(&mut self, call: Call) {
+        if self.waiting.len() < CALLS_QUEUED_MAX {
+            self.waiting.push_back(call);
+        } else {
+            call.ticket.settle(Err(CallError::Full));
+        }
+    }
+
+    /// Starts what can be started, in order.
+    fn serve(&mut self) {
+        for _ in 0..self.waiting.len() {
+            let Some(call) = self.waiting.pop_front() else { return };
+            if call.seat.has_ended() {
+                continue;
+            }
+            match self.place(&call.seat) {
+                Some(place) => self.start(place, call),
+                None => self.waiting.push_back(call),
+            }
+        }
+        if !self.waiting.is_empty() {
+            self.open();
+        }
+    }
+
+    /// The connection that a transaction's call is to use; none when it has to wait for one.
+    fn place(&mut self, seat: &Arc<Seat>) -> Option<usize> {
+        let its = seat.connection();
+        if let Some(place) = self.lines.iter().position(|open| open.id == its) {
+            return Some(place);
+        }
+        let lines = self.lines.iter().enumerate();
+        match self.provider.sharing() {
+            Sharing::None => None,
+            Sharing::Shared(most) => {
+                let (place, open) = lines.min_by_key(|(_, open)| open.calls)?;
+                let more = self.lines.len() < usize::try_from(most).unwrap_or(usize::MAX);
+                // Meanwhile it waits: the other one is there soon, or it can't be opened.
+                if open.calls > 0 && more { None } else { Some(place) }
+            }
+            Sharing::Exclusive(_) => {
+                let mut free = lines.filter(|(_, open)| open.seat.is_none());
+                free.next().map(|(place, _)| place)
+            }
+        }
+    }
+
+    fn start(&mut self, place: usize, call: Call) {
+        let Some(open) = self.lines.get_mut(place) else { return };
+        let Call { seat, operation, until, ticket } = call;
+        if !self.observer.uses(seat.lease(), open.id) {
+            // Its lease has ended, and it knows.
+            return;
+        }
+        seat.connect(open.id);
+        if let Sharing::Exclusive(_) = self.provider.sharing() {
+            seat.claim();
+            open.seat = Some(seat.clone());
+        }
+        open.calls += 1;
+        let (id, until) = (open.id, Instant::from_std(until));
+        let call = timeout_at(until + CALL_GRACE, open.line.call(operation, until));
+        self.under_way.spawn(async move {
+            tokio::select! {
+                biased;
+                () = seat.over() => (id, None),
+                ended = call => match ended {
+                    // Whoever waits learns of the death of the connection by its lease.
+                    Ok(Err(CallError::Died)) => (id, None),
+                    Ok(answer) => {
+                        ticket.settle(answer);
+                        (id, None)
+                    }
+                    Err(_) => (id, Some("a call did not end in its time".to_owned())),
+                },
+            }
+        });
+        if self.lines.get(place).is_some_and(|open| open.seat.is_some()) {
+            self.take_back();
+        }
+    }
+
+    /// Opens another connection, if there may be one.
+    fn open(&mut self) {
+        let most = match self.provider.sharing() {
+            Sharing::None => 0,
+            Sharing::Shared(most) | Sharing::Exclusive(most) => most,
+        };
+        let open = self.lines.len() + self.resetting.len();
+        let busy = self.opening.is_some() || self.trouble.is_some();
+        if busy || open >= usize::try_from(most).unwrap_or(usize::MAX) {
+            return;
+        }
+        let provider = self.provider.clone();
+        self.opening = Some(Box::pin(async move {
+            match timeout(CONNECT_TIME_MAX, provider.open()).await {
+                Ok(opened) => opened,
+                Err(_) => Err(format!("it did not connect within {CONNECT_TIME_MAX:?}")),
+            }
+        }));
+    }
+
+    fn opened(&mut self, opened: OpenedLine) -> Option<String> {
+        match opened {
+            Ok(line) => {
+                let id = self.ids.next();
+                self.lines.push(Open { id, line, seat: None, calls: 0 });
+                None
+            }
+            Err(why) => {
+                self.trouble = Some(why.clone());
+                Some(why)
+            }
+        }
+    }
+
+    /// A connection is dead: leases first, and no call on it is answered.
+    fn die(&mut self, id: ConnectionId, why: String) -> Option<String> {
+        let place = self.lines.iter().position(|open| open.id == id)?;
+        self.observer.connection_died(id, &why);
+        drop(self.lines.swap_remove(place));
+        Some(why)
+    }
+
+    fn ended(&mut self, ended: Result<Ended, JoinError>) -> Option<String> {
+        match ended {
+            Ok((id, None)) => {
+                let open = self.lines.iter_mut().find(|open| open.id == id);
+                if let Some(open) = open {
+                    open.calls = open.calls.saturating_sub(1);
+                }
+                self.take_back();
+                None
+            }
+            Ok((id, Some(why))) => self.die(id, why),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => None,
+        }
+    }
+
+    /// Puts connections whose transaction has ended back in their first state.
+    fn take_back(&mut self) {
+        let mut place = 0;
+        while let Some(open) = self.lines.get_mut(place) {
+            let over = open.seat.as_ref().is_some_and(|seat| seat.has_ended());
+            if !over {
+                place += 1;
+                continue;
+            }
+            let mut open = self.lines.swap_remove(place);
+            if open.calls > 0 {
+                // Something still runs on it that nobody waits for: it is closed.
+                continue;
+            }
+            self.resetting.spawn(async move {
+                let reset = timeout(LINE_RESET_MAX, open.line.reset()).await;
+                matches!(reset, Ok(Ok(()))).then_some((open.id, open.line))
+            });
+        }
+    }
+
+    fn free(&mut self, reset: Result<Reset, JoinError>) {
+        match reset {
+            Ok(Some((id, line))) => self.lines.push(Open { id, line, seat: None, calls: 0 }),
+            Ok(None) => {}
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => {}
+        }
+    }
+
+    fn drop_late(&mut self) {
+        let now = std::time::Instant::now();
+        for _ in 0..self.waiting.len() {
+            match self.waiting.pop_front() {
+                Some(call) if call.until <= now => call.ticket.settle(Err(CallError::TimedOut)),
+                Some(call) => self.waiting.push_back(call),
+                None => {}
+            }
+        }
+    }
+}

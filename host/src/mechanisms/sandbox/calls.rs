@@ -1,0 +1,108 @@
+//! Calls of a guest to its resources: the thread of its daemon parks until there is an answer.
+//!
+//! The engine's meters don't reach into a host call, so each wait ends by itself: with the answer,
+//! with the death of the resource, with a cancel, or with the transaction's deadline. A lease that
+//! has ended is never an answer: the guest is stopped, so that it can't commit half of something.
+
+mod files;
+mod keyvalue;
+mod redis;
+mod settings;
+mod sql;
+mod types;
+
+use std::time::Instant;
+
+use wasmtime::component::Linker;
+
+use super::crash::Stop;
+use super::host_calls::{Store, charge};
+use super::state::StoreState;
+use crate::base::error::Code;
+use crate::base::limits::{CALL_BYTES_MAX, CALL_TIME_MAX};
+use crate::base::ticket::{Claim, Claimed};
+use crate::pure::resource::operation::{CallError, CallResult, Operation};
+
+/// Links all interfaces to resources.
+///
+/// # Errors
+///
+/// What the linker says.
+pub(super) fn link(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
+    types::link(linker)?;
+    redis::link(linker)?;
+    sql::link(linker)?;
+    files::link(linker)?;
+    keyvalue::link(linker)?;
+    settings::link(linker)
+}
+
+/// Asks a resource, and waits. `bytes` is what the guest hands over.
+fn ask(
+    store: &mut Store<'_>,
+    resource: &str,
+    operation: Operation,
+    bytes: usize,
+) -> wasmtime::Result<CallResult> {
+    charge(store, resource.len().saturating_add(bytes))?;
+    let state = store.data_mut();
+    if bytes > CALL_BYTES_MAX {
+        return Ok(Err(CallError::TooLarge(CALL_BYTES_MAX as u64)));
+    }
+    let Some(outside) = state.outside.clone() else { return Ok(Err(CallError::NoSuchResource)) };
+    state.live_calls = state.live_calls.saturating_add(1);
+    let began = Instant::now();
+    let deadline = state.deadline(began);
+    let until = deadline.min(began + CALL_TIME_MAX);
+    let ended = match outside.call(resource, operation, until) {
+        Ok(claim) => wait(state, &claim, until),
+        // Its lease has ended, or is about to.
+        Err(CallError::Died) => wait(state, &gone(), until),
+        Err(error) => Waited::Settled(Err(error)),
+    };
+    state.waited(began.elapsed());
+    match ended {
+        Waited::Settled(answer) => Ok(answer),
+        Waited::Ended(code) => {
+            let text = format!("cancelled while it waited for resource `{resource}`");
+            Err(Stop::new(code, text).into())
+        }
+        Waited::Late if deadline <= until => {
+            let text = format!("still waiting for resource `{resource}` at its deadline");
+            Err(Stop::new(Code::Deadline, text).into())
+        }
+        Waited::Late => Ok(Err(CallError::TimedOut)),
+    }
+}
+
+/// A claim to which no answer will come.
+fn gone() -> Claim<CallResult> {
+    crate::base::ticket::ticket().1
+}
+
+/// How a wait ended.
+enum Waited {
+    Settled(CallResult),
+    /// Somebody wants the transaction gone, with this code.
+    Ended(Code),
+    Late,
+}
+
+/// Parks this thread. A claim that nobody will settle any more is one whose lease has ended:
+/// whoever ended it says so.
+fn wait(state: &StoreState, claim: &Claim<CallResult>, until: Instant) -> Waited {
+    let _awake = state.cancel.sleep();
+    loop {
+        if let Some(code) = state.cancel.hits(state.request) {
+            return Waited::Ended(code);
+        }
+        if let Claimed::Settled(answer) = claim.take() {
+            return Waited::Settled(answer);
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Waited::Late;
+        }
+        std::thread::park_timeout(left);
+    }
+}

@@ -1,0 +1,39 @@
+//! What a guest reaches outside of the host: by name, through whoever keeps it.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::base::ids::ResourceGeneration;
+use crate::base::ticket::Claim;
+use crate::pure::resource::operation::{CallError, CallResult, Operation};
+
+/// The resources of one daemon, for the transaction that runs.
+pub trait Outside: Send + Sync {
+    /// Begins a call; the thread that calls this is the one that the claim wakes.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] when it could not even begin.
+    fn call(
+        &self,
+        resource: &str,
+        operation: Operation,
+        until: Instant,
+    ) -> Result<Claim<CallResult>, CallError>;
+
+    /// Whether a resource may be used, and which generation of it is meant by its name; none when
+    /// the daemon has none of that name.
+    fn look(&self, resource: &str) -> Option<(bool, ResourceGeneration)>;
+
+    /// The only resource of that kind; none when there are more, or none.
+    fn only(&self, kind: &str) -> Option<String>;
+
+    /// Whether the daemon has a resource of that name and kind.
+    fn is_of_kind(&self, resource: &str, kind: &str) -> bool;
+
+    /// What each key begins with at that resource.
+    fn prefix(&self, resource: &str) -> String;
+
+    /// Constants.
+    fn config(&self) -> BTreeMap<String, String>;
+}
