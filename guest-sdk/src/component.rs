@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use crate::bindings;
 use crate::bindings::bulkhead::guest::types;
-use crate::guest::{Argument, Contract, CrashReport, Guest, Recovery};
+use crate::guest::{Argument, Contract, CrashReport, Guest, Recovery, Stale};
 use crate::panic;
 use crate::rejection::Rejection;
 
@@ -71,6 +71,30 @@ impl<G: Stateful> bindings::Guest for Component<G> {
         with_guest(|guest: &mut G| guest.check())?;
         Ok(())
     }
+
+    fn declare() -> bindings::Declaration {
+        let need = |contract: &Contract, name: &str| {
+            let (contract, name) = (contract.name.to_owned(), name.to_owned());
+            types::Need { contract, name }
+        };
+        let needs = G::CONTRACTS
+            .iter()
+            .flat_map(|contract| contract.needs.iter().map(move |name| need(contract, name)));
+        let mut reactions = types::Reactions::empty();
+        reactions.set(types::Reactions::ON_STALE, G::HOOKS.on_stale);
+        reactions.set(types::Reactions::SHUTDOWN, G::HOOKS.shutdown);
+        bindings::Declaration { needs: needs.collect(), reactions }
+    }
+
+    fn on_stale(stale: bindings::Stale) -> Result<Option<Vec<u8>>, bindings::Rejection> {
+        let fallback = with_guest(|guest: &mut G| guest.on_stale(stale.into()))?;
+        Ok(fallback.into_bytes())
+    }
+
+    fn shutdown() -> Result<(), bindings::Rejection> {
+        with_guest(|guest: &mut G| guest.shutdown())?;
+        Ok(())
+    }
 }
 
 #[expect(
@@ -118,6 +142,18 @@ impl From<bindings::CrashReport> for CrashReport {
             attempt: report.attempt,
             generation: report.generation,
             fuel_used: report.fuel_used,
+        }
+    }
+}
+
+impl From<bindings::Stale> for Stale {
+    fn from(stale: bindings::Stale) -> Self {
+        Self {
+            resource: stale.name,
+            lease: stale.lease,
+            why: stale.why,
+            contract: stale.contract,
+            request_id: stale.request_id,
         }
     }
 }

@@ -1,7 +1,10 @@
 //! What a guest is, for both sides: generated code implements [`Guest`]; the component's exports
 //! and the test harness drive it.
 
+use serde::Serialize;
+
 use crate::rejection::Rejection;
+use crate::wire;
 
 /// A guest, as `#[guest]` implements it. Not meant to be written by hand.
 #[doc(hidden)]
@@ -36,6 +39,14 @@ pub trait Guest: Sized + 'static {
     fn check(&self) -> Result<(), Rejection> {
         Ok(())
     }
+
+    fn on_stale(&self, _stale: Stale) -> Result<Fallback, Rejection> {
+        Ok(Fallback::none())
+    }
+
+    fn shutdown(&mut self) -> Result<(), Rejection> {
+        Ok(())
+    }
 }
 
 /// What `describe` tells of one contract. The schemas are functions, since only `describe` pays for
@@ -46,6 +57,7 @@ pub struct Contract {
     pub name: &'static str,
     pub documentation: &'static str,
     pub read_only: bool,
+    pub needs: &'static [&'static str],
     pub arguments: &'static [Argument],
     pub result: fn() -> String,
 }
@@ -63,6 +75,8 @@ pub struct Argument {
 pub struct Hooks {
     pub recover: bool,
     pub on_restore: bool,
+    pub on_stale: bool,
+    pub shutdown: bool,
 }
 
 /// Why a call has no value.
@@ -89,6 +103,48 @@ pub struct CrashReport {
     pub generation: u64,
     /// What the crashed call had used up.
     pub fuel_used: u64,
+}
+
+/// The death of a resource under a transaction, which was rolled back.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Stale {
+    /// The resource.
+    pub resource: String,
+    /// The lease that the transaction had of it.
+    pub lease: u64,
+    /// How it died, for people.
+    pub why: String,
+    /// The contract that was running.
+    pub contract: String,
+    /// The request.
+    pub request_id: String,
+}
+
+/// What a request is answered whose transaction was cancelled.
+#[derive(Clone, Debug, Default)]
+pub struct Fallback(Option<Vec<u8>>);
+
+impl Fallback {
+    /// That it was cancelled.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// This value, as the contract would have answered it.
+    ///
+    /// # Errors
+    ///
+    /// A rejection with the code `bad_fallback` when the value has no form in MessagePack.
+    pub fn value<T: Serialize + ?Sized>(value: &T) -> Result<Self, Rejection> {
+        let encoded = wire::encode(value);
+        let bytes = encoded.map_err(|error| Rejection::new("bad_fallback", error.to_string()))?;
+        Ok(Self(Some(bytes)))
+    }
+
+    pub(crate) fn into_bytes(self) -> Option<Vec<u8>> {
+        self.0
+    }
 }
 
 /// What a guest wants done with its state after a crash.

@@ -71,6 +71,8 @@
 //! * **The outside** is the host's: [`log`], [`clock`], [`entropy`], [`context`]. `println!` goes
 //!   to the host's log, too. What a guest keeps of the outside (a seed, an id) belongs to a
 //!   generation; drop it in `#[on_restore]`.
+//! * **Resources**, which a service's manifest gives to a daemon, are called by name: [`redis`],
+//!   [`sql`], [`files`]. What they do is not undone by a rollback. See [`resource`].
 //! * **One `#[guest]`** per crate that is built as a component, with `crate-type = ["cdylib",
 //!   "rlib"]`.
 //!
@@ -135,7 +137,7 @@
 
 pub use guest_sdk_macros::{data, guest, state};
 
-pub use crate::guest::{CrashReport, Recovery};
+pub use crate::guest::{CrashReport, Fallback, Recovery, Stale};
 pub use crate::rejection::Rejection;
 pub use crate::state::State;
 
@@ -149,6 +151,7 @@ pub mod clock;
 mod component;
 pub mod context;
 pub mod entropy;
+pub mod files;
 mod guest;
 mod host;
 #[cfg(all(target_family = "wasm", feature = "lean"))]
@@ -162,6 +165,7 @@ pub mod redis;
 mod rejection;
 pub mod resource;
 mod schema;
+pub mod sql;
 mod state;
 #[cfg(all(target_family = "wasm", not(feature = "lean")))]
 mod streams;

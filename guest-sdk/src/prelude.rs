@@ -3,6 +3,6 @@
 pub use std::collections::{BTreeMap, BTreeSet};
 
 pub use crate::{
-    CrashReport, Recovery, Rejection, clock, context, data, debug, ensure, entropy, error, guest,
-    info, output, reject, state, trace, warn,
+    CrashReport, Fallback, Recovery, Rejection, Stale, clock, context, data, debug, ensure,
+    entropy, error, guest, info, output, reject, state, trace, warn,
 };

@@ -31,17 +31,17 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 pub use serde_json::{Value, json};
 
-use crate::guest::{CallError, Contract, CrashReport, Guest, Recovery};
+use crate::guest::{CallError, Contract, CrashReport, Guest, Recovery, Stale};
 use crate::host::simulated::{self, Answers, Simulated};
-use crate::redis;
 use crate::rejection::Rejection;
-use crate::resource::CallError;
 use crate::wire;
+use crate::{redis, resource, sql};
 
 /// What became of a call.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,10 +128,35 @@ impl<G: Guest + Clone> Harness<G> {
     pub fn set_redis(
         &mut self,
         resource: &str,
-        answer: impl Fn(&[Vec<u8>]) -> Result<redis::Value, CallError> + 'static,
+        answer: impl Fn(&[Vec<u8>]) -> Result<redis::Value, resource::CallError> + 'static,
     ) {
-        let answer = Simulated::Redis(std::rc::Rc::new(answer));
+        let answer = Simulated::Redis(Rc::new(answer));
         self.answers.resources.insert(resource.to_owned(), answer);
+    }
+
+    /// From here on the guest has a resource of that name and of kind `postgres`, which answers its
+    /// statements so.
+    pub fn set_sql(
+        &mut self,
+        resource: &str,
+        answer: impl Fn(&str, &[sql::Value]) -> Result<sql::Rows, resource::CallError> + 'static,
+    ) {
+        let answer = Simulated::Sql(Rc::new(answer));
+        self.answers.resources.insert(resource.to_owned(), answer);
+    }
+
+    /// From here on the guest has an empty directory of that name.
+    pub fn set_directory(&mut self, resource: &str) {
+        self.answers.resources.insert(resource.to_owned(), Simulated::Files(Rc::default()));
+    }
+
+    /// What the guest has appended to a file of a directory, also in calls that were undone.
+    #[must_use]
+    pub fn file(&self, resource: &str, path: &str) -> Vec<u8> {
+        match self.answers.resources.get(resource) {
+            Some(Simulated::Files(files)) => files.borrow().get(path).cloned().unwrap_or_default(),
+            _ => Vec::new(),
+        }
     }
 
     /// From here on this resource is down, for this reason. A guest that needs it would not even
@@ -198,6 +223,42 @@ impl<G: Guest + Clone> Harness<G> {
             self.guest = before;
         }
         answer
+    }
+
+    /// What a request to `contract` is answered whose transaction a resource's death cancelled;
+    /// none when the guest leaves it at that. Changes nothing.
+    pub fn stale(&mut self, contract: &str, resource: &str) -> Option<Outcome> {
+        let stale = Stale {
+            resource: resource.to_owned(),
+            lease: 1,
+            why: "a test took it away".to_owned(),
+            contract: contract.to_owned(),
+            request_id: self.answers.request_id.clone(),
+        };
+        let before = self.guest.clone();
+        let answer = self.run(|guest| guest.on_stale(stale));
+        self.guest = before;
+        match answer {
+            Ok(Ok(fallback)) => {
+                fallback.into_bytes().map(|bytes| Outcome::Committed(from_wire(&bytes)))
+            }
+            Ok(Err(rejection)) => Some(Outcome::Rejected(rejection)),
+            Err(message) => Some(Outcome::Crashed(message)),
+        }
+    }
+
+    /// Runs the guest's last transaction, as when its host stops.
+    pub fn shutdown(&mut self) -> Outcome {
+        let before = self.guest.clone();
+        let ended = self.run(|guest| guest.shutdown());
+        if !matches!(ended, Ok(Ok(()))) {
+            self.guest = before;
+        }
+        match ended {
+            Ok(Ok(())) => Outcome::Committed(Value::Null),
+            Ok(Err(rejection)) => Outcome::Rejected(rejection),
+            Err(message) => Outcome::Crashed(message),
+        }
     }
 
     /// The state as the guest hands it over to new code. A test may keep the bytes, to see that

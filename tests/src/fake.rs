@@ -31,6 +31,8 @@ struct State {
     lines_max: AtomicUsize,
     /// Lines of an earlier one are dead.
     lines_life: AtomicU64,
+    /// The keeper's connection doesn't know that it is dead.
+    quiet: AtomicBool,
     open_lines: AtomicUsize,
     asked: AtomicU64,
     resets: AtomicU64,
@@ -46,7 +48,7 @@ impl Fake {
     }
 
     /// One that is there and takes calls as a Redis does, on so many shared connections: `ECHO x`
-    /// answers `x`, `COUNT` how often it was asked, `HANG` nothing.
+    /// answers `x`, `COUNT` and any script how often it was asked, `HANG` nothing.
     #[must_use]
     pub fn shared(lines: usize) -> Self {
         let fake = Self::alive();
@@ -88,6 +90,7 @@ impl Fake {
 
     /// It is there from here on.
     pub fn revive(&self) {
+        self.0.quiet.store(false, Ordering::SeqCst);
         self.0.up.store(true, Ordering::SeqCst);
     }
 
@@ -102,6 +105,12 @@ impl Fake {
     fn wake(&self) {
         let mut wakers = self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner);
         wakers.drain(..).for_each(Waker::wake);
+    }
+
+    /// It dies, and only a check finds out, but the connections of transactions know at once.
+    pub fn go_silent(&self) {
+        self.0.quiet.store(true, Ordering::SeqCst);
+        self.kill();
     }
 
     /// Its init jobs fail, or work.
@@ -217,7 +226,9 @@ impl Connection for FakeConnection {
     }
 
     fn died(&mut self) -> Pending<'_, String> {
-        Box::pin(until_dead(&self.state, || self.lives()))
+        let connection = &*self;
+        let unknown = || connection.state.quiet.load(Ordering::SeqCst) || connection.lives();
+        Box::pin(until_dead(&connection.state, unknown))
     }
 }
 
@@ -251,7 +262,11 @@ impl Line for FakeLine {
         let (state, life) = (self.state.clone(), self.life);
         let asked = state.asked.fetch_add(1, Ordering::SeqCst) + 1;
         Box::pin(async move {
-            let Operation::Redis(words) = operation else { return Err(CallError::WrongKind) };
+            let words = match operation {
+                Operation::Redis(words) => words,
+                Operation::RedisScript { .. } => vec![b"COUNT".to_vec()],
+                _ => return Err(CallError::WrongKind),
+            };
             let answer = match words.as_slice() {
                 [word, text] if word == b"ECHO" => RedisValue::Bytes(text.clone()),
                 [word] if word == b"COUNT" => {

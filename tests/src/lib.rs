@@ -25,8 +25,8 @@ pub use rig::{Line, Lines, Rig, RigOptions, bind, bound};
 pub use tree::{Tree, plan, request};
 
 /// The example guests.
-pub const GUESTS: [&str; 7] =
-    ["chaos", "compute", "counter", "ledger", "rates", "smallbank", "sql"];
+pub const GUESTS: [&str; 8] =
+    ["chaos", "compute", "counter", "ledger", "limits", "rates", "smallbank", "sql"];
 
 /// Guests that only tests run.
 pub const TEST_GUESTS: [&str; 2] = ["caller", "ledger-next"];

@@ -87,10 +87,30 @@ impl Tree {
         resources: Vec<ResourcePlan>,
         journal: Option<Arc<Store>>,
     ) -> Self {
+        let tree = Self::try_with(plans, resources, journal);
+        tree.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same in memory, where that may fail.
+    ///
+    /// # Errors
+    ///
+    /// The root's.
+    pub fn try_with_resources(
+        plans: Vec<DaemonPlan>,
+        resources: Vec<ResourcePlan>,
+    ) -> Result<Self, RootError> {
+        Self::try_with(plans, resources, None)
+    }
+
+    fn try_with(
+        plans: Vec<DaemonPlan>,
+        resources: Vec<ResourcePlan>,
+        journal: Option<Arc<Store>>,
+    ) -> Result<Self, RootError> {
         let logs: MakeLog = Box::new(|_name| Arc::new(NoLog));
         let options = RootOptions { logs: Some(logs), journal, resources, ..options(usize::MAX) };
-        let root = Root::start(plans, options).unwrap_or_else(|error| panic!("{error}"));
-        Self { root, lines: Arc::default() }
+        Ok(Self { root: Root::start(plans, options)?, lines: Arc::default() })
     }
 
     /// Starts the daemons over a journal; what they log is forgotten.

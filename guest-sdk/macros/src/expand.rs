@@ -23,6 +23,10 @@ pub(crate) fn program(program: &Program, form: Option<&Form>) -> TokenStream {
     let check = program.check.as_ref().map(check);
     let implemented = form.map(|form| form.implement(guest));
     let carried = carried(guest);
+    let on_stale = program.on_stale.as_ref().map(on_stale);
+    let shutdown = program.shutdown.as_ref().map(shutdown);
+    let has_on_stale = on_stale.is_some();
+    let has_shutdown = shutdown.is_some();
     let has_recover = recover.is_some();
     let has_on_restore = on_restore.is_some();
     quote! {
@@ -35,6 +39,8 @@ pub(crate) fn program(program: &Program, form: Option<&Form>) -> TokenStream {
             const HOOKS: ::guest_sdk::__private::Hooks = ::guest_sdk::__private::Hooks {
                 recover: #has_recover,
                 on_restore: #has_on_restore,
+                on_stale: #has_on_stale,
+                shutdown: #has_shutdown,
             };
 
             #init
@@ -60,6 +66,10 @@ pub(crate) fn program(program: &Program, form: Option<&Form>) -> TokenStream {
             #carried
 
             #check
+
+            #on_stale
+
+            #shutdown
         }
 
         #implemented
@@ -73,6 +83,7 @@ fn description(contract: &Contract) -> TokenStream {
     let name = contract.name.unraw().to_string();
     let documentation = &contract.documentation;
     let read_only = contract.read_only;
+    let needs = &contract.needs;
     let arguments = contract.arguments.iter().map(|argument| {
         let Argument { name, ty, required } = argument;
         let name = name.unraw().to_string();
@@ -93,6 +104,7 @@ fn description(contract: &Contract) -> TokenStream {
             name: #name,
             documentation: #documentation,
             read_only: #read_only,
+            needs: &[#(#needs),*],
             arguments: &[#(#arguments),*],
             result: #result,
         }
@@ -236,6 +248,27 @@ fn check(hook: &Hook) -> TokenStream {
     let body = answer_as_result(&hook.answer, &quote!(Self::#method(self)));
     quote! {
         fn check(&self) -> ::core::result::Result<(), ::guest_sdk::Rejection> { #body }
+    }
+}
+
+fn on_stale(hook: &Hook) -> TokenStream {
+    let method = &hook.name;
+    let body = answer_as_result(&hook.answer, &quote!(Self::#method(self, stale)));
+    quote! {
+        fn on_stale(
+            &self,
+            stale: ::guest_sdk::Stale,
+        ) -> ::core::result::Result<::guest_sdk::Fallback, ::guest_sdk::Rejection> {
+            #body
+        }
+    }
+}
+
+fn shutdown(hook: &Hook) -> TokenStream {
+    let method = &hook.name;
+    let body = answer_as_result(&hook.answer, &quote!(Self::#method(self)));
+    quote! {
+        fn shutdown(&mut self) -> ::core::result::Result<(), ::guest_sdk::Rejection> { #body }
     }
 }
 

@@ -23,6 +23,11 @@ use proc_macro2::TokenStream as TokenStream2;
 /// | `#[recover] fn recover(&mut self, report: CrashReport) -> Recovery` | asked after a crash |
 /// | `#[on_restore] fn on_restore(&mut self, generation: u64)` | told after each restart |
 /// | `#[check] fn check(&self) -> Result<(), Rejection>` | asked after an upgrade |
+/// | `#[on_stale]`, see below | answers for a transaction that a resource's death cancelled |
+/// | `#[shutdown] fn shutdown(&mut self)` | the last transaction before a stop |
+///
+/// `#[on_stale]` goes on `fn(&self, stale: Stale) -> Result<Fallback, Rejection>`.
+/// `#[needs("cache")]` on a contract says that it can't be met without that resource.
 ///
 /// `init` and `recover` may also answer a `Result` with `Rejection` as its error. A contract
 /// answers `T` or `Result<T, E>` with `E: Into<Rejection>`; the name `Result` is what the macro

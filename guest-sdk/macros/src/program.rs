@@ -6,10 +6,12 @@
 use std::ops::RangeInclusive;
 
 use proc_macro2::TokenStream;
+use syn::punctuated::Punctuated;
 use syn::spanned::Spanned as _;
 use syn::{
     Attribute, Error, Expr, ExprLit, FnArg, GenericArgument, Ident, ImplItem, ImplItemFn, ItemImpl,
-    Lit, Meta, Pat, PathArguments, Receiver, Result, ReturnType, Signature, Type, Visibility,
+    Lit, LitStr, Meta, Pat, PathArguments, Receiver, Result, ReturnType, Signature, Token, Type,
+    Visibility,
 };
 
 /// A guest as its author wrote it.
@@ -21,6 +23,8 @@ pub(crate) struct Program {
     pub(crate) recover: Option<Hook>,
     pub(crate) on_restore: Option<Hook>,
     pub(crate) check: Option<Hook>,
+    pub(crate) on_stale: Option<Hook>,
+    pub(crate) shutdown: Option<Hook>,
 }
 
 /// A method that callers outside can reach.
@@ -28,6 +32,8 @@ pub(crate) struct Contract {
     pub(crate) name: Ident,
     pub(crate) documentation: String,
     pub(crate) read_only: bool,
+    /// Names of resources.
+    pub(crate) needs: Vec<LitStr>,
     pub(crate) arguments: Vec<Argument>,
     pub(crate) answer: Answer,
 }
@@ -61,6 +67,8 @@ enum HookKind {
     Recover,
     OnRestore,
     Check,
+    OnStale,
+    Shutdown,
 }
 
 impl Program {
@@ -76,20 +84,32 @@ impl Program {
         let mut recover = None;
         let mut on_restore = None;
         let mut check = None;
+        let mut on_stale = None;
+        let mut shutdown = None;
         for item in &mut block.items {
             let ImplItem::Fn(function) = item else {
                 continue;
             };
-            match take_hook_attribute(function)? {
+            let needs = take_needs(function)?;
+            let hook = take_hook_attribute(function)?;
+            let is_contract = hook.is_none() && matches!(function.vis, Visibility::Public(_));
+            if let Some(need) = needs.first().filter(|_| !is_contract) {
+                return Err(Error::new(need.span(), "only a contract needs resources"));
+            }
+            match hook {
                 Some(HookKind::Init) => fill(&mut init, Hook::init(function)?, function)?,
                 Some(HookKind::Recover) => fill(&mut recover, Hook::recover(function)?, function)?,
                 Some(HookKind::OnRestore) => {
                     fill(&mut on_restore, Hook::on_restore(function)?, function)?;
                 }
                 Some(HookKind::Check) => fill(&mut check, Hook::check(function)?, function)?,
-                None if matches!(function.vis, Visibility::Public(_)) => {
-                    contracts.push(Contract::parse(function)?);
+                Some(HookKind::OnStale) => {
+                    fill(&mut on_stale, Hook::on_stale(function)?, function)?;
                 }
+                Some(HookKind::Shutdown) => {
+                    fill(&mut shutdown, Hook::shutdown(function)?, function)?;
+                }
+                None if is_contract => contracts.push(Contract::parse(function, needs)?),
                 None => {}
             }
         }
@@ -98,12 +118,12 @@ impl Program {
                 "a guest needs at least one contract: a `pub fn` with `&mut self` or `&self`";
             return Err(Error::new(block.self_ty.span(), message));
         }
-        Ok(Self { block, contracts, init, recover, on_restore, check })
+        Ok(Self { block, contracts, init, recover, on_restore, check, on_stale, shutdown })
     }
 }
 
 impl Contract {
-    fn parse(function: &ImplItemFn) -> Result<Self> {
+    fn parse(function: &ImplItemFn, needs: Vec<LitStr>) -> Result<Self> {
         let signature = &function.sig;
         check_plain_function(function, "a contract")?;
         let Some(receiver) = signature.receiver() else {
@@ -115,7 +135,8 @@ impl Contract {
         let arguments = typed_arguments(signature).map(Argument::parse).collect::<Result<_>>()?;
         let answer = Answer::parse(&signature.output)?;
         let documentation = documentation(&function.attrs);
-        Ok(Self { name: signature.ident.clone(), documentation, read_only, arguments, answer })
+        let name = signature.ident.clone();
+        Ok(Self { name, documentation, read_only, needs, arguments, answer })
     }
 }
 
@@ -177,6 +198,28 @@ impl Hook {
         match hook.answer {
             Answer::Fallible(_) => Ok(hook),
             Answer::Unit | Answer::Plain(_) => Err(Error::new(hook.name.span(), expected)),
+        }
+    }
+
+    fn on_stale(function: &ImplItemFn) -> Result<Self> {
+        let expected = "#[on_stale] is `fn(&self, stale: Stale) -> Result<Fallback, Rejection>`";
+        check_plain_function(function, "#[on_stale]")?;
+        check_hook_receiver(function, Access::Read, expected)?;
+        let hook = Self::parse(function, 1..=1, expected)?;
+        match hook.answer {
+            Answer::Fallible(_) => Ok(hook),
+            Answer::Unit | Answer::Plain(_) => Err(Error::new(hook.name.span(), expected)),
+        }
+    }
+
+    fn shutdown(function: &ImplItemFn) -> Result<Self> {
+        let expected = "#[shutdown] is `fn(&mut self)`, or `-> Result<(), Rejection>`";
+        check_plain_function(function, "#[shutdown]")?;
+        check_hook_receiver(function, Access::Write, expected)?;
+        let hook = Self::parse(function, 0..=0, expected)?;
+        match hook.answer {
+            Answer::Unit | Answer::Fallible(_) => Ok(hook),
+            Answer::Plain(ty) => Err(Error::new(ty.span(), expected)),
         }
     }
 
@@ -248,6 +291,8 @@ fn take_hook_attribute(function: &mut ImplItemFn) -> Result<Option<HookKind>> {
             Some(name) if name == "recover" => HookKind::Recover,
             Some(name) if name == "on_restore" => HookKind::OnRestore,
             Some(name) if name == "check" => HookKind::Check,
+            Some(name) if name == "on_stale" => HookKind::OnStale,
+            Some(name) if name == "shutdown" => HookKind::Shutdown,
             _ => {
                 kept.push(attribute);
                 continue;
@@ -262,6 +307,21 @@ fn take_hook_attribute(function: &mut ImplItemFn) -> Result<Option<HookKind>> {
     }
     function.attrs = kept;
     Ok(found)
+}
+
+/// Removes `#[needs("a", "b")]`, and answers the names in it.
+fn take_needs(function: &mut ImplItemFn) -> Result<Vec<LitStr>> {
+    let mut needs = Vec::new();
+    for attribute in function.attrs.extract_if(.., |found| found.path().is_ident("needs")) {
+        let names = Punctuated::<LitStr, Token![,]>::parse_terminated;
+        let found = attribute.parse_args_with(names)?;
+        if found.is_empty() {
+            let message = "#[needs(\"cache\")] names the resources that the contract needs";
+            return Err(Error::new(attribute.span(), message));
+        }
+        needs.extend(found);
+    }
+    Ok(needs)
 }
 
 fn fill(place: &mut Option<Hook>, hook: Hook, function: &ImplItemFn) -> Result<()> {

@@ -4,6 +4,7 @@ use crate::bindings::bulkhead::guest as world;
 use crate::log::Level;
 use crate::redis::{Flat, Value, fold};
 use crate::resource::{CallError, Stand};
+use crate::sql;
 
 pub(crate) fn log(level: Level, target: &str, message: &str) {
     let level = match level {
@@ -109,4 +110,42 @@ pub(crate) fn redis_eval(
     arguments: &[Vec<u8>],
 ) -> Result<Value, CallError> {
     world::redis::eval(resource, script, keys, arguments).map(redis_value).map_err(call_error)
+}
+
+pub(crate) fn sql(
+    resource: &str,
+    statement: &str,
+    values: Vec<sql::Value>,
+) -> Result<sql::Rows, CallError> {
+    use world::sql::Value as Wit;
+    let to_wit = |value| match value {
+        sql::Value::Null => Wit::Null,
+        sql::Value::Boolean(value) => Wit::Boolean(value),
+        sql::Value::Int(value) => Wit::Int(value),
+        sql::Value::Float(value) => Wit::Float(value),
+        sql::Value::Text(value) => Wit::Text(value),
+        sql::Value::Bytes(value) => Wit::Bytes(value),
+        sql::Value::Uuid(value) => Wit::Uuid(((value >> 64) as u64, value as u64)),
+        sql::Value::Timestamp(value) => Wit::Timestamp(value),
+        sql::Value::Json(value) => Wit::Json(value),
+    };
+    let of_wit = |value| match value {
+        Wit::Null => sql::Value::Null,
+        Wit::Boolean(value) => sql::Value::Boolean(value),
+        Wit::Int(value) => sql::Value::Int(value),
+        Wit::Float(value) => sql::Value::Float(value),
+        Wit::Text(value) => sql::Value::Text(value),
+        Wit::Bytes(value) => sql::Value::Bytes(value),
+        Wit::Uuid((high, low)) => sql::Value::Uuid(u128::from(high) << 64 | u128::from(low)),
+        Wit::Timestamp(value) => sql::Value::Timestamp(value),
+        Wit::Json(value) => sql::Value::Json(value),
+    };
+    let values: Vec<Wit> = values.into_iter().map(to_wit).collect();
+    let rows = world::sql::query(resource, statement, &values).map_err(call_error)?;
+    let values = rows.values.into_iter().map(of_wit).collect();
+    Ok(sql::Rows { columns: rows.columns, values, affected: rows.affected })
+}
+
+pub(crate) fn append(resource: &str, path: &str, bytes: &[u8]) -> Result<(), CallError> {
+    world::files::append(resource, path, bytes).map_err(call_error)
 }

@@ -8,14 +8,21 @@ use std::rc::Rc;
 use crate::log::Level;
 use crate::redis::Value;
 use crate::resource::{CallError, Stand};
+use crate::sql;
 
 /// What a test's Redis answers to a command.
 pub(crate) type AnswerRedis = dyn Fn(&[Vec<u8>]) -> Result<Value, CallError>;
+
+/// What a test's database answers to a statement.
+pub(crate) type AnswerSql = dyn Fn(&str, &[sql::Value]) -> Result<sql::Rows, CallError>;
 
 /// A resource of a test.
 #[derive(Clone)]
 pub(crate) enum Simulated {
     Redis(Rc<AnswerRedis>),
+    Sql(Rc<AnswerSql>),
+    /// A directory, with what was appended to its files.
+    Files(Rc<RefCell<BTreeMap<String, Vec<u8>>>>),
     /// It is down, for this reason.
     Down(String),
 }
@@ -157,7 +164,28 @@ fn find(resource: &str) -> Result<Simulated, CallError> {
 pub(crate) fn redis(resource: &str, words: &[Vec<u8>]) -> Result<Value, CallError> {
     match find(resource)? {
         Simulated::Redis(answer) => answer(words),
-        Simulated::Down(_) => Err(CallError::WrongKind),
+        _ => Err(CallError::WrongKind),
+    }
+}
+
+pub(crate) fn sql(
+    resource: &str,
+    statement: &str,
+    values: Vec<sql::Value>,
+) -> Result<sql::Rows, CallError> {
+    match find(resource)? {
+        Simulated::Sql(answer) => answer(statement, &values),
+        _ => Err(CallError::WrongKind),
+    }
+}
+
+pub(crate) fn append(resource: &str, path: &str, bytes: &[u8]) -> Result<(), CallError> {
+    match find(resource)? {
+        Simulated::Files(files) => {
+            files.borrow_mut().entry(path.to_owned()).or_default().extend_from_slice(bytes);
+            Ok(())
+        }
+        _ => Err(CallError::WrongKind),
     }
 }
 

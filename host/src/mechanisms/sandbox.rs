@@ -15,6 +15,7 @@ mod creator;
 mod deploy;
 mod engine;
 mod handover;
+mod hooks;
 mod host_calls;
 mod instance;
 mod outputs;

@@ -82,6 +82,8 @@ pub struct Contract {
     pub documentation: String,
     /// True when it never changes the state.
     pub read_only: bool,
+    /// The resources that it can't be met without, as the service calls them.
+    pub needs: Vec<String>,
     /// In the order in which they travel.
     pub arguments: Vec<Argument>,
     /// The type of its result.
@@ -201,6 +203,16 @@ pub enum DescriptionError {
     /// A name twice.
     #[error("`{0}` is described twice")]
     Twice(String),
+    /// A need that can't be.
+    #[error(
+        "contract `{contract}` can't need `{name}`: there is no such contract, or no such name"
+    )]
+    Need {
+        /// The contract.
+        contract: String,
+        /// The resource.
+        name: String,
+    },
     /// A schema that can't be used.
     #[error("{of}: {error}")]
     Schema {
@@ -275,6 +287,7 @@ mod tests {
             index: 0,
             name: "transfer".to_owned(),
             documentation: String::new(),
+            needs: Vec::new(),
             read_only: false,
             arguments: vec![
                 argument("from", true, r#"{"type": "string"}"#),

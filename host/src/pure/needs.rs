@@ -112,10 +112,9 @@ impl Needs {
         needs
     }
 
-    /// Other code needs other resources. What is down stays down.
-    pub fn rebind(&mut self, whole: Slots, contracts: BTreeMap<String, Slots>) {
-        (self.whole, self.contracts) = (whole, contracts);
-        self.count();
+    /// Other code has contracts with other needs. What is down stays down.
+    pub fn rebind(&mut self, contracts: BTreeMap<String, Slots>) {
+        self.contracts = contracts;
     }
 
     /// A resource went down, in monotonic nanoseconds.
@@ -312,10 +311,18 @@ mod tests {
         needs.set_down(slot(0), NOW);
         needs.turned(number);
         assert_eq!((turn, follow(&mut needs)), (Turn::Wait, vec![]), "it waits already");
-        needs.rebind(slots(&[5]), BTreeMap::new());
-        assert_eq!(follow(&mut needs), [Turn::Start], "other code needs something else");
-        needs.rebind(slots(&[0]), BTreeMap::new());
-        assert_eq!(follow(&mut needs), [Turn::Wait], "and again");
+    }
+
+    #[test]
+    fn s0_13_other_code_has_contracts_with_other_needs() {
+        let contracts = |name: &str| BTreeMap::from([(name.to_owned(), slots(&[1]))]);
+        let mut needs = Needs::new(slots(&[0]), contracts("old"), [(slot(1), NOW)]);
+        let fate = |needs: &Needs, name: &str| needs.fate(Stand::New, name, false);
+        let refused = Fate::Refuse(Code::Unavailable);
+        assert_eq!((fate(&needs, "old"), fate(&needs, "new")), (refused, Fate::Pass));
+        needs.rebind(contracts("new"));
+        assert_eq!((fate(&needs, "old"), fate(&needs, "new")), (Fate::Pass, refused));
+        assert_eq!(needs.turn(), None, "all of it needs nothing else");
     }
 
     /// Resources die and return, the daemon follows when it can: it never starts while something is

@@ -205,6 +205,7 @@ mod tests {
             index,
             name: name.to_owned(),
             documentation: String::new(),
+            needs: Vec::new(),
             read_only: false,
             arguments: arguments.collect(),
             result: schema(result),

@@ -200,13 +200,30 @@ impl KillBits {
         (bits, state.line.held())
     }
 
-    /// The whole daemon needs these; nothing of it is there.
-    pub(super) fn set_needs(&self, down: Vec<(Slot, u64, Fault)>, needs: Slots) {
+    /// The whole daemon needs these, and contracts need more; this is what is down.
+    pub(super) fn set_needs(
+        &self,
+        down: Vec<(Slot, u64, Fault)>,
+        needs: Slots,
+        contracts: BTreeMap<String, Slots>,
+    ) {
         let mut state = self.lock();
         let since: Vec<_> = down.iter().map(|(slot, since, _)| (*slot, *since)).collect();
-        state.line.change_needs(|now| *now = Needs::new(needs, BTreeMap::new(), since));
+        state.line.change_needs(|now| *now = Needs::new(needs, contracts, since));
         state.lost = down.into_iter().map(|(slot, _, why)| Lost { slot, why }).collect();
         self.needs_changed(&state);
+    }
+
+    /// Other code has contracts with other needs.
+    pub(super) fn rebind(&self, contracts: BTreeMap<String, Slots>) {
+        let mut state = self.lock();
+        state.line.change_needs(|needs| needs.rebind(contracts));
+        self.needs_changed(&state);
+    }
+
+    /// Whether the daemon lacks something that all of it needs.
+    pub(super) fn lacks(&self) -> bool {
+        self.lock().line.needs().waits_for().is_some()
     }
 
     /// Something that it needs went down, in monotonic nanoseconds.

@@ -176,7 +176,7 @@ impl Daemon {
         if let Some(fault) = self.journal_refuses(bound) {
             return self.refuse(fault);
         }
-        if let Err(fault) = self.take_leases(bound.request) {
+        if let Err(fault) = self.take_leases(bound) {
             return self.refuse(fault);
         }
         let started = self.now.look(self.world.clock.as_ref());
@@ -210,14 +210,14 @@ impl Daemon {
             let current = CrashedTry { code: crash.code, checkpoint };
             let mut verdict = after_crash(previous, current, attempt, self.retries_max());
             if verdict == Verdict::Retry
-                && (self.parked().is_some() || self.take_leases(bound.request).is_err())
+                && (self.parked().is_some() || self.take_leases(bound).is_err())
             {
                 verdict = Verdict::GiveUp;
             }
             if verdict != Verdict::Retry
                 && let Some(stale) = self.give_back_leases(bound.request)
             {
-                return (self.cancelled(stale), attempt);
+                return (self.cancelled(bound, stale), attempt);
             }
             match verdict {
                 Verdict::Retry => {
@@ -272,7 +272,7 @@ impl Daemon {
         if let Some(stale) = stale {
             // Those that are left of other resources.
             let _also_stale = self.give_back_leases(bound.request);
-            return Ok(self.cancelled(stale));
+            return Ok(self.cancelled(bound, stale));
         }
         let settled = match called {
             Called::Returned(value) => self.settle(bound, attempt, value),

@@ -92,6 +92,7 @@ impl Charge for Duty {
             self.ending.panic = None;
         }
         self.serve();
+        self.shut_down();
         self.daemon.gauges().set_state(DaemonState::Stopped);
     }
 
@@ -220,6 +221,20 @@ impl Duty {
         }
     }
 
+    /// The guest's last transaction, when the host stops.
+    fn shut_down(&mut self) {
+        if !self.is_stopping() {
+            return;
+        }
+        self.heart.work(self.daemon.options().limits.deadline + WATCH_SLACK);
+        self.daemon.shut_down();
+        let settled = self.gate.as_ref().map_or(Ok(()), |gate| gate.settle(&mut self.daemon));
+        if let Err(fault) = settled {
+            tracing::warn!(daemon = self.daemon.options().name, %fault, "its end is not durable");
+        }
+        self.heart.rest();
+    }
+
     /// Lets the daemon wait while it lacks something, and go on when it doesn't.
     fn mind_needs(&mut self) {
         let turns = self.bits.turns();
@@ -235,7 +250,7 @@ impl Duty {
             self.bits.turned(number);
         }
         // It lost what it used of a resource, and not the resource.
-        if self.daemon.is_waiting() && self.daemon.lacking().is_none() {
+        if self.daemon.is_waiting() && !self.bits.lacks() {
             self.go_on();
         }
     }

@@ -28,7 +28,7 @@ use super::durable::Gate;
 use super::gauges::Report;
 use super::guest_log::TracedLog;
 use super::mailbox::Unsent;
-use super::service::{Board, ResourceView};
+use super::service::{Board, ResourceView, contract_needs};
 use super::worker::{First, Message, Starting, Worker};
 use crate::base::clock::Clock;
 use crate::base::entropy::Entropy;
@@ -482,6 +482,7 @@ impl Ground {
         let id = NodeId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let hold = self.board.hold(&name, id, &plan.needs, &plan.uses);
         let hold = hold.map_err(RootError::Daemon)?;
+        contract_needs(hold.as_ref(), &name, &plan.guest).map_err(RootError::Daemon)?;
         let world = World { clock, entropy, log, outputs: self.outputs.clone(), hold };
         let gate = match &self.journal {
             Some(journal) => Some(journal.gate(&plan)?),

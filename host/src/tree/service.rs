@@ -19,5 +19,6 @@ mod resource;
 
 pub(super) use self::board::Board;
 pub use self::hold::Hold;
+pub(super) use self::hold::contract_needs;
 pub use self::plan::ResourcePlan;
 pub use self::resource::{LeaseView, ResourceView};

@@ -54,6 +54,7 @@ pub(super) struct Worker {
     pub(super) copied: bool,
     /// The resources that it can't do without.
     pub(super) needs: Vec<String>,
+    /// Those that it can.
     pub(super) uses: Vec<String>,
     hold: Option<Arc<Hold>>,
 }
@@ -100,7 +101,7 @@ impl Starting {
         let bits = Arc::new(KillBits::default());
         let key = gate.as_ref().map(|gate| gate.seat.key);
         if let Some(hold) = &world.hold {
-            hold.attach(&bits, &mailbox);
+            hold.attach(&guest, &bits, &mailbox);
         }
         let (report, started) = sync_channel(1);
         let starting = Self {
@@ -185,6 +186,11 @@ impl Starting {
 }
 
 impl Worker {
+    /// Its end of the resources, if it has any.
+    pub(super) fn hold(&self) -> Option<&Arc<Hold>> {
+        self.hold.as_ref()
+    }
+
     /// Its resources tell it nothing more.
     pub(super) fn detach(&self) {
         if let Some(hold) = &self.hold {

@@ -1,12 +1,19 @@
 //! Calls of guests to resources, and what ends them.
 
+use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
+use host::base::error::Fault;
 use host::base::ids::ConnectionId;
-use host::pure::request::{Answer, Outcome};
-use host::tree::{DaemonPlan, DaemonState, ResourceView};
+use host::mechanisms::journal::{DirectoryId, Store, StoreOptions};
+use host::mechanisms::providers::directory::Directory;
+use host::pure::manifest::Access;
+use host::pure::request::{Answer, Outcome, Request};
+use host::pure::resource::{Policy, Status};
+use host::tree::{DaemonPlan, DaemonState, ResourcePlan, ResourceView};
 use serde_json::{Value, json};
-use tests::{Fake, Tree, deployed, plan, until};
+use tests::{Fake, Tree, deployed, plan, request, until};
 
 const CACHE: &str = "bank/cache";
 
@@ -14,6 +21,7 @@ fn caller(name: &str, needs: &[&str], uses: &[&str]) -> DaemonPlan {
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
     let plan = plan(name, &deployed("caller"), |options| {
         options.limits.deadline = Duration::from_secs(60);
+        options.limits.fuel = u64::MAX / 2;
     });
     DaemonPlan { needs: names(needs), uses: names(uses), ..plan }
 }
@@ -130,7 +138,7 @@ fn s0_02_the_death_of_a_resource_ends_a_call_that_waits() {
 fn r3_a_peer_that_never_answers_is_a_clear_error_at_the_deadline() {
     let fake = Fake::shared(1);
     let plan = plan("caller", &deployed("caller"), |options| {
-        options.limits.deadline = Duration::from_millis(200);
+        options.limits.deadline = Duration::from_secs(2);
     });
     let plan = DaemonPlan { needs: vec![CACHE.to_owned()], ..plan };
     let tree = Tree::with_resources(vec![plan], vec![fake.plan(CACHE, &[])], None);
@@ -242,4 +250,162 @@ fn s0_15_many_clients_of_one_daemon_get_their_own_answers() {
     let generations = ["a", "b"].map(|daemon| tree.view(daemon).report.generation);
     assert_eq!(generations, [1, 1]);
     assert_eq!(fake.asked(), 1600);
+}
+
+#[test]
+fn s0_03_a_connection_that_dies_with_its_resource_starts_its_daemon_once() {
+    let fake = Fake::shared(1);
+    let tree =
+        Tree::with_resources(vec![caller("a", &[CACHE], &[])], vec![fake.plan(CACHE, &[])], None);
+    std::thread::scope(|scope| {
+        let hangs = scope.spawn(|| ask(&tree, "a", &["HANG"]));
+        until("it hangs", || connections(&tree, 1).is_some());
+        // First the connection is gone; that the resource is, the probe finds out.
+        fake.go_silent();
+        assert_eq!(stale(&hangs.join().unwrap()).0, CACHE);
+    });
+    until("down", || cache(&tree).status != Status::Available);
+    assert_eq!(tree.view("a").report.generation, 1, "it was not started in between");
+    fake.revive();
+    until("ready", || state(&tree, "a") == DaemonState::Ready);
+    assert_eq!(tree.view("a").report.generation, 2);
+}
+
+#[test]
+fn s0_18_a_stale_handle_ends_the_transaction_and_the_daemon_answers_and_goes_on() {
+    let fake = Fake::shared(1);
+    let tree =
+        Tree::with_resources(vec![caller("a", &[], &[CACHE])], vec![fake.plan(CACHE, &[])], None);
+    let asks = |contract: &'static str, words: &'static str| {
+        let arguments = match contract {
+            "ask_often" => json!({"name": "cache", "times": 900_000}),
+            _ => json!({"name": "cache", "words": [words]}),
+        };
+        tree.call("a", contract, arguments)
+    };
+    let mut answers = Vec::new();
+    for contract in ["ask", "try_to_ask", "ask_often"] {
+        std::thread::scope(|scope| {
+            let runs = scope.spawn(|| asks(contract, "HANG"));
+            until("it runs", || connections(&tree, 1).is_some());
+            fake.kill_lines();
+            answers.push(runs.join().unwrap());
+        });
+        until("clear", || try_to_ask(&tree, "a", "cache", &["ECHO", "x"]) == "x");
+    }
+    assert_eq!(answers[0].outcome.word(), "cancelled", "the guest says nothing of this one");
+    let fallback = answers[1].value().unwrap();
+    assert!(fallback.as_str().unwrap().starts_with("cache is gone: connection "), "{fallback}");
+    assert_eq!(code(&answers[2]), "gone");
+    // All three were undone.
+    let report = tree.view("a").report;
+    assert_eq!((report.cancelled, report.crashed, report.generation), (3, 0, 4));
+}
+
+#[test]
+fn s0_13_a_contract_names_the_resources_that_it_needs() {
+    let guest = deployed("limits");
+    let take = guest.contract("take").unwrap();
+    assert_eq!((take.needs.as_slice(), guest.hooks().on_stale), (&["cache".to_owned()][..], true));
+    let limits = |uses: &[&str]| DaemonPlan {
+        uses: uses.iter().map(|&name| name.to_owned()).collect(),
+        ..plan("limits", &guest, |_| {})
+    };
+    let fake = Fake::shared(1);
+    let tree = Tree::with_resources(vec![limits(&[CACHE])], vec![fake.plan(CACHE, &[])], None);
+    let arguments = json!({"user": "ann", "limit": 9, "seconds": 60});
+    let taken = tree.committed("limits", "take", arguments.clone());
+    assert_eq!(taken, json!({"left": 8, "shared": true}));
+    fake.kill();
+    until("down", || cache(&tree).status != Status::Available);
+    assert_eq!(tree.code("limits", "take", arguments.clone()), "E_UNAVAILABLE");
+    let anyway = tree.committed("limits", "take_anyway", arguments.clone());
+    assert_eq!(anyway, json!({"left": 8, "shared": false}));
+    assert_eq!(state(&tree, "limits"), DaemonState::Ready, "the daemon itself can do without");
+    // One that may wait is served when it is back.
+    std::thread::scope(|scope| {
+        let wait = Some(Duration::from_secs(60));
+        let waits = Request { wait, ..request("limits", "take", arguments.clone()) };
+        let waits = scope.spawn(|| tree.root.call(waits).unwrap());
+        std::thread::sleep(Duration::from_millis(20));
+        fake.revive();
+        assert_eq!(waits.join().unwrap().outcome.word(), "committed");
+    });
+    assert_eq!(tree.view("limits").report.generation, 1);
+    // A service that doesn't give it what it needs is not started.
+    for plan in [limits(&[]), limits(&["bank/other"])] {
+        let other = Fake::shared(1);
+        let error = Tree::try_with_resources(vec![plan], vec![other.plan("bank/other", &[])]);
+        let fault = Fault::from(&error.unwrap_err());
+        assert_eq!(fault.code.as_str(), "E_RESOURCE_UNKNOWN");
+        assert!(fault.message.contains("contract `take` needs resource `cache`"), "{fault}");
+    }
+}
+
+#[test]
+fn s0_22_the_shutdown_hook_is_the_last_transaction() {
+    let scratch = tempfile::tempdir().unwrap();
+    let open = || {
+        let options = StoreOptions::default();
+        Arc::new(Store::open(scratch.path(), options, DirectoryId(9)).unwrap())
+    };
+    let fake = Fake::shared(1);
+    for ended in [0, 1] {
+        let plans = vec![caller("a", &[CACHE], &[])];
+        let tree = Tree::with_resources(plans, vec![fake.plan(CACHE, &[])], Some(open()));
+        assert_eq!(tree.committed("a", "ended", json!({})), ended);
+        // As a stop does: nobody is served any more, then the daemons end.
+        tree.root.refuse_requests();
+        until("over", || tree.root.daemons_left().is_empty());
+        tree.root.close_journal();
+    }
+    assert_eq!(fake.asked(), 2, "it could still call its resources");
+    let plans = vec![caller("a", &[CACHE], &[])];
+    let tree = Tree::with_resources(plans, vec![fake.plan(CACHE, &[])], Some(open()));
+    assert_eq!(tree.committed("a", "ended", json!({})), 2, "each was durable");
+}
+
+#[test]
+fn c6_what_is_appended_stays_in_its_directory() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (inside, outside) = (scratch.path().join("reports"), scratch.path().join("secret"));
+    std::fs::create_dir(&inside).unwrap();
+    std::fs::create_dir(inside.join("sub")).unwrap();
+    std::fs::write(&outside, "").unwrap();
+    std::os::unix::fs::symlink(&outside, inside.join("link")).unwrap();
+    std::os::unix::fs::symlink("..", inside.join("up")).unwrap();
+    std::os::unix::fs::symlink("sub", inside.join("fine")).unwrap();
+    let fifo = Command::new("mkfifo").arg(inside.join("pipe")).status().unwrap();
+    assert!(fifo.success());
+    let reports = |access| ResourcePlan {
+        name: "bank/reports".to_owned(),
+        provider: Arc::new(Directory::new(inside.clone(), access)),
+        jobs: Vec::new(),
+        policy: Policy::default(),
+    };
+    let start = |access| {
+        let plans = vec![caller("a", &["bank/reports"], &[])];
+        Tree::with_resources(plans, vec![reports(access)], None)
+    };
+    let tree = start(Access::Append);
+    let append = |tree: &Tree, path: &str| {
+        let asks = json!({"name": "reports", "path": path, "line": "x"});
+        tree.call("a", "append", asks)
+    };
+    for path in ["a.log", "sub/b.log", "fine/b.log", "./a.log"] {
+        assert_eq!(append(&tree, path).outcome.word(), "committed", "{path}");
+    }
+    assert_eq!(std::fs::read_to_string(inside.join("a.log")).unwrap(), "x\nx\n");
+    assert_eq!(std::fs::read_to_string(inside.join("sub/b.log")).unwrap(), "x\nx\n");
+    let absolute = outside.to_str().unwrap();
+    let escapes = ["../secret", "sub/../../secret", "link", "up/secret", absolute, "/etc/passwd"];
+    let others = ["", ".", "sub", "pipe", "gone/c.log", "a\0b", "a.log/x", &"x".repeat(5000)];
+    for path in escapes.into_iter().chain(others) {
+        let refused = append(&tree, path);
+        assert_eq!(code(&refused), "call_refused", "{path}: {refused:?}");
+    }
+    assert_eq!(std::fs::read_to_string(&outside).unwrap(), "");
+    drop(tree);
+    let tree = start(Access::Read);
+    assert_eq!(code(&append(&tree, "a.log")), "call_denied");
 }

@@ -7,13 +7,19 @@
 
 use std::fs::File;
 use std::future::pending;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{Access as Permission, AtFlags, CWD, Mode, OFlags};
 
-use super::{Connection, Pending, Provider};
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
+use tokio::time::{Instant, timeout_at};
+
+use super::{Connection, Line, Pending, Provider, Sharing};
 use crate::pure::manifest::Access;
+use crate::pure::resource::operation::{CallError, CallResult, Operation, Reply};
 
 /// A directory that daemons depend on.
 #[derive(Debug)]
@@ -48,6 +54,75 @@ impl Provider for Directory {
             Ok(Box::new(connection) as Box<dyn Connection>)
         })
     }
+
+    fn sharing(&self) -> Sharing {
+        Sharing::Shared(1)
+    }
+
+    fn open(&self) -> Pending<'_, Result<Box<dyn Line>, String>> {
+        let (path, access) = (self.path.clone(), self.access);
+        Box::pin(async move {
+            let dir = beside(move || {
+                Dir::open_ambient_dir(&path, ambient_authority())
+                    .map_err(|error| format!("{}: {error}", path.display()))
+            });
+            let line = Appending { dir: Arc::new(dir.await?), access };
+            Ok(Box::new(line) as Box<dyn Line>)
+        })
+    }
+}
+
+/// Appends to files. Paths are walked beneath the directory, whatever links do meanwhile.
+struct Appending {
+    dir: Arc<Dir>,
+    access: Access,
+}
+
+impl Line for Appending {
+    fn call(&mut self, operation: Operation, until: Instant) -> Pending<'static, CallResult> {
+        let (dir, access) = (self.dir.clone(), self.access);
+        Box::pin(async move {
+            let Operation::Append { path, bytes } = operation else {
+                return Err(CallError::WrongKind);
+            };
+            if access == Access::Read {
+                return Err(CallError::Denied("the directory is there to be read".to_owned()));
+            }
+            let work = tokio::task::spawn_blocking(move || append(&dir, &path, &bytes));
+            match timeout_at(until, work).await {
+                Ok(Ok(done)) => done.map(|()| Reply::Done).map_err(refused),
+                Ok(Err(_panicked)) => Err(CallError::Died),
+                Err(_) => Err(CallError::TimedOut),
+            }
+        })
+    }
+
+    fn died(&mut self) -> Pending<'_, String> {
+        Box::pin(pending())
+    }
+}
+
+fn append(dir: &Dir, path: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    // Nothing that it opens may wait: a pipe without a reader would.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    options.append(true).create(true).custom_flags(flags.bits().cast_signed());
+    let mut file = dir.open_with(path, &options)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no file"));
+    }
+    file.write_all(bytes)
+}
+
+fn refused(error: std::io::Error) -> CallError {
+    let code = match error.kind() {
+        ErrorKind::NotFound => "not_found",
+        ErrorKind::PermissionDenied => "not_permitted",
+        ErrorKind::IsADirectory | ErrorKind::NotADirectory | ErrorKind::Other => "no_file",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "full",
+        _ => "io",
+    };
+    CallError::Refused { code: code.to_owned(), message: error.to_string() }
 }
 
 struct Opened {

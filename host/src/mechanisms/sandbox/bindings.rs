@@ -126,3 +126,40 @@ pub(super) enum WitOutput {
     #[component(name = "stderr")]
     Stderr,
 }
+
+/// `types.need`.
+#[derive(Clone, ComponentType, Debug, Lift)]
+#[component(record)]
+pub(super) struct WitNeed {
+    pub(super) contract: String,
+    pub(super) name: String,
+}
+
+wasmtime::component::flags! {
+    WitReactions {
+        #[component(name = "on-stale")]
+        const ON_STALE;
+        #[component(name = "shutdown")]
+        const SHUTDOWN;
+    }
+}
+
+/// `types.declaration`.
+#[derive(Clone, ComponentType, Debug, Lift)]
+#[component(record)]
+pub(super) struct WitDeclaration {
+    pub(super) needs: Vec<WitNeed>,
+    pub(super) reactions: WitReactions,
+}
+
+/// `types.stale`.
+#[derive(Clone, ComponentType, Debug, Lower)]
+#[component(record)]
+pub(super) struct WitStale {
+    pub(super) name: String,
+    pub(super) lease: u64,
+    pub(super) why: String,
+    pub(super) contract: String,
+    #[component(name = "request-id")]
+    pub(super) request_id: String,
+}

@@ -62,16 +62,17 @@ fn ask(
     };
     state.waited(began.elapsed());
     match ended {
-        Waited::Settled(answer) => Ok(answer),
         Waited::Ended(code) => {
             let text = format!("cancelled while it waited for resource `{resource}`");
             Err(Stop::new(code, text).into())
         }
-        Waited::Late if deadline <= until => {
+        // Whoever of the two looked at the time first.
+        Waited::Late | Waited::Settled(Err(CallError::TimedOut)) if deadline <= until => {
             let text = format!("still waiting for resource `{resource}` at its deadline");
             Err(Stop::new(Code::Deadline, text).into())
         }
         Waited::Late => Ok(Err(CallError::TimedOut)),
+        Waited::Settled(answer) => Ok(answer),
     }
 }
 

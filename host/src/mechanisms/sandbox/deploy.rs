@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
-use super::bindings::{WitContract, WitDescription, WitHooks};
+use super::bindings::{
+    WitContract, WitDeclaration, WitDescription, WitHooks, WitNeed, WitReactions,
+};
 use super::compile::CompileError;
 use super::crash::Caught;
 use super::engine::Sandbox;
@@ -13,7 +15,9 @@ use super::instance::{Environment, Instance, StartCause};
 use super::state::{CallContext, NoLog, StoreState};
 use crate::base::error::{Code, Fault, printable};
 use crate::base::ids::{Generation, RequestId};
-use crate::base::limits::{CARD_SHIFT, CONTRACTS_MAX, MESSAGE_BYTES_MAX, WASM_PAGE_BYTES};
+use crate::base::limits::{
+    CARD_SHIFT, CONTRACTS_MAX, MESSAGE_BYTES_MAX, RESOURCES_MAX, WASM_PAGE_BYTES,
+};
 use crate::mechanisms::memory::{ControlShape, Images, ImagesError, Shape};
 use crate::pure::admission::{Admitted, Caps, ImportedInterface, Refusal, World, admit};
 use crate::pure::barrier::{self, Layout, MemoryRole, RewriteError};
@@ -21,6 +25,7 @@ use crate::pure::contract::{
     Argument, Contract, DescriptionError, Schema, SchemaError, check_contracts,
 };
 use crate::pure::pace::CpuShare;
+use crate::pure::setting::is_name;
 
 /// Bytes that `describe` may use beyond the guest's initial memory: schemas are built in it.
 const DESCRIBE_EXTRA_BYTES: usize = 16 << 20;
@@ -54,6 +59,10 @@ pub(super) struct Exports {
     pub(super) save: ComponentExportIndex,
     pub(super) load: ComponentExportIndex,
     pub(super) check: ComponentExportIndex,
+    /// Those that a guest may be without.
+    pub(super) declare: Option<ComponentExportIndex>,
+    pub(super) on_stale: Option<ComponentExportIndex>,
+    pub(super) shutdown: Option<ComponentExportIndex>,
 }
 
 /// Which hooks of the guest do something.
@@ -63,6 +72,10 @@ pub struct Hooks {
     pub recover: bool,
     /// It wants to be told of restarts.
     pub on_restore: bool,
+    /// It answers for transactions that the death of a resource cancelled.
+    pub on_stale: bool,
+    /// It has a last transaction.
+    pub shutdown: bool,
 }
 
 /// What `host inspect` shows of a guest's file.
@@ -232,16 +245,25 @@ impl Sandbox {
         let (upgrade, code) = (None, bytes.into());
         let mut guest = Guest { pre, layout, exports, contracts, hooks, upgrade, facts, code };
         let undescribed = Arc::new(guest);
-        let description = describe(&undescribed)?;
+        let (description, declaration) = describe(&undescribed)?;
         guest = Arc::into_inner(undescribed).ok_or_else(|| {
             DeployError::Barrier("the described guest is still in use".to_owned())
         })?;
+        let reacts = |reaction, export: Option<_>| {
+            export.is_some()
+                && declaration.as_ref().is_some_and(|its| its.reactions.contains(reaction))
+        };
         guest.hooks = Hooks {
             recover: description.hooks.contains(WitHooks::RECOVER),
             on_restore: description.hooks.contains(WitHooks::ON_RESTORE),
+            on_stale: reacts(WitReactions::ON_STALE, guest.exports.on_stale),
+            shutdown: reacts(WitReactions::SHUTDOWN, guest.exports.shutdown),
         };
         guest.upgrade = description.upgrade;
         guest.contracts = contracts_of(description)?;
+        for need in declaration.into_iter().flat_map(|declaration| declaration.needs) {
+            add_need(&mut guest.contracts, need)?;
+        }
         Ok(Arc::new(guest))
     }
 }
@@ -280,11 +302,14 @@ fn exports(component: &Component) -> Result<Exports, DeployError> {
         save: find("save")?,
         load: find("load")?,
         check: find("check")?,
+        declare: component.get_export_index(None, "declare"),
+        on_stale: component.get_export_index(None, "on-stale"),
+        shutdown: component.get_export_index(None, "shutdown"),
     })
 }
 
 /// Runs `describe` in an instance that is thrown away.
-fn describe(guest: &Arc<Guest>) -> Result<WitDescription, DeployError> {
+fn describe(guest: &Arc<Guest>) -> Result<(WitDescription, Option<WitDeclaration>), DeployError> {
     let minimum = usize::try_from(guest.layout.data_minimum_bytes).unwrap_or(usize::MAX);
     let budget = minimum.saturating_add(DESCRIBE_EXTRA_BYTES).next_multiple_of(WASM_PAGE_BYTES);
     let mut images = Images::new(budget, &shape(&guest.layout))?;
@@ -299,11 +324,30 @@ fn describe(guest: &Arc<Guest>) -> Result<WitDescription, DeployError> {
                 StartCause::Rejected(rejection) => DeployError::World(rejection.message),
             },
         )?;
-    instance.describe(&context).map_err(|caught| match caught.code {
+    let description = instance.describe(&context).map_err(undescribed)?;
+    Ok((description, instance.declare(&context).map_err(undescribed)?))
+}
+
+fn undescribed(caught: Caught) -> DeployError {
+    match caught.code {
         // The function is there, but with another type.
         Code::OtherTrap | Code::HostcallArgs => DeployError::World(caught.message),
         _ => DeployError::Describe(caught),
-    })
+    }
+}
+
+/// Tells a contract what it needs.
+fn add_need(contracts: &mut [Contract], need: WitNeed) -> Result<(), DescriptionError> {
+    let WitNeed { contract, name } = need;
+    let found = contracts.iter_mut().find(|found| found.name == contract);
+    match found.filter(|found| is_name(&name) && found.needs.len() < RESOURCES_MAX) {
+        Some(found) => found.needs.push(name),
+        None => {
+            let (contract, name) = (printable(&contract, 64), printable(&name, 64));
+            return Err(DescriptionError::Need { contract, name });
+        }
+    }
+    Ok(())
 }
 
 fn contracts_of(description: WitDescription) -> Result<Vec<Contract>, DescriptionError> {
@@ -335,6 +379,7 @@ fn contract(index: u32, wit: WitContract) -> Result<Contract, DescriptionError> 
         name,
         documentation: wit.documentation,
         read_only: wit.read_only,
+        needs: Vec::new(),
         arguments,
         result,
     })

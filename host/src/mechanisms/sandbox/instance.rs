@@ -18,7 +18,7 @@ use std::time::Instant;
 use wasmtime::component::{self, ComponentNamedList, Lift, Lower, TypedFunc};
 use wasmtime::{AsContextMut, Store, UpdateDeadline};
 
-use super::bindings::{WitCallError, WitCrashReport, WitDescription, WitRecovery, WitRejection};
+use super::bindings::{WitCallError, WitRejection};
 use super::cancel::Cancel;
 use super::crash::{Caught, Stop};
 use super::creator;
@@ -36,8 +36,7 @@ use crate::mechanisms::memory::Images;
 use crate::pure::barrier::MemoryRole;
 use crate::pure::output::SeenOutput;
 use crate::pure::pace::CpuShare;
-use crate::pure::policy::Recovered;
-use crate::pure::request::{Crash, Rejection};
+use crate::pure::request::Rejection;
 
 /// What the host offers one daemon's guest: log, clock, entropy, limits. Survives restarts.
 pub struct Environment(StoreState);
@@ -352,69 +351,6 @@ impl Instance {
         }
     }
 
-    /// Asks the guest what to do about a crash.
-    ///
-    /// # Errors
-    ///
-    /// [`Caught`] when it crashes in `recover` too; the instance must be dropped then.
-    pub fn recover(
-        &mut self,
-        crash: &Crash,
-        contract: &str,
-        context: &CallContext,
-        limits: &Limits,
-    ) -> Result<Recovered, Caught> {
-        let report = WitCrashReport {
-            code: crash.code.as_str().to_owned(),
-            message: crash.message.clone(),
-            contract: contract.to_owned(),
-            attempt: crash.attempt,
-            generation: crash.generation.0,
-            fuel_used: crash.fuel_used,
-        };
-        let export = self.guest.exports.recover;
-        let (answer,) = self.run::<_, (Result<WitRecovery, WitRejection>,)>(
-            export,
-            (report,),
-            context,
-            limits,
-        )?;
-        self.check_handles()?;
-        Ok(match answer {
-            Ok(WitRecovery::Resume) => Recovered::Resume,
-            Ok(WitRecovery::Zero) => Recovered::Zero,
-            Ok(WitRecovery::Park) => Recovered::Park,
-            Err(_rejection) => Recovered::Failed,
-        })
-    }
-
-    /// Tells the guest that it was restored.
-    ///
-    /// # Errors
-    ///
-    /// [`Caught`] when it crashes; the instance must be dropped then.
-    pub fn on_restore(
-        &mut self,
-        generation: Generation,
-        context: &CallContext,
-        limits: &Limits,
-    ) -> Result<(), Caught> {
-        let export = self.guest.exports.on_restore;
-        self.run::<_, ()>(export, (generation.0,), context, limits)?;
-        self.check_handles()
-    }
-
-    /// Asks the guest what it offers.
-    ///
-    /// # Errors
-    ///
-    /// [`Caught`] when it crashes.
-    pub(super) fn describe(&mut self, context: &CallContext) -> Result<WitDescription, Caught> {
-        let export = self.guest.exports.describe;
-        let described = self.run::<_, (WitDescription,)>(export, (), context, &INIT_LIMITS)?;
-        Ok(described.0)
-    }
-
     /// What the last call used.
     #[must_use]
     pub fn usage(&self) -> Usage {
@@ -514,7 +450,7 @@ impl Instance {
 }
 
 /// For what runs once per deployment or restart.
-const INIT_LIMITS: Limits = Limits { fuel: INIT_FUEL, deadline: INIT_DEADLINE };
+pub(super) const INIT_LIMITS: Limits = Limits { fuel: INIT_FUEL, deadline: INIT_DEADLINE };
 
 fn caught(store: &mut Store<StoreState>, error: &wasmtime::Error) -> Caught {
     let words = store.as_context_mut().data_mut().diary.with(|diary| diary.last_words.take());

@@ -69,7 +69,12 @@ fn describe_json(guest: &Guest) -> Value {
         "memory_minimum_bytes": facts.memory_minimum_bytes,
         "memory_maximum_bytes": facts.memory_maximum_bytes,
         "data_bytes": facts.data_bytes,
-        "hooks": { "recover": guest.hooks().recover, "on_restore": guest.hooks().on_restore },
+        "hooks": {
+            "recover": guest.hooks().recover,
+            "on_restore": guest.hooks().on_restore,
+            "on_stale": guest.hooks().on_stale,
+            "shutdown": guest.hooks().shutdown,
+        },
         "upgrade_version": guest.upgrade(),
         "imports": imports
             .map(|import| json!({ "interface": import.name, "functions": import.functions }))
@@ -90,6 +95,7 @@ fn contract_json(contract: &Contract) -> Value {
         "name": contract.name,
         "documentation": contract.documentation,
         "read_only": contract.read_only,
+        "needs": contract.needs,
         "arguments": arguments.collect::<Vec<_>>(),
         "result": contract.result.json,
     })
@@ -115,7 +121,13 @@ fn describe(path: &Path, guest: &Guest) -> String {
             facts.memory_maximum_bytes.map_or("its budget".to_owned(), size)
         ),
     ];
-    let hooks = [(guest.hooks().recover, "recover"), (guest.hooks().on_restore, "on-restore")];
+    let has = guest.hooks();
+    let hooks = [
+        (has.recover, "recover"),
+        (has.on_restore, "on-restore"),
+        (has.on_stale, "on-stale"),
+        (has.shutdown, "shutdown"),
+    ];
     let hooks: Vec<&str> = hooks.iter().filter(|hook| hook.0).map(|hook| hook.1).collect();
     lines.push(format!(
         "  hooks     {}",
@@ -148,7 +160,11 @@ fn describe_contract(contract: &Contract) -> Vec<String> {
     let kind = if contract.read_only { "read-only" } else { "transaction" };
     let (name, arguments) = (&contract.name, arguments.join(", "));
     let result = type_name(&contract.result.json);
-    let mut lines = vec![format!("    {name}({arguments}) -> {result}   [{kind}]")];
+    let needs = match contract.needs.as_slice() {
+        [] => String::new(),
+        needs => format!(", needs {}", needs.join(", ")),
+    };
+    let mut lines = vec![format!("    {name}({arguments}) -> {result}   [{kind}{needs}]")];
     for line in contract.documentation.lines().map(str::trim).filter(|line| !line.is_empty()) {
         lines.push(format!("        {}", crate::base::error::printable(line, 200)));
     }

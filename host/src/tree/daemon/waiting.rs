@@ -4,7 +4,8 @@
 //! code runs before it is back, and nothing that the guest remembered of it is left. So each
 //! recovery starts it exactly once. One that can do without goes on in a next generation at once.
 
-use super::Daemon;
+use super::recovery::RECOVER_LIMITS;
+use super::{Bound, Daemon, Phase, check_result, own_context};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::RequestId;
 use crate::pure::request::{Outcome, Stale};
@@ -28,11 +29,6 @@ impl Daemon {
         self.unborn
     }
 
-    /// What there is not of the resources that it needs.
-    pub(in crate::tree) fn lacking(&self) -> Option<Fault> {
-        self.world.lacking()
-    }
-
     /// What a request is answered while there is no instance.
     pub(super) fn no_instance(&self) -> Option<Fault> {
         let reason = self.parked()?;
@@ -44,8 +40,16 @@ impl Daemon {
     }
 
     /// Takes a lease of each resource that it needs, for a request; those that it has stay.
-    pub(super) fn take_leases(&self, request: RequestId) -> Result<(), Fault> {
-        self.world.hold.as_ref().map_or(Ok(()), |hold| hold.begin(request, &self.cancel))
+    pub(super) fn take_leases(&self, bound: &Bound) -> Result<(), Fault> {
+        let Some(hold) = &self.world.hold else { return Ok(()) };
+        let contract = self.guest.contract_at(bound.contract);
+        let needs = contract.map(|contract| contract.needs.as_slice()).unwrap_or_default();
+        hold.begin(bound.request, needs, &self.cancel)
+    }
+
+    /// The same for what it does for itself.
+    fn take_own_leases(&self) -> Result<(), Fault> {
+        self.world.hold.as_ref().map_or(Ok(()), |hold| hold.begin(OWN, &[], &self.cancel))
     }
 
     /// Gives back all leases; answers which of them ended before.
@@ -63,20 +67,95 @@ impl Daemon {
     }
 
     /// Ends a transaction whose lease ended: it is no crash.
-    pub(super) fn cancelled(&mut self, stale: Stale) -> Outcome {
+    pub(super) fn cancelled(&mut self, bound: &Bound, stale: Stale) -> Outcome {
         self.images.roll_back();
         Gauges::add(&self.gauges.cancelled, 1);
         let needed = self.world.hold.as_ref().is_some_and(|hold| hold.needs(&stale.resource));
         let went_on = if needed {
             self.wait_for(Fault::new(Code::Unavailable, stale.to_string()));
-            Ok(())
+            Ok(None)
         } else {
-            self.again().and_then(|()| self.tell_restored())
+            self.again()
+                .and_then(|()| self.tell_restored())
+                .and_then(|()| self.react(bound, &stale))
         };
-        if let Err(reason) = went_on {
-            self.park(reason);
+        match went_on {
+            Ok(Some(reaction)) => return reaction,
+            Ok(None) => {}
+            Err(reason) => self.park(reason),
         }
         Outcome::Cancelled(Box::new(stale))
+    }
+
+    /// What the guest answers after all, if it does: a fallback, or a no of its own. A read:
+    /// nothing of it stays.
+    ///
+    /// # Errors
+    ///
+    /// When it crashed, and could not be started again.
+    fn react(&mut self, bound: &Bound, stale: &Stale) -> Result<Option<Outcome>, Fault> {
+        if !self.guest.hooks().on_stale {
+            return Ok(None);
+        }
+        let context = own_context(&self.world);
+        let name = self.guest.contract_at(bound.contract).map_or("", |contract| &contract.name);
+        let (name, limits) = (name.to_owned(), RECOVER_LIMITS);
+        let Phase::Live(instance) = &mut self.phase else { return Ok(None) };
+        let reaction = instance.on_stale(stale, &name, bound.request, &context, &limits);
+        let answered = reaction.and_then(|reaction| {
+            if let Some(Ok(value)) = &reaction {
+                check_result(&self.guest, bound.contract, value)?;
+            }
+            self.put_back()?;
+            Ok(reaction)
+        });
+        match answered {
+            Ok(None) => Ok(None),
+            Ok(Some(Ok(value))) => {
+                Gauges::add(&self.gauges.read, 1);
+                Ok(Some(Outcome::Committed(value)))
+            }
+            Ok(Some(Err(rejection))) => {
+                Gauges::add(&self.gauges.rejected, 1);
+                Ok(Some(Outcome::Rejected(rejection)))
+            }
+            Err(caught) => {
+                tracing::warn!(daemon = self.options.name, code = %caught.code, "on-stale failed");
+                self.images.roll_back();
+                self.again().map(|()| None)
+            }
+        }
+    }
+
+    /// Runs the guest's last transaction, if it has one: the host stops. What that commits has to
+    /// be made durable.
+    pub(in crate::tree) fn shut_down(&mut self) {
+        if !self.guest.hooks().shutdown || self.journal_refusal().is_some() {
+            return;
+        }
+        self.now.look(self.world.clock.as_ref());
+        let context = own_context(&self.world);
+        let limits = self.options.limits;
+        if self.take_own_leases().is_err() {
+            return;
+        }
+        let Phase::Live(instance) = &mut self.phase else { return };
+        let ended = instance.shutdown(&context, &limits);
+        let lost = self.give_back_leases(OWN);
+        let committed = match (ended, lost) {
+            (_, Some(stale)) => Err(stale.to_string()),
+            (Ok(Ok(())), None) => self
+                .replacing(|daemon| daemon.commit(None))
+                .map_err(|caught| format!("{}: {}", caught.code, caught.message)),
+            (Ok(Err(no)), None) => Err(format!("{}: {}", no.code, no.message)),
+            (Err(caught), None) => Err(format!("{}: {}", caught.code, caught.message)),
+        };
+        if let Err(why) = committed {
+            self.images.roll_back();
+            tracing::warn!(daemon = self.options.name, why, "its shutdown was undone");
+        }
+        // Nothing runs on it any more, whatever state the instance is in.
+        self.idle(Fault::new(Code::Stopping, "the host stops"));
     }
 
     /// Drops the instance until what it needs is there: between two transactions. One that waits
@@ -120,7 +199,7 @@ impl Daemon {
     pub(super) fn start_with_leases(&mut self) -> Result<(), Fault> {
         let mut lost = String::new();
         for _ in 0..STALE_STARTS_MAX {
-            self.take_leases(OWN)?;
+            self.take_own_leases()?;
             let started = if self.unborn { self.start_over() } else { self.start_on_checkpoint() };
             match self.give_back_leases(OWN) {
                 None => return started,

@@ -7,6 +7,7 @@ use crate::base::error::Fault;
 use crate::mechanisms::memory::{BillLine, Images};
 use crate::mechanisms::sandbox::Guest;
 use crate::tree::daemon::Upgraded;
+use crate::tree::service::contract_needs;
 
 impl Root {
     /// Upgrades a daemon to other code on its state; with `dry_run` all but that. Its requests wait
@@ -20,6 +21,7 @@ impl Root {
     pub fn upgrade(&self, name: &str, guest: Arc<Guest>, dry_run: bool) -> Result<Upgraded, Fault> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let worker = self.worker(name)?;
+        let contracts = contract_needs(worker.hold(), name, &guest)?;
         let budget_bytes = worker.options.budget_bytes;
         let mut bill = self.bill();
         bill.lines.push(BillLine { name: format!("{name}, new code"), budget_bytes });
@@ -35,6 +37,7 @@ impl Root {
             let upgraded = daemon.upgrade(guest.clone(), images, dry_run)?;
             if !dry_run {
                 worker.set_guest(guest);
+                worker.bits.rebind(contracts);
             }
             Ok(upgraded)
         })

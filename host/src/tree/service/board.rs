@@ -123,7 +123,7 @@ impl Board {
     /// restarts. Those that still lack something then begin by waiting.
     pub(in crate::tree) fn wait_for(&self, plans: &[DaemonPlan], stop: &StopLatch) {
         let since = Instant::now();
-        let needs = || plans.iter().flat_map(|plan| &plan.needs);
+        let needs = || plans.iter().flat_map(|plan| plan.needs.iter().chain(&plan.uses));
         let there = |name: &String| self.find(name).is_ok_and(|(one, _)| one.stand().0);
         while !needs().all(there) && !stop.is_set() && since.elapsed() < RESOURCES_START_WAIT {
             std::thread::sleep(RESOURCES_START_TICK);

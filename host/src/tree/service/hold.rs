@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::resource::{Dependent, Resource};
-use crate::base::error::Fault;
+use crate::base::error::{Code, Fault};
 use crate::base::ids::{LeaseId, NodeId, RequestId, ResourceGeneration};
 use crate::base::ticket::{Claim, ticket};
 use crate::mechanisms::providers::{Call, Seat};
-use crate::mechanisms::sandbox::{Cancel, Outside};
-use crate::pure::needs::Slot;
+use crate::mechanisms::sandbox::{Cancel, Guest, Outside};
+use crate::pure::needs::{Slot, Slots};
 use crate::pure::resource::operation::{CallError, CallResult, Operation};
 use crate::tree::bits::KillBits;
 use crate::tree::mailbox::Mailbox;
@@ -72,11 +72,18 @@ impl Hold {
         self.resources.get(..self.needs).unwrap_or_default()
     }
 
-    /// From here on the daemon hears of its resources: its bits say what it lacks.
-    pub(in crate::tree) fn attach(&self, bits: &Arc<KillBits>, mailbox: &Arc<Mailbox>) {
-        let slots = self.slots().map(|(slot, _)| slot);
+    /// From here on the daemon hears of its resources: its bits say what it lacks, and what each
+    /// contract of its guest does, which was checked before.
+    pub(in crate::tree) fn attach(
+        &self,
+        guest: &Guest,
+        bits: &Arc<KillBits>,
+        mailbox: &Arc<Mailbox>,
+    ) {
+        let contracts = self.contract_needs(guest).unwrap_or_default();
+        let needs = self.slots().take(self.needs).map(|(slot, _)| slot);
         let down = self.slots().filter_map(|(slot, resource)| resource.down(slot, &self.daemon));
-        bits.set_needs(down.collect(), slots.collect());
+        bits.set_needs(down.collect(), needs.collect(), contracts);
         // What changes between that and this is told again here.
         for (slot, resource) in self.slots() {
             let (daemon, bits, mailbox) = (self.daemon.clone(), bits.clone(), mailbox.clone());
@@ -85,15 +92,33 @@ impl Hold {
         }
     }
 
+    /// What each contract of a guest needs beside what the whole daemon does.
+    ///
+    /// # Errors
+    ///
+    /// `E_RESOURCE_UNKNOWN` when the daemon hasn't got it.
+    fn contract_needs(&self, guest: &Guest) -> Result<BTreeMap<String, Slots>, Fault> {
+        let mut needs = BTreeMap::new();
+        for contract in guest.contracts().iter().filter(|contract| !contract.needs.is_empty()) {
+            let slot = |name: &String| {
+                let place = self.find(name).map(|(place, _)| place);
+                place.and_then(Slot::new).ok_or_else(|| lacks(&self.daemon, &contract.name, name))
+            };
+            let slots = contract.needs.iter().map(slot).collect::<Result<Slots, Fault>>()?;
+            needs.insert(contract.name.clone(), slots);
+        }
+        Ok(needs)
+    }
+
     fn slots(&self) -> impl Iterator<Item = (Slot, &Arc<Resource>)> {
-        let numbered = self.needed().iter().enumerate();
+        let numbered = self.resources.iter().enumerate();
         numbered.filter_map(|(index, resource)| Some((Slot::new(index)?, resource)))
     }
 
     /// The daemon is gone.
     pub(in crate::tree) fn detach(&self) {
         self.end();
-        for resource in self.needed() {
+        for resource in &self.resources {
             resource.detach(&self.daemon);
         }
     }
@@ -108,8 +133,8 @@ impl Hold {
         self.needed().iter().find_map(|resource| resource.lacking(&self.daemon))
     }
 
-    /// Takes a lease of each resource that it needs for a request, or none at all; those that it
-    /// has stay.
+    /// Takes a lease of each resource that it needs, and the contract, for a request, or none at
+    /// all; those that it has stay.
     ///
     /// # Errors
     ///
@@ -117,6 +142,7 @@ impl Hold {
     pub(in crate::tree) fn begin(
         &self,
         request: RequestId,
+        contract: &[String],
         cancel: &Arc<Cancel>,
     ) -> Result<(), Fault> {
         let mut running = self.lock();
@@ -124,7 +150,9 @@ impl Hold {
             return Ok(());
         }
         running.request = Some((request, cancel.clone()));
-        for (place, resource) in self.needed().iter().enumerate() {
+        let its = contract.iter().filter_map(|name| self.find(name));
+        let whole = self.needed().iter().enumerate();
+        for (place, resource) in whole.chain(its.filter(|(place, _)| *place >= self.needs)) {
             match resource.lease(&self.daemon, self.node, request, cancel) {
                 Ok(lease) => running.held.push(Held { place, lease, seat: None }),
                 Err(fault) => {
@@ -177,6 +205,31 @@ impl Hold {
         let Some(held) = running.held.get_mut(index) else { return Err(CallError::Died) };
         Ok(held.seat.get_or_insert_with(|| resource.caller().seat(held.lease)).clone())
     }
+}
+
+fn lacks(daemon: &str, contract: &str, resource: &str) -> Fault {
+    let what = format!("contract `{contract}` needs resource `{resource}`");
+    let message = format!("daemon `{daemon}`: {what}, which is in neither `needs` nor `uses`");
+    Fault::new(Code::ResourceUnknown, message)
+}
+
+/// What each contract of a guest needs beside what its whole daemon does.
+///
+/// # Errors
+///
+/// `E_RESOURCE_UNKNOWN` when the daemon hasn't got it.
+pub(in crate::tree) fn contract_needs(
+    hold: Option<&Arc<Hold>>,
+    daemon: &str,
+    guest: &Guest,
+) -> Result<BTreeMap<String, Slots>, Fault> {
+    if let Some(hold) = hold {
+        return hold.contract_needs(guest);
+    }
+    let mut contracts = guest.contracts().iter();
+    let needs = contracts.find_map(|contract| Some((contract, contract.needs.first()?)));
+    let lacks = needs.map(|(contract, name)| lacks(daemon, &contract.name, name));
+    lacks.map_or(Ok(BTreeMap::new()), Err)
 }
 
 impl Outside for Hold {

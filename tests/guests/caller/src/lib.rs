@@ -1,14 +1,15 @@
 //! A guest of the tests that calls whatever resources it is told to.
 
 use guest_sdk::prelude::*;
-use guest_sdk::redis;
 use guest_sdk::resource::{self, Stand};
+use guest_sdk::{files, redis, sql};
 
 /// Counts what it asked for.
 #[state]
 #[derive(Clone, Debug, Default)]
 pub struct Caller {
     asked: u64,
+    ended: u64,
 }
 
 #[guest]
@@ -19,6 +20,50 @@ impl Caller {
         self.asked += 1;
         let answer = redis::command(&name, &words)?;
         Ok((self.asked, shown(&answer)))
+    }
+
+    /// Answers for what was cancelled: `try_to_ask` with why, `ask_often` with a no.
+    #[on_stale]
+    fn stale(&self, stale: Stale) -> Result<Fallback, Rejection> {
+        match stale.contract.as_str() {
+            "try_to_ask" => Fallback::value(&format!("{} is gone: {}", stale.resource, stale.why)),
+            "ask_often" => reject!("gone", "{} is gone", stale.resource),
+            _ => Ok(Fallback::none()),
+        }
+    }
+
+    /// Counts, and tells the cache if there is one.
+    #[shutdown]
+    fn shutdown(&mut self) -> Result<(), Rejection> {
+        self.ended += 1;
+        if resource::look("cache").is_some() {
+            redis::command("cache", ["ECHO", "bye"])?;
+        }
+        Ok(())
+    }
+
+    /// How often it was shut down.
+    pub fn ended(&self) -> u64 {
+        self.ended
+    }
+
+    /// Runs a statement, counts that, and answers how often it has done so with the first value.
+    pub fn query(&mut self, name: String, statement: String) -> Result<(u64, String), Rejection> {
+        self.asked += 1;
+        let rows = sql::query::<sql::Value>(&name, &statement, [])?;
+        let first = rows.first().map(|value| match value {
+            sql::Value::Int(number) => number.to_string(),
+            sql::Value::Text(text) => text.clone(),
+            other => format!("{other:?}"),
+        });
+        Ok((self.asked, first.unwrap_or_default()))
+    }
+
+    /// Appends a line to a file, and counts that.
+    pub fn append(&mut self, name: String, path: String, line: String) -> Result<u64, Rejection> {
+        self.asked += 1;
+        files::append(&name, &path, format!("{line}\n").as_bytes())?;
+        Ok(self.asked)
     }
 
     /// The same, and an error is an answer.
