@@ -12,6 +12,7 @@ pub mod delta;
 mod dice;
 pub mod drill;
 pub mod frames;
+pub mod ingress;
 pub mod json;
 pub mod keys;
 pub mod kill_bits;

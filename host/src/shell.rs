@@ -6,6 +6,7 @@ mod control_plane;
 mod ending;
 pub mod exit;
 pub mod health;
+mod ingress;
 mod main_loop;
 pub mod place;
 mod signals;

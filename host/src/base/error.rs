@@ -144,6 +144,9 @@ codes! {
     Socket "E_SOCKET" Environment
         "The host's socket could not be used."
         "Start a host with `host run`, or give the running one's path with --socket.";
+    Http "E_HTTP" Operator
+        "The address for HTTP could not be used."
+        "The message has the system's reason; choose another one with --http, port 0 takes any.";
     HostRunning "E_HOST_RUNNING" Operator
         "Another host answers on this socket."
         "Stop it, or give this one a socket of its own with --socket.";

@@ -38,13 +38,15 @@ pub enum Point {
     DuringStop,
     /// The control plane has accepted a client.
     AcceptClient,
+    /// The control plane has accepted an HTTP client.
+    AcceptHttp,
     /// Crash reports are about to be written.
     WriteReports,
 }
 
 impl Point {
     /// All points.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::BeforeAppend,
         Self::InsideWrite,
         Self::BeforeSync,
@@ -57,6 +59,7 @@ impl Point {
         Self::ControlPlane,
         Self::DuringStop,
         Self::AcceptClient,
+        Self::AcceptHttp,
         Self::WriteReports,
     ];
 
@@ -76,6 +79,7 @@ impl Point {
             Self::ControlPlane => "control-plane",
             Self::DuringStop => "during-stop",
             Self::AcceptClient => "accept-client",
+            Self::AcceptHttp => "accept-http",
             Self::WriteReports => "write-reports",
         }
     }

@@ -274,6 +274,40 @@ pub const CLIENTS_RESERVED: usize = 16;
 /// Time that any other command waits for one of [`CLIENTS_MAX`] places before it is refused.
 pub const CLIENT_PLACE_WAIT: Duration = Duration::from_secs(1);
 
+/// Connections of HTTP at once; more wait in the system's queue. Fewer where the process may not
+/// have twice as many descriptors: the socket must go on accepting.
+pub const HTTP_CONNECTIONS_MAX: usize = 1024;
+
+/// Bytes of the head of an HTTP request. Proxies allow as much.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes of the buffers of one HTTP connection: a head, and some of a body at a time.
+pub const HTTP_BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of the body of an HTTP request: many clients send one at the same time. What is larger
+/// goes through the socket.
+pub const HTTP_BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of all bodies that HTTP requests are sending at the moment; more are refused.
+pub const HTTP_BODIES_BYTES_MAX: usize = 64 << 20;
+
+/// Time that the head of an HTTP request may take, from its first byte, or from the begin of the
+/// connection: who sends a byte now and then must not hold a place.
+pub const HTTP_HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Time that the body of an HTTP request may take after its head.
+pub const HTTP_BODY_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// Time that an HTTP client may take to read its answer.
+pub const HTTP_ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Time between an answer and the next request of an HTTP connection: longer than the minute after
+/// which proxies close theirs, so that none of them sends a request into a closed one.
+pub const HTTP_IDLE_TIME_MAX: Duration = Duration::from_secs(75);
+
+/// What `Retry-After` says, in seconds: most of what is refused is back by then.
+pub const HTTP_RETRY_AFTER_SECONDS: u64 = 1;
+
 /// Requests of a request file that are under way at once.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 512;
 
@@ -286,6 +320,9 @@ const _: () = assert!(MEMORY_RESERVATION_BYTES == 1 << 32);
 const _: () = assert!(8 <= CARD_SHIFT && CARD_SHIFT <= 16);
 // A request file must never fill a mailbox by itself.
 const _: () = assert!(REQUESTS_IN_FLIGHT_MAX < MAILBOX_REQUESTS_MAX);
+// One body has room among all, and its length fits a semaphore's count.
+const _: () = assert!(HTTP_BODY_BYTES_MAX <= HTTP_BODIES_BYTES_MAX);
+const _: () = assert!(HTTP_BODIES_BYTES_MAX <= u32::MAX as usize);
 const _: () = assert!(BUDGET_MIN_BYTES <= BUDGET_DEFAULT_BYTES);
 const _: () = assert!(GUEST_STACK_BYTES < DAEMON_STACK_BYTES);
 

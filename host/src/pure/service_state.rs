@@ -85,6 +85,17 @@ pub fn of(
     (state, reasons.into_iter().map(|(_, reason)| reason).collect())
 }
 
+/// How a whole host is, from the word for its state and the worst of its parts.
+#[must_use]
+pub fn of_host(state: &str, worst: ServiceState) -> ServiceState {
+    match state {
+        "ok" => ServiceState::Ready,
+        "degraded" => worst.max(ServiceState::Unavailable),
+        // It stops or is stuck: another one may be there soon.
+        _ => ServiceState::Unavailable,
+    }
+}
+
 fn daemon_state(daemon: Daemon) -> Option<(ServiceState, &'static str)> {
     match daemon {
         Daemon::Ready => None,
@@ -147,6 +158,22 @@ mod tests {
         let states = [Ready, Unavailable, Gone];
         assert_eq!(states.map(ServiceState::http_status), [200, 503, 410]);
         assert_eq!(states.map(ServiceState::as_str), ["ready", "unavailable", "gone"]);
+    }
+
+    #[test]
+    fn s0_16_a_host_is_as_its_own_state_and_its_worst_part() {
+        use ServiceState::{Gone, Ready, Unavailable};
+        for (state, worst, expected) in [
+            ("ok", Ready, Ready),
+            ("degraded", Ready, Unavailable),
+            ("degraded", Unavailable, Unavailable),
+            ("degraded", Gone, Gone),
+            ("stopping", Ready, Unavailable),
+            ("stopping", Gone, Unavailable),
+            ("stuck", Gone, Unavailable),
+        ] {
+            assert_eq!(of_host(state, worst), expected, "{state} {worst:?}");
+        }
     }
 
     #[test]

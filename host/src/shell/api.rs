@@ -40,6 +40,7 @@ mod upgrade;
 pub use client::{Client, ClientError};
 pub use lineage::{Served, deploy_stored};
 pub use server::serve;
+pub(super) use server::{Attending, answered};
 pub use socket::{Listening, default_socket_path};
 pub use upgrade::read_code;
 

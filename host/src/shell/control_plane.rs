@@ -1,51 +1,68 @@
-//! The control plane: the socket's server, a component under a supervisor on a thread of its own.
+//! The control plane: the socket's server, and that of HTTP where there is one, components under a
+//! supervisor on a thread of their own.
 //!
-//! A panic or an error of the server ends neither the host nor the clients that are connected: the
-//! next generation accepts. When it fails again and again, the host stops as in an emergency.
+//! A panic or an error of a server ends neither the host nor the clients that are connected: the
+//! next generation accepts. When one fails again and again, the host stops as in an emergency.
 
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use supervisor::{
-    BoxError, Emergency, Escalation, Exhausted, Irrecoverable, Manageable, Policy, Reporter,
-    Restart, Signals, Supervisor, Task,
+    BoxError, Child, Emergency, Escalation, Exhausted, Group, Irrecoverable, Manageable, Policy,
+    Reporter, Restart, Signals, Strategy, Supervisor, Task,
 };
 use tokio::sync::Notify;
 
-use super::api::{Listening, Served, serve};
+use super::api::{self, Listening, Served};
+use super::ingress::{self, Ingress};
 use crate::base::error::Code;
 use crate::base::failpoint::{self, Point};
 use crate::base::limits::API_BEAT;
 use crate::base::stop::StopLatch;
-use crate::base::vitals::{Heart, Pulse};
+use crate::base::vitals::{Heart, Kind, Pulse};
 
-/// Serves the socket until it is told to end. `slack` is the time that a beat may take.
+/// Serves the socket and HTTP until it is told to end. `slack` is the time that a beat may take.
 ///
 /// # Errors
 ///
-/// When there is no runtime, or the server failed more often than its policy allows.
+/// When there is no runtime, or a server failed more often than its policy allows.
 pub(super) fn serve_until(
-    listening: Listening,
+    (listening, ingress): (Listening, Option<Ingress>),
     served: &Arc<Served>,
     ending: &Notify,
     heart: &Heart,
     slack: Duration,
 ) -> Result<(), BoxError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let server = Server {
-        listening: Arc::new(listening),
-        served: served.clone(),
-        pulse: heart.pulse().clone(),
-        generations: 0,
-    };
-    let policy = Policy::new(Restart::Permanent).with_exhausted(Exhausted::Emergency);
-    let supervisor = Supervisor::new(server).name("api").policy(policy);
+    let (listening, same) = (Arc::new(listening), served.clone());
+    let socket = Server::new(heart.pulse(), move || {
+        let (listening, served) = (listening.clone(), same.clone());
+        Box::pin(async move { api::serve(&listening, served).await })
+    });
+    let mut group = Group::new(Strategy::OneForOne).with(child("api", socket))?;
+    // It beats with the thread, and is seen by itself.
+    let front = ingress.map(|ingress| (Arc::new(ingress), served.vitals.heart("http", Kind::Api)));
+    if let Some((ingress, heart)) = &front {
+        let (ingress, same) = (ingress.clone(), served.clone());
+        let server = Server::new(heart.pulse(), move || {
+            let (ingress, served) = (ingress.clone(), same.clone());
+            Box::pin(async move { ingress::serve(&ingress, served).await })
+        });
+        group = group.with(child("http", server))?;
+    }
+    let supervisor = Supervisor::group(group).name("control-plane");
     let supervisor = supervisor.emergency(Arc::new(Latch(served.vitals.stop().clone())));
     let ended = runtime.block_on(async {
         let supervised = supervisor.spawn().await?;
         let beat = async {
             loop {
                 heart.work(slack);
+                if let Some((_, heart)) = &front {
+                    heart.work(slack);
+                }
                 // A beat does nothing that could fail.
                 drop(failpoint::pass(Point::ControlPlane));
                 tokio::time::sleep(API_BEAT).await;
@@ -62,24 +79,36 @@ pub(super) fn serve_until(
     ended
 }
 
+fn child(name: &str, server: impl Manageable) -> Child {
+    let policy = Policy::new(Restart::Permanent).with_exhausted(Exhausted::Emergency);
+    Child::new(name, server).policy(policy)
+}
+
+type Serving = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+
 /// Accepts clients.
-struct Server {
-    listening: Arc<Listening>,
-    served: Arc<Served>,
+struct Server<F> {
+    serve: F,
     pulse: Arc<Pulse>,
     generations: u64,
 }
 
-impl Manageable for Server {
+impl<F: Fn() -> Serving + Send + 'static> Server<F> {
+    fn new(pulse: &Arc<Pulse>, serve: F) -> Self {
+        Self { serve, pulse: pulse.clone(), generations: 0 }
+    }
+}
+
+impl<F: Fn() -> Serving + Send + 'static> Manageable for Server<F> {
     async fn start(&mut self, _reports: Reporter, mut signals: Signals) -> Result<Task, BoxError> {
         if self.generations > 0 {
             self.pulse.note_restart();
         }
         self.generations += 1;
-        let (listening, served) = (self.listening.clone(), self.served.clone());
+        let serving = (self.serve)();
         Ok(Task::new(async move {
             tokio::select! {
-                ended = serve(&listening, served) => ended.map_err(BoxError::from),
+                ended = serving => ended.map_err(BoxError::from),
                 () = signals.cancelled() => Ok(()),
             }
         }))
@@ -91,7 +120,7 @@ impl Manageable for Server {
     }
 }
 
-/// Stops the host when the server can't be kept up.
+/// Stops the host when a server can't be kept up.
 #[derive(Debug)]
 struct Latch(Arc<StopLatch>);
 

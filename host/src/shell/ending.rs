@@ -25,6 +25,8 @@ pub(super) fn stop_in_order(
     deadlines: Deadlines,
 ) -> Result<(), Fault> {
     let root = &served.root;
+    // First, so that an answer which the stop causes says that it is the connection's last.
+    served.closing.send_replace(true);
     root.refuse_requests();
     let now = || root.clock().monotonic_nanos();
     let mut order = StopOrder::begin(now(), deadlines);

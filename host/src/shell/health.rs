@@ -23,13 +23,13 @@ impl Health {
         *self.finding.lock().unwrap_or_else(PoisonError::into_inner) = finding;
     }
 
-    /// The answer to `health`.
-    pub(super) fn json(
+    /// The answer to `health`, and the status that HTTP has for it.
+    pub(super) fn look(
         &self,
         root: &Root,
         vitals: &Arc<Vitals>,
         services: &BTreeMap<String, String>,
-    ) -> Value {
+    ) -> (Value, u16) {
         let finding = self.finding.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let daemons = root.daemons();
         let parked = daemons.iter().filter(|daemon| daemon.report.state == DaemonState::Parked);
@@ -47,7 +47,10 @@ impl Health {
         } else {
             "ok"
         };
-        json!({
+        let worst = services.iter().map(|(_, state, _)| *state).max().unwrap_or_default();
+        let worst = if parked.is_empty() { worst } else { ServiceState::Gone };
+        let status = service_state::of_host(state, worst).http_status();
+        let shown = json!({
             "state": state,
             "pid": std::process::id(),
             "daemons": daemons.len(),
@@ -62,7 +65,8 @@ impl Health {
             "stalled": late_json(&finding.stalled),
             "stuck": late_json(&finding.stuck),
             "stopping": stop.reason().map(|reason| reason.to_string()),
-        })
+        });
+        (shown, status)
     }
 }
 

@@ -99,6 +99,7 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ("E_STORE_POISONED", "the journal has tests of its own"),
     ("E_FILE", "the command line has tests of its own"),
     ("E_SOCKET", "the command line has tests of its own"),
+    ("E_HTTP", "the command line has tests of its own"),
     ("E_HOST_RUNNING", "the command line has tests of its own"),
     ("E_EMERGENCY", "the stop has tests of its own, on the real binary"),
     ("E_STOP_FORCED", "the stop has tests of its own, on the real binary"),

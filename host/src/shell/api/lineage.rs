@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
+use tokio::sync::watch;
 
 use crate::base::error::{Code, Fault};
 use crate::base::ids::Sequence;
@@ -39,8 +40,17 @@ pub struct Served {
     pub health: Arc<Health>,
     /// The service of each daemon that has one, by the daemon's name.
     pub services: BTreeMap<String, String>,
-    /// Commands that are being answered.
-    pub attending: AtomicUsize,
+    /// Commands and requests that are being answered.
+    pub attending: Arc<AtomicUsize>,
+    /// True when no new clients are to be taken, because the host stops.
+    pub closing: watch::Sender<bool>,
+}
+
+impl Served {
+    /// How the host is, and the status that HTTP has for it.
+    pub(in crate::shell) fn look(&self) -> (Value, u16) {
+        self.health.look(&self.root, &self.vitals, &self.services)
+    }
 }
 
 /// The fields of one command, each taken once.

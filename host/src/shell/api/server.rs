@@ -79,7 +79,7 @@ async fn attend(
                 return writer.write_all(text.as_bytes()).await;
             }
             Line::Whole => {
-                let _attending = Attending::one(served);
+                let _attending = Attending::one(&served.attending);
                 let answer = match std::str::from_utf8(&line) {
                     Ok(text) => answer(text, served, waiting).await,
                     Err(_) => error_line(&Fault::new(Code::Request, "the line is not UTF-8")),
@@ -93,16 +93,17 @@ async fn attend(
 }
 
 /// A command that is being answered: a stop waits for it.
-struct Attending<'a>(&'a AtomicUsize);
+#[derive(Debug)]
+pub(in crate::shell) struct Attending(Arc<AtomicUsize>);
 
-impl<'a> Attending<'a> {
-    fn one(served: &'a Served) -> Self {
-        served.attending.fetch_add(1, Ordering::AcqRel);
-        Self(&served.attending)
+impl Attending {
+    pub(in crate::shell) fn one(attending: &Arc<AtomicUsize>) -> Self {
+        attending.fetch_add(1, Ordering::AcqRel);
+        Self(attending.clone())
     }
 }
 
-impl Drop for Attending<'_> {
+impl Drop for Attending {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
@@ -182,9 +183,7 @@ async fn command(line: &str, served: &Arc<Served>, waiting: &Semaphore) -> Resul
         return ps(hash, served).await;
     }
     if fields.remove("health").is_some() {
-        return Ok(
-            json!({ "health": served.health.json(&served.root, &served.vitals, &served.services) }),
-        );
+        return Ok(json!({ "health": served.look().0 }));
     }
     let found = BLOCKING
         .iter()
@@ -252,6 +251,15 @@ async fn call(mut request: Request, text: Option<Value>, root: &Root) -> Answer 
             request.args = Value::Object(Map::new());
         }
     }
+    answered(request, root).await
+}
+
+/// Submits a request and waits for its answer.
+///
+/// # Cancel safety
+///
+/// Dropping it leaves the request to its daemon: it runs to its end all the same.
+pub(in crate::shell) async fn answered(request: Request, root: &Root) -> Answer {
     let asked = request.clone();
     let (reply, answer) = oneshot::channel();
     root.submit(request, Box::new(move |answer| drop(reply.send(answer))));

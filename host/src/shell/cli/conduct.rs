@@ -1,6 +1,7 @@
 //! What the main thread does in `host run`: lets others start and serve, until there is a reason to
 //! stop, and then stops everything in order.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::shell::api::{Listening, Served};
 use crate::shell::control_plane::serve_until;
 use crate::shell::ending::stop_in_order;
 use crate::shell::health::Health;
+use crate::shell::ingress::Ingress;
 use crate::shell::main_loop::MainLoop;
 use crate::shell::place::Place;
 use crate::shell::signals::Signals;
@@ -94,7 +96,7 @@ fn from_start_to_end(
         }
         Err(fault) => return Err(fault),
     };
-    let api = Api::open(main, &served)?;
+    let api = Api::open(args, main, &served)?;
     let result = match &args.requests {
         Some(_) => run_requests(args, main, &served, deadlines),
         None => Ok(listen(args, main, &served, api.as_ref(), deadlines)),
@@ -143,7 +145,8 @@ fn listen(
     api: Option<&Api>,
     deadlines: Deadlines,
 ) -> u8 {
-    print(&greeting(args.output, &served.root, &args.socket.path()));
+    let http = api.and_then(|api| api.http);
+    print(&greeting(args.output, &served.root, &args.socket.path(), http));
     watchdog::tell(NotifyState::Ready);
     if let Some(api) = api {
         let _ended = main.until(&api.ended);
@@ -156,17 +159,25 @@ fn listen(
 struct Api {
     ended: Receiver<()>,
     ending: Arc<Notify>,
+    /// Where it answers HTTP.
+    http: Option<SocketAddr>,
 }
 
 impl Api {
-    /// Listens at the host's place, if it has one.
-    fn open(main: &mut MainLoop, served: &Arc<Served>) -> Result<Option<Self>, Fault> {
+    /// Listens at the host's place, if it has one, and for HTTP, if that is wanted.
+    fn open(
+        args: &RunArgs,
+        main: &mut MainLoop,
+        served: &Arc<Served>,
+    ) -> Result<Option<Self>, Fault> {
         let Some(place) = &mut main.place else { return Ok(None) };
+        let ingress = args.http.map(Ingress::bind).transpose()?;
+        let http = ingress.as_ref().map(Ingress::address);
         let listening = Listening::bind(place).map_err(|error| Fault::from(&error))?;
         let ending = Arc::new(Notify::new());
         let (its_end, same, slack) = (ending.clone(), served.clone(), main.slack);
         let ended = main.spawn("api", Kind::Api, move |heart| {
-            let ended = serve_until(listening, &same, &its_end, heart, slack);
+            let ended = serve_until((listening, ingress), &same, &its_end, heart, slack);
             if !same.vitals.stop().is_set() {
                 let why = ended.err().map_or_else(String::new, |error| format!(": {error}"));
                 let text = format!("the control plane ended{why}");
@@ -174,7 +185,7 @@ impl Api {
                 let _first = same.vitals.stop().emergency(Code::HostBug, text);
             }
         })?;
-        Ok(Some(Self { ended, ending }))
+        Ok(Some(Self { ended, ending, http }))
     }
 
     fn close(self) {

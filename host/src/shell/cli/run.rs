@@ -1,11 +1,12 @@
 //! `host run`: daemons up; then a request file, or a socket until Ctrl-C.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use clap::Args;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::conduct::conduct;
 use super::deploy::{CompileArgs, Deployed, daemon_name, sandbox};
@@ -37,7 +38,15 @@ and their guests are checked before anything starts, as by `host validate`.
 A request line, for --requests:
   {\"daemon\": \"ledger\", \"contract\": \"transfer\", \"args\": {\"from\": \"ann\", \"to\": \"bob\", \"amount\": 5}}
 with \"key\" (idempotency) and \"correlation\" if wanted. With --output json there is an outcome line
-for each, in order, and at the end one with the daemons' numbers.")]
+for each, in order, and at the end one with the daemons' numbers.
+
+HTTP, with --http: `POST /DAEMON/CONTRACT` with the arguments as a JSON object, or without a body,
+answers the outcome line. `Idempotency-Key`, `Correlation-Id` or `X-Correlation-Id`, and `Prefer:
+wait=SECONDS` are the request's key, correlation and wait. 200 committed; 422 rejected by the guest;
+400 or 404 not understood; 429 and 503 come back in a moment; 500 crashed, nothing happened; 502 not
+known whether it happened: ask again with the same key. `GET /health` answers what `host health`
+says, with 200, 503, or 410 when a person has to do something. There is neither TLS nor a login, so
+whoever reaches the address may call each contract: put a proxy in front.")]
 pub(super) struct RunArgs {
     /// Guests, each of which becomes a daemon named after its file, and services
     #[arg(required = true, value_name = "GUEST.wasm|SERVICE.toml")]
@@ -90,6 +99,9 @@ pub(super) struct RunArgs {
     /// Let the process end, an operation fail or stall at a fail point: for tests
     #[arg(long, hide = true, value_name = "POINT[:N[:ACTION]]")]
     fail_at: Option<Failure>,
+    /// Answer HTTP at this address too, like 127.0.0.1:8080; port 0 is any. No TLS and no login
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "requests")]
+    pub(super) http: Option<SocketAddr>,
     /// Run the requests of a file (- for standard input), print the outcome, and end. Meanwhile
     /// there is a socket only where one is given: without, `host stop` and `host ps` don't reach it
     #[arg(long, value_name = "FILE")]
@@ -170,7 +182,8 @@ pub(super) fn start(args: &RunArgs, vitals: &Arc<Vitals>) -> Result<Served, Faul
     let (vitals, health) = (vitals.clone(), Arc::default());
     let services = listed.into_iter();
     let services = services.filter_map(|daemon| Some((daemon.name, daemon.spec?.0))).collect();
-    Ok(Served { root, sandbox, vitals, health, services, attending: AtomicUsize::new(0) })
+    let (attending, closing) = (Arc::default(), watch::Sender::new(false));
+    Ok(Served { root, sandbox, vitals, health, services, attending, closing })
 }
 
 /// The daemons to start, in the order of the command line. All manifests are read whole, and what
@@ -249,12 +262,18 @@ fn daemon_parameters(args: &RunArgs) -> Vec<String> {
     args.param.iter().filter(|text| !services || is_daemon_parameter(text)).cloned().collect()
 }
 
-pub(super) fn greeting(output: Output, root: &Root, path: &Path) -> String {
+pub(super) fn greeting(
+    output: Output,
+    root: &Root,
+    path: &Path,
+    http: Option<SocketAddr>,
+) -> String {
     let daemons = root.daemons();
     if output == Output::Json {
         let names: Vec<&str> = daemons.iter().map(|daemon| daemon.name.as_str()).collect();
         let pid = std::process::id();
-        return json!({ "listening": path, "pid": pid, "daemons": names }).to_string();
+        let greeting = json!({ "listening": path, "http": http, "pid": pid, "daemons": names });
+        return greeting.to_string();
     }
     let mut lines = vec![format!(
         "root, pid {}: {} reserved of {}",
@@ -280,6 +299,9 @@ pub(super) fn greeting(output: Output, root: &Root, path: &Path) -> String {
         }
         None => "the state lives in memory only".to_owned(),
     });
+    if let Some(http) = http {
+        lines.push(format!("HTTP for whoever reaches it: POST http://{http}/DAEMON/CONTRACT"));
+    }
     lines.push(format!("listening on {}; Ctrl-C stops", path.display()));
     lines.join("\n")
 }

@@ -1,0 +1,251 @@
+//! HTTP in front of the daemons: what a request's head asks for, and which status an answer has.
+
+use std::time::Duration;
+
+use http::header::{ALLOW, HOST, ORIGIN};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use serde_json::Value;
+
+use super::json;
+use super::request::{Answer, Outcome, Rejection, Request};
+use crate::base::error::{Blame, Code, Fault};
+use crate::base::limits::{
+    HTTP_BODIES_BYTES_MAX, HTTP_BODY_BYTES_MAX, HTTP_BODY_TIME_MAX, KEY_BYTES_MAX,
+    RESOURCE_WAIT_MAX,
+};
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ask {
+    /// How the host is.
+    Health,
+    /// A request, whose arguments are in the body.
+    Call(Box<Request>),
+}
+
+/// Why there is no answer of a daemon.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    /// The status.
+    pub status: StatusCode,
+    /// What is the matter.
+    pub fault: Fault,
+    /// The methods that there are.
+    pub allow: Option<&'static str>,
+    /// True when what comes next on the connection can't be read.
+    pub is_last: bool,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        let fault = Fault::new(Code::Request, message);
+        Self { status, fault, allow: None, is_last: false }
+    }
+
+    fn bad(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    fn last(self) -> Self {
+        Self { is_last: true, ..self }
+    }
+
+    /// A body of more than [`HTTP_BODY_BYTES_MAX`] bytes.
+    #[must_use]
+    pub fn too_large() -> Self {
+        let message = format!("a body of more than {HTTP_BODY_BYTES_MAX} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, message).last()
+    }
+
+    /// A body that took longer than [`HTTP_BODY_TIME_MAX`].
+    #[must_use]
+    pub fn too_slow() -> Self {
+        let message = format!("the body was not there after {HTTP_BODY_TIME_MAX:?}");
+        Self::new(StatusCode::REQUEST_TIMEOUT, message).last()
+    }
+
+    /// More bodies at once than [`HTTP_BODIES_BYTES_MAX`] bytes.
+    #[must_use]
+    pub fn crowded() -> Self {
+        let message = format!("clients are sending {HTTP_BODIES_BYTES_MAX} bytes already");
+        let fault = Fault::new(Code::QueueFull, message);
+        Self { fault, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "") }.last()
+    }
+
+    /// A body that ended early, or is none.
+    #[must_use]
+    pub fn broken(why: &str) -> Self {
+        Self::bad(format!("the body could not be read: {why}")).last()
+    }
+
+    /// The headers that it has beside those of all answers.
+    #[must_use]
+    pub fn allow(&self) -> Option<(HeaderName, HeaderValue)> {
+        self.allow.map(|methods| (ALLOW, HeaderValue::from_static(methods)))
+    }
+}
+
+/// Reads a head.
+///
+/// # Errors
+///
+/// Why nothing is asked for. Nothing was started.
+pub fn ask(head: &Parts) -> Result<Ask, Refusal> {
+    if head.version == Version::HTTP_11 && head.headers.get_all(HOST).iter().count() != 1 {
+        return Err(Refusal::bad("HTTP/1.1 needs one `Host`"));
+    }
+    let mut names = head.uri.path().split('/').skip(1);
+    match (names.next(), names.next(), names.next()) {
+        (Some("health"), None, None) => {
+            is_one_of(&head.method, &[Method::GET, Method::HEAD], "GET, HEAD")?;
+            Ok(Ask::Health)
+        }
+        (Some(daemon), Some(contract), None) if !daemon.is_empty() && !contract.is_empty() => {
+            is_one_of(&head.method, &[Method::POST], "POST")?;
+            call(head, daemon, contract)
+        }
+        _ => {
+            let message = "there are only POST /DAEMON/CONTRACT and GET /health";
+            Err(Refusal::new(StatusCode::NOT_FOUND, message))
+        }
+    }
+}
+
+fn is_one_of(method: &Method, known: &[Method], allow: &'static str) -> Result<(), Refusal> {
+    if known.contains(method) {
+        return Ok(());
+    }
+    let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("only {allow}"));
+    Err(Refusal { allow: Some(allow), ..refusal })
+}
+
+fn call(head: &Parts, daemon: &str, contract: &str) -> Result<Ask, Refusal> {
+    if head.uri.query().is_some() {
+        return Err(Refusal::bad("arguments are a JSON object in the body, not a query"));
+    }
+    let headers = &head.headers;
+    if is_cross_site(headers) {
+        let message = "a page of another site asked a browser to send this";
+        return Err(Refusal::new(StatusCode::FORBIDDEN, message));
+    }
+    let correlation = match (word(headers, "correlation-id")?, word(headers, "x-correlation-id")?) {
+        (Some(_), Some(_)) => {
+            let message = "there are `Correlation-Id` and `X-Correlation-Id`";
+            return Err(Refusal::bad(message));
+        }
+        (one, other) => one.or(other),
+    };
+    let key = word(headers, "idempotency-key")?;
+    let request = Request::new(daemon, contract, Value::Null);
+    Ok(Ask::Call(Box::new(Request { key, correlation, wait: wait(headers), ..request })))
+}
+
+/// True when a browser says that it sends this for a page of another site: pages may send such
+/// requests without that anybody is asked. What is no browser sends neither header.
+fn is_cross_site(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).map(HeaderValue::as_bytes);
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return site != "same-origin" && site != "none";
+    }
+    let Some(origin) = text(ORIGIN) else { return false };
+    let host = ["http://", "https://"].iter().find_map(|s| origin.strip_prefix(s.as_bytes()));
+    host.is_none() || host != text(HOST)
+}
+
+/// The text of a header that is there at most once; in quotes or not.
+fn word(headers: &HeaderMap, name: &str) -> Result<Option<String>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let wrong = |what: &str| Refusal::bad(format!("`{name}` {what}"));
+    if values.next().is_some() {
+        return Err(wrong("is given twice"));
+    }
+    let text = value.to_str().map_err(|_| wrong("must be plain ASCII"))?;
+    let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let text = quoted.unwrap_or(text);
+    if !(1..=KEY_BYTES_MAX).contains(&text.len()) {
+        return Err(wrong(&format!("must have 1 to {KEY_BYTES_MAX} bytes")));
+    }
+    Ok(Some(text.to_owned()))
+}
+
+/// The preference `wait` of RFC 7240, in seconds. The first one counts; what can't be honoured is
+/// ignored, as it says there.
+fn wait(headers: &HeaderMap) -> Option<Duration> {
+    let texts = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let seconds = texts.flat_map(|text| text.split(',')).find_map(|preference| {
+        let (name, value) = preference.split(';').next()?.split_once('=')?;
+        let value = value.trim().trim_matches('"');
+        name.trim().eq_ignore_ascii_case("wait").then_some(value)
+    })?;
+    let is_number = !seconds.is_empty() && seconds.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = is_number.then(|| seconds.parse().unwrap_or(u64::MAX))?;
+    Some(Duration::from_secs(seconds).min(RESOURCE_WAIT_MAX))
+}
+
+/// Reads a body: the arguments.
+///
+/// # Errors
+///
+/// A body that is no JSON.
+pub fn arguments(body: &[u8]) -> Result<Value, Refusal> {
+    let text = std::str::from_utf8(body).map_err(|_| Refusal::bad("the body is not UTF-8"))?;
+    if text.trim().is_empty() {
+        return Ok(Value::Null);
+    }
+    json::parse(text).map_err(|error| Refusal::bad(format!("the body: {error}")))
+}
+
+/// The status of an answer.
+#[must_use]
+pub fn status(answer: &Answer) -> StatusCode {
+    match &answer.outcome {
+        Outcome::Committed(_) => StatusCode::OK,
+        Outcome::Rejected(rejection) => rejected(rejection, answer.attempts),
+        Outcome::Crashed(crash) if crash.code == Code::Cancelled => StatusCode::SERVICE_UNAVAILABLE,
+        Outcome::Crashed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        Outcome::Cancelled(_) => StatusCode::SERVICE_UNAVAILABLE,
+        // What stands between the client and what it wants to know has no answer from there.
+        Outcome::Unknown(_) => StatusCode::BAD_GATEWAY,
+    }
+}
+
+/// A guest's "no" has any code that the guest likes, the host's has one of its own.
+fn rejected(rejection: &Rejection, attempts: u32) -> StatusCode {
+    let is_guests = attempts > 0 && rejection.blame == Blame::Caller;
+    match rejection.code.parse() {
+        Ok(Code::Args) => StatusCode::BAD_REQUEST,
+        Ok(code) if !is_guests => refused(code),
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}
+
+fn refused(code: Code) -> StatusCode {
+    match code {
+        Code::Request | Code::Args => StatusCode::BAD_REQUEST,
+        Code::DaemonUnknown | Code::ContractUnknown => StatusCode::NOT_FOUND,
+        Code::KeyConflict => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::QueueFull => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unavailable
+        | Code::HandleStale
+        | Code::Parked
+        | Code::Restarts
+        | Code::Disabled
+        | Code::Stopping
+        | Code::Cancelled
+        | Code::StoreFull
+        | Code::StoreIo
+        | Code::StorePoisoned => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// True when the same request may be answered otherwise in a moment.
+#[must_use]
+pub fn comes_back(status: StatusCode) -> bool {
+    matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
+}
+
+#[cfg(test)]
+mod tests;

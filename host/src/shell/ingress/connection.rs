@@ -1,0 +1,201 @@
+//! One connection: requests, each answered before the next one is read.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::is_true;
+use super::paced::{Handing, Paced, Stage, Times};
+use crate::base::error::Fault;
+use crate::base::limits::{
+    HTTP_BODY_BYTES_MAX, HTTP_BODY_TIME_MAX, HTTP_BUFFER_BYTES_MAX, HTTP_HEAD_BYTES_MAX,
+    HTTP_RETRY_AFTER_SECONDS,
+};
+use crate::pure::ingress::{Ask, Refusal, arguments, ask, comes_back, status};
+use crate::pure::request::fault_json;
+use crate::shell::api::{Attending, Served, answered};
+
+/// What one client is served with.
+#[derive(Clone, Debug)]
+pub(super) struct Connection {
+    served: Arc<Served>,
+    bodies: Arc<Semaphore>,
+    stage: Arc<Stage>,
+}
+
+/// An answer, on its way.
+#[derive(Debug)]
+struct Text {
+    text: Full<Bytes>,
+    /// Dropped with it.
+    _handing: Handing,
+}
+
+impl Connection {
+    pub(super) fn new(served: Arc<Served>, bodies: Arc<Semaphore>) -> Self {
+        Self { served, bodies, stage: Stage::new(Times::USUAL) }
+    }
+
+    /// Serves until the client goes or is late, or the host stops.
+    pub(super) async fn attend(self, stream: TcpStream) {
+        // Without it an answer may wait for a timer of the kernel; it is whole when it is written.
+        drop(stream.set_nodelay(true));
+        let mut closing = self.served.closing.subscribe();
+        let stream = TokioIo::new(Paced::new(stream, self.stage.clone()));
+        let service = service_fn(move |request| {
+            let this = self.clone();
+            async move { Ok::<_, Infallible>(this.serve(request).await) }
+        });
+        let mut http = http1::Builder::new();
+        // The stream knows the time of a head, and that of an idle connection, which is another.
+        http.header_read_timeout(None);
+        http.max_header_size(HTTP_HEAD_BYTES_MAX).max_buf_size(HTTP_BUFFER_BYTES_MAX);
+        let mut connection = pin!(http.serve_connection(stream, service));
+        let ended = tokio::select! {
+            biased;
+            () = is_true(&mut closing) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            ended = connection.as_mut() => ended,
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "an HTTP client went away, or was let go of");
+        }
+    }
+
+    async fn serve(self, request: Request<Incoming>) -> Response<Text> {
+        self.stage.begin(Attending::one(&self.served.attending));
+        let (head, body) = request.into_parts();
+        let asked = match ask(&head) {
+            Ok(Ask::Health) => {
+                let (health, status) = self.served.look();
+                let status = StatusCode::from_u16(status);
+                Ok((status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), health))
+            }
+            Ok(Ask::Call(mut request)) => {
+                match read(body, &self.bodies, HTTP_BODY_TIME_MAX).await {
+                    Ok(args) => {
+                        request.args = args;
+                        let answer = answered(*request, &self.served.root).await;
+                        Ok((status(&answer), answer.to_json()))
+                    }
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            Err(refusal) => Err(refusal),
+        };
+        match asked {
+            Ok((status, value)) => self.response(status, &value),
+            Err(refusal) => self.refuse(&refusal),
+        }
+    }
+
+    fn refuse(self, refusal: &Refusal) -> Response<Text> {
+        let mut response = self.response(refusal.status, &error(&refusal.fault));
+        let headers = response.headers_mut();
+        headers.extend(refusal.allow());
+        if refusal.is_last {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    fn response(self, status: StatusCode, value: &Value) -> Response<Text> {
+        let text = Full::new(Bytes::from(format!("{value}\n")));
+        let mut response = Response::new(Text { text, _handing: Handing(self.stage) });
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if comes_back(status) {
+            headers.insert(RETRY_AFTER, HeaderValue::from(HTTP_RETRY_AFTER_SECONDS));
+        }
+        response
+    }
+}
+
+fn error(fault: &Fault) -> Value {
+    json!({ "error": fault_json(fault) })
+}
+
+/// Reads the arguments. What is announced as too large is refused before any of it is read.
+async fn read<B>(body: B, bodies: &Arc<Semaphore>, time: Duration) -> Result<Value, Refusal>
+where
+    B: Body<Data = Bytes>,
+    B::Error: std::fmt::Display,
+{
+    let most = u64::try_from(HTTP_BODY_BYTES_MAX).unwrap_or(u64::MAX);
+    if body.size_hint().lower() > most {
+        return Err(Refusal::too_large());
+    }
+    match tokio::time::timeout(time, collect(body, bodies)).await {
+        Ok(collected) => collected.and_then(|(bytes, _room)| arguments(&bytes)),
+        Err(_) => Err(Refusal::too_slow()),
+    }
+}
+
+/// All bytes of a body, and their room among all bodies.
+async fn collect<B>(
+    body: B,
+    bodies: &Arc<Semaphore>,
+) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Refusal>
+where
+    B: Body<Data = Bytes>,
+    B::Error: std::fmt::Display,
+{
+    let mut body = pin!(body);
+    let (mut bytes, mut room) = (Vec::new(), None::<OwnedSemaphorePermit>);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Refusal::broken(&error.to_string()))?;
+        // Trailers say nothing that is asked for.
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > HTTP_BODY_BYTES_MAX {
+            return Err(Refusal::too_large());
+        }
+        let count = u32::try_from(data.len()).map_err(|_| Refusal::too_large())?;
+        let more = bodies.clone().try_acquire_many_owned(count).map_err(|_| Refusal::crowded())?;
+        match &mut room {
+            Some(room) => room.merge(more),
+            None => room = Some(more),
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok((bytes, room))
+}
+
+impl Body for Text {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.text).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.text.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.text.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests;
