@@ -1,0 +1,150 @@
+//! Clients that send too much, too slowly, or nonsense; and many of them.
+
+use std::process::Command;
+
+use serde_json::json;
+
+use super::rig::{Client, HOST, Host, guest, post};
+
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Others are served as if nothing had happened.
+fn is_well(host: &Host) {
+    assert_eq!(host.get("/health").body["state"], "ok");
+}
+
+#[test]
+fn c8_heads_that_are_none_are_refused_and_the_connection_is_closed() {
+    let host = Host::run(&["counter"], &[]);
+    let long =
+        |bytes: usize| format!("GET /health HTTP/1.1\r\nHost: h\r\nX: {}", "x".repeat(bytes));
+    let many = "a: b\r\n".repeat(101);
+    let lengths = "POST /counter/value HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n";
+    for (bytes, status) in [
+        ("\0\r\n\r\n".to_owned(), 400),
+        ("hello\r\n\r\n".to_owned(), 400),
+        ("GET /health\r\n\r\n".to_owned(), 400),
+        ("GET /health HTTP/9.9\r\n\r\n".to_owned(), 400),
+        ("GET /health HTTP/1.1\r\nHo st: h\r\n\r\n".to_owned(), 400),
+        ("GET /health HTTP/1.1\r\nHost: h\r\n folded: x\r\n\r\n".to_owned(), 400),
+        (format!("{lengths}Content-Length: 2\r\n\r\n"), 400),
+        (format!("{lengths}Content-Length: x\r\n\r\n"), 400),
+        (lengths.replace(" 1\r", " -1\r") + "\r\n", 400),
+        (lengths.replace("Content-Length: 1", "Transfer-Encoding: gzip") + "\r\n", 400),
+        (long(1 << 14), 431),
+        (long(1 << 20), 431),
+        (format!("GET /health HTTP/1.1\r\nHost: h\r\n{many}\r\n"), 431),
+    ] {
+        let mut client = host.connect();
+        client.send(&bytes);
+        // A reset may overtake the answer to what was not read whole.
+        let last = client.last();
+        let shown = &bytes[..bytes.len().min(80)];
+        assert!(
+            last == Some(status) || (last.is_none() && bytes.len() > 1 << 16),
+            "{shown} {last:?}"
+        );
+    }
+    let mut http2 = host.connect();
+    http2.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    assert_eq!(http2.last(), None);
+    let mut none = host.connect();
+    none.send("POST /counter/value HTTP/1.1\r\n\r\n");
+    assert_eq!(none.answer().unwrap().status, 400);
+    is_well(&host);
+}
+
+#[test]
+fn c8_bodies_that_are_too_large_or_cut_off_are_refused_and_nothing_is_started() {
+    let host = Host::run(&["counter"], &[]);
+    let head =
+        |rest: &str| format!("POST /counter/increment HTTP/1.1\r\nHost: h\r\n{rest}\r\n\r\n");
+    let mut announced = host.connect();
+    announced.send(head(&format!("Content-Length: {}", BODY_BYTES_MAX + 1)));
+    assert_eq!(announced.last(), Some(413));
+    let mut enormous = host.connect();
+    enormous.send(head(&format!("Content-Length: {}", 1_u64 << 62)));
+    assert_eq!(enormous.last(), Some(413));
+    let mut chunked = host.connect();
+    chunked.send(head("Transfer-Encoding: chunked"));
+    let chunk = format!("{:x}\r\n{}\r\n", BODY_BYTES_MAX / 8, " ".repeat(BODY_BYTES_MAX / 8));
+    chunked.send(chunk.repeat(8));
+    chunked.send("1\r\n \r\n");
+    assert_eq!(chunked.last(), Some(413));
+    let mut largest = host.connect();
+    let padded = format!("{{\"by\": 1{}}}", " ".repeat(BODY_BYTES_MAX - 9));
+    assert_eq!(largest.post("/counter/increment", &[], &padded).status, 200);
+    let mut broken = host.connect();
+    broken.send(head("Transfer-Encoding: chunked") + "nonsense\r\n");
+    assert_eq!(broken.last(), Some(400));
+    let mut cut_off = host.connect();
+    cut_off.send(head("Content-Length: 9") + "{\"by\"");
+    drop(cut_off);
+    let value = host.call("/counter/value", &json!({}));
+    assert_eq!((value.status, &value.body["value"]), (200, &json!(1)));
+    is_well(&host);
+}
+
+#[test]
+fn c8_slow_heads_and_silent_clients_are_let_go_of() {
+    let host = Host::run(&["counter"], &[]);
+    let mut slow = host.connect();
+    slow.send("POST /counter/increment HTTP/1.1\r\nHost: h\r\nX: ");
+    let mut silent = host.connect();
+    // One whose answer is under way is not late.
+    host.does(&["pause", "counter"]);
+    let held = host.calling("/counter/increment", &json!({ "by": 1 }));
+    assert_eq!((slow.last(), silent.last()), (None, None));
+    is_well(&host);
+    host.does(&["resume", "counter"]);
+    assert_eq!(held.join().unwrap().status, 200);
+}
+
+#[test]
+fn s3_13_a_thousand_connections_are_served_and_a_person_gets_through() {
+    let host = Host::run(&["counter", "ledger"], &[]);
+    let mut clients: Vec<Client> = (0..1000).map(|_| host.connect()).collect();
+    for round in 1..=2 {
+        for client in &mut clients {
+            client.send(post("/counter/increment", &[], "{\"by\": 1}"));
+        }
+        let values = clients.iter_mut().map(|client| {
+            let answer = client.answer().unwrap();
+            assert_eq!(answer.status, 200, "{answer:?}");
+            answer.body["value"].as_u64().unwrap()
+        });
+        let mut values: Vec<u64> = values.collect();
+        values.sort_unstable();
+        assert!(values.into_iter().eq((round - 1) * 1000 + 1..=round * 1000));
+    }
+    // All of them wait, as long as a person wants.
+    host.does(&["pause", "counter"]);
+    for client in &mut clients {
+        client.send(post("/counter/increment", &[], "{\"by\": 1}"));
+    }
+    host.until("held", |ps| ps["daemons"][0]["held"] == 1000);
+    assert_eq!(host.call("/ledger/total", &json!({})).status, 200);
+    host.does(&["resume", "counter"]);
+    assert!(clients.iter_mut().all(|client| client.answer().unwrap().status == 200));
+}
+
+#[test]
+fn s3_13_clients_take_no_more_descriptors_than_leave_some_for_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new("sh");
+    let words = "ulimit -n 200; exec \"$0\" run \"$@\"";
+    command.arg("-c").arg(words).arg(HOST).arg(guest("counter"));
+    let host = Host::spawn(dir, command, &[]);
+    let mut clients: Vec<Client> = (0..190).map(|_| host.connect()).collect();
+    for client in &mut clients {
+        client.send("GET /health HTTP/1.1\r\nHost: h\r\n\r\n");
+    }
+    let served = &mut clients[..100];
+    for client in served {
+        assert_eq!(client.answer().unwrap().status, 200);
+    }
+    host.does(&["health"]);
+    // The others wait until somebody goes.
+    drop(clients.drain(..100));
+    assert!(clients.iter_mut().all(|client| client.answer().unwrap().status == 200));
+}
