@@ -50,7 +50,11 @@ fn s3_15_a_host_with_a_file_of_requests_is_stopped_like_one_that_listens() {
         while UnixStream::connect(place.socket()).is_err() {
             std::thread::sleep(Duration::from_millis(1));
         }
-        place.until("spins", |ps| !ps["transactions"].as_array().unwrap().is_empty());
+        // Both daemons have begun: a request that waits for its turn is refused by the stop.
+        place.until("spins", |ps| {
+            let spins = ps["transactions"][0]["daemon"] == "chaos";
+            spins && ps["daemons"][1]["committed"] == 1
+        });
         match words {
             Some(words) => assert_eq!(place.stop(words).1["code"], code),
             None => running.signal(Signal::TERM),

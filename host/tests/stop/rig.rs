@@ -83,7 +83,8 @@ impl Place {
     pub(crate) fn call(&self, daemon: &str, contract: &str, args: &Value) -> JoinHandle<Value> {
         let request = json!({ "daemon": daemon, "contract": contract, "args": args });
         let mut stream = UnixStream::connect(self.socket()).unwrap();
-        stream.write_all(format!("{}\n", json!({ "call": request })).as_bytes()).unwrap();
+        // One that is let go of at once may be closed already.
+        drop(stream.write_all(format!("{}\n", json!({ "call": request })).as_bytes()));
         std::thread::spawn(move || {
             let mut line = String::new();
             // The host may be gone without an answer.
