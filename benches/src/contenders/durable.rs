@@ -10,7 +10,6 @@ pub mod place;
 pub mod postgres;
 pub mod redis;
 pub mod rooted;
-mod server;
 pub mod sqlite;
 mod wire;
 

@@ -1,14 +1,14 @@
 //! PostgreSQL: `SmallBank` in PL/pgSQL, prepared calls, every commit synced before its answer.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use servers::{Listens, Server, TempDir, User};
 use smallbank::mix::Request;
 use smallbank::{CHECKING_START_CENTS, PENALTY_CENTS, SAVINGS_START_CENTS};
 
-use super::server::{self, Server, User};
 use super::wire::{Connection, Protocol, Reply, serve};
 use super::{DurableBank, Served};
 
@@ -50,40 +50,32 @@ impl PostgresBank {
     ///
     /// What to do about it.
     pub fn start(dir: &Path, customers: u64, clients: usize) -> Result<Self, String> {
-        let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-        let mut versions: Vec<PathBuf> =
-            versions.map(|version| version.path().join("bin")).collect();
-        versions.sort_unstable();
-        versions.reverse();
-        let missing = "postgres not found: apt-get install postgresql";
-        let [initdb, postgres] =
-            ["initdb", "postgres"].map(|program| server::find(program, &versions).ok_or(missing));
-        let (initdb, postgres) = (initdb?, postgres?);
+        let [initdb, postgres] = servers::postgres_programs()?;
         let user = User::unprivileged(&["postgres", "nobody"])?;
         User::give(user, dir)?;
-        let mut init = server::command(&initdb, user, dir);
+        let mut init = servers::command(&initdb, user, dir);
         init.args(["--auth", "trust", "--username", "bench", "--locale", "C", "--encoding"]);
         init.args(["UTF8", "--no-sync", "--pgdata"]).arg(dir);
-        server::run(&mut init)
+        servers::run(&mut init)
             .map_err(|error| format!("{} in {}: {error}", initdb.display(), dir.display()))?;
-        let sockets = server::sockets("postgres", user)?;
-        Self::start_in(server::command(&postgres, user, dir), dir, sockets, customers, clients)
+        let home = servers::home("postgres", user)?;
+        Self::start_in(servers::command(&postgres, user, dir), dir, home, customers, clients)
             .map_err(|error| format!("{}: {error}", postgres.display()))
     }
 
     fn start_in(
         mut command: Command,
         dir: &Path,
-        sockets: PathBuf,
+        home: TempDir,
         customers: u64,
         clients: usize,
     ) -> Result<Self, String> {
-        command.arg("-D").arg(dir).arg("-k").arg(&sockets);
+        command.arg("-D").arg(dir).arg("-k").arg(home.path());
         for setting in ["listen_addresses=", "fsync=on", "synchronous_commit=on"] {
             command.args(["-c", setting]);
         }
-        let socket = sockets.join(SOCKET);
-        let server = Server::start(&mut command, sockets, SOCKET, Signal::INT)?;
+        let socket = home.path().join(SOCKET);
+        let server = Server::start(command, home, Listens::Unix(socket.clone()), Signal::INT)?;
         let mut first = first_connection(&socket)?;
         let schema = SCHEMA
             .replace("SAVINGS_CENTS", &SAVINGS_START_CENTS.to_string())

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use rustix::process::Signal;
+use servers::{Listens, Server};
 use smallbank::mix::Request;
 use smallbank::{CHECKING_START_CENTS, PENALTY_CENTS, SAVINGS_START_CENTS};
 
-use super::server::{self, Server};
 use super::wire::{Connection, Protocol, Reply, serve};
 use super::{DurableBank, Served};
 
@@ -29,8 +29,7 @@ impl RedisBank {
     ///
     /// What to do about it.
     pub fn start(dir: &Path, customers: u64, clients: usize) -> Result<Self, String> {
-        let program = server::find("redis-server", &[])
-            .ok_or("redis-server not found: apt-get install redis-server")?;
+        let program = servers::redis_program()?;
         Self::start_program(&program, dir, customers, clients)
             .map_err(|error| format!("{}: {error}", program.display()))
     }
@@ -41,9 +40,9 @@ impl RedisBank {
         customers: u64,
         clients: usize,
     ) -> Result<Self, String> {
-        let sockets = server::sockets("redis", None)?;
-        let socket = sockets.join(SOCKET);
-        let mut command = server::command(program, None, dir);
+        let home = servers::home("redis", None)?;
+        let socket = home.path().join(SOCKET);
+        let mut command = servers::command(program, None, dir);
         command.args(["--port", "0", "--unixsocket"]).arg(&socket).arg("--dir").arg(dir).args([
             "--appendonly",
             "yes",
@@ -54,7 +53,7 @@ impl RedisBank {
             "--daemonize",
             "no",
         ]);
-        let server = Server::start(&mut command, sockets, SOCKET, Signal::TERM)?;
+        let server = Server::start(command, home, Listens::Unix(socket.clone()), Signal::TERM)?;
         let connections = (0..clients).map(|_| Connection::open(&socket));
         let connections = connections.collect::<Result<Vec<_>, _>>()?;
         let mut bank = Self { customers, connections, _server: server };

@@ -1,0 +1,17 @@
+//! Real servers, started for a test or a benchmark and gone after it, and a proxy that breaks the
+//! connections to them.
+
+#![expect(
+    clippy::panic,
+    reason = "helpers of tests: what goes wrong here fails the test that asked"
+)]
+
+mod port;
+mod postgres;
+mod process;
+mod redis;
+
+pub use postgres::{Postgres, postgres_programs};
+pub use process::{Listens, Server, User, command, home, run};
+pub use redis::{Redis, redis_program};
+pub use tempfile::TempDir;
