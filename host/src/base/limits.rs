@@ -358,6 +358,10 @@ pub const PROBE_GAP: Duration = Duration::from_millis(100);
 /// another two.
 pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
 
+/// Time after which a peer that does not even confirm what was sent to it counts as gone: several
+/// lost packets in a row, sent again. One that confirms and says nothing is found out by a check.
+pub const PEER_SILENT_MAX: Duration = Duration::from_secs(5);
+
 /// Time that an init job of a resource may take: scripts and schemas are small, and dependents wait
 /// for it.
 pub const INIT_JOB_TIME_MAX: Duration = Duration::from_secs(10);

@@ -11,8 +11,10 @@
 //! | `clock`, `entropy`, `config` | [`stateless`] | always |
 
 mod calls;
+pub mod dial;
 pub mod directory;
 mod keeper;
+pub mod metered;
 mod pool;
 mod runtime;
 pub mod stateless;
