@@ -9,9 +9,11 @@
 mod port;
 mod postgres;
 mod process;
+mod proxy;
 mod redis;
 
 pub use postgres::{Postgres, postgres_programs};
 pub use process::{Listens, Server, User, command, home, run};
+pub use proxy::{Fault, Proxy};
 pub use redis::{Redis, redis_program};
 pub use tempfile::TempDir;
