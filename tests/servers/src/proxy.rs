@@ -273,16 +273,17 @@ impl Pump {
     fn pass(&mut self, fault: &Fault, piece: &[u8]) -> Option<()> {
         match (fault, self.to_client) {
             (Fault::Stall { to_server, to_client }, side) => {
-                let stalls = if side { *to_client } else { *to_server };
+                if !(if side { *to_client } else { *to_server }) {
+                    return self.write(piece);
+                }
                 let number = self.seen;
-                while stalls {
+                loop {
                     sleep(LOOK);
                     let fault = self.fault()?;
                     if self.seen != number {
                         return self.pass(&fault, piece);
                     }
                 }
-                self.write(piece)
             }
             (Fault::Delay(delay), true) => {
                 let start = Instant::now();
