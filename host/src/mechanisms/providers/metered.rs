@@ -121,7 +121,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
