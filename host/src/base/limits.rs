@@ -437,3 +437,23 @@ pub const CALLS_QUEUED_MAX: usize = 1024;
 
 /// Keys that one page of a listing asks the store for: about a page of a terminal, ten times.
 pub const KEYS_LISTED_MAX: u32 = 1000;
+
+/// Calls of a shared connection that may go without an answer, one after the other, before the
+/// connection is given up: one is bad luck.
+pub const LATE_CALLS_MAX: u32 = 3;
+
+/// Bytes of an answer that a shared connection takes. One between this and [`CALL_BYTES_MAX`] is
+/// read and refused, so that others on the connection don't lose it; a larger one ends it.
+pub const REPLY_BYTES_MAX: u64 = 2 * CALL_BYTES_MAX as u64;
+
+/// Values of such an answer; the same holds for it and [`CALL_VALUES_MAX`].
+pub const REPLY_VALUES_MAX: u64 = 2 * CALL_VALUES_MAX as u64;
+
+/// Lists in each other in such an answer: scripts may nest them, and nobody does.
+pub const REPLY_DEPTH_MAX: usize = 64;
+
+/// Bytes of a status or an error in such an answer.
+pub const REPLY_LINE_BYTES_MAX: u64 = 64 << 10;
+
+/// Bytes of a file that an init job of a resource names.
+pub const INIT_FILE_BYTES_MAX: u64 = 1 << 20;

@@ -16,10 +16,14 @@
 
 mod machine;
 pub mod operation;
+pub mod redis;
+pub mod resp;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
+pub mod unanswered;
+pub mod words;
 
 use std::time::Duration;
 
