@@ -23,6 +23,7 @@ mod host {
     mod outputs;
     pub(crate) mod printing;
     mod provider_calls;
+    mod redis;
     mod resources;
     mod sql;
     mod stopping;

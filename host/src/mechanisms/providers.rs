@@ -8,6 +8,7 @@
 //! | kind | file | available while |
 //! |---|---|---|
 //! | `directory` | [`directory`] | its path leads to the directory that it led to at first |
+//! | `redis` | [`redis`] | a server answers, at the other end of a connection that lives |
 //! | `clock`, `entropy`, `config` | [`stateless`] | always |
 
 mod calls;
@@ -16,6 +17,7 @@ pub mod directory;
 mod keeper;
 pub mod metered;
 mod pool;
+pub mod redis;
 mod runtime;
 pub mod stateless;
 

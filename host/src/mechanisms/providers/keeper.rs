@@ -243,8 +243,8 @@ async fn run_job(link: Link, job: String) -> (Link, Event) {
     let Some(mut link) = link else { return (None, Event::JobFailed(NO_LINK.to_owned())) };
     let event = match timeout(INIT_JOB_TIME_MAX, link.job(&job)).await {
         Ok(Ok(())) => Event::JobDone,
-        Ok(Err(why)) => Event::JobFailed(format!("init job `{job}`: {why}")),
-        Err(_) => Event::JobFailed(format!("init job `{job}`: {}", late("end", INIT_JOB_TIME_MAX))),
+        Ok(Err(why)) => Event::JobFailed(format!("`{job}`: {why}")),
+        Err(_) => Event::JobFailed(format!("`{job}`: {}", late("end", INIT_JOB_TIME_MAX))),
     };
     (Some(link), event)
 }
