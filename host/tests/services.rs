@@ -166,14 +166,14 @@ fn nothing_starts_before_all_services_and_guests_are_good() {
     let other = "[service]\nname = \"bank\"\n[daemons.ledger]\nguest = \"missing.wasm\"\n\
         [daemons.text]\nguest = \"bank.toml\"\n";
     let bank = "[service]\nname = \"bank\"\n[daemons.ledger]\nguest = \"ledger.wasm\"\n";
-    let redis = "[service]\nname = \"web\"\n[resources.cache]\nprovider = \"redis\"\n\
-        url = \"redis://:hunter2@127.0.0.1\"\n[daemons.web]\nguest = \"counter.wasm\"\n\
-        needs = [\"cache\"]\n";
+    let http = "[service]\nname = \"web\"\n[resources.rates]\nprovider = \"http\"\n\
+        allow = [\"http://h/${pw}\"]\n[daemons.web]\nguest = \"counter.wasm\"\n\
+        needs = [\"rates\"]\n[parameters]\npw = { default = \"hunter2\", secret = true }\n";
     let broken = "[service]\nname = \"web\"\n[daemons.web]\ngest = \"counter.wasm\"\n";
     let place = Place::with(&[
         ("bank.toml", bank),
         ("other.toml", other),
-        ("redis.toml", redis),
+        ("http.toml", http),
         ("broken.toml", broken),
     ]);
     let files = |words: &[&str]| -> Vec<String> {
@@ -195,7 +195,7 @@ fn nothing_starts_before_all_services_and_guests_are_good() {
         ),
         (&["@other.toml"], 1, "E_FILE", &["2 mistakes:\nservices/other.toml:4:9: "]),
         (&["@bank.toml", "@ledger.wasm"], 1, "E_MANIFEST", &["bank.toml:3:10: the daemon of"]),
-        (&["@bank.toml", "@redis.toml"], 1, "E_MANIFEST", &["redis.toml:4:12: provider `redis`"]),
+        (&["@bank.toml", "@http.toml"], 1, "E_MANIFEST", &["http.toml:4:12: provider `http`"]),
         (&["@bank.toml", "--param", "x=1"], 1, "E_PARAMETER", &["--param x: no service has"]),
         (&["@bank.toml", "--param", "x"], 2, "E_OPTION", &["write NAME=VALUE"]),
         (&["@bank.toml", "--param", "lodger.x=1"], 2, "E_OPTION", &["names `lodger`"]),
@@ -218,10 +218,10 @@ fn nothing_starts_before_all_services_and_guests_are_good() {
 
 #[test]
 fn validate_answers_programs_and_notes_what_this_host_lacks() {
-    let redis = "[service]\nname = \"web\"\n[resources.cache]\nprovider = \"redis\"\n\
-        url = \"redis://h\"\n[daemons.web]\nguest = \"counter.wasm\"\nbudgt = 5\n";
-    let good = redis.replace("budgt = 5\n", "");
-    let place = Place::with(&[("bad.toml", redis), ("good.toml", &good)]);
+    let http = "[service]\nname = \"web\"\n[resources.rates]\nprovider = \"http\"\n\
+        allow = [\"http://h/\"]\n[daemons.web]\nguest = \"counter.wasm\"\nbudgt = 5\n";
+    let good = http.replace("budgt = 5\n", "");
+    let place = Place::with(&[("bad.toml", http), ("good.toml", &good)]);
     let bad = place.host(&["validate", "services/bad.toml", "--output", "json"]);
     assert_eq!(bad.code, Some(1), "{bad:?}");
     let report: Value = serde_json::from_str(&bad.out).unwrap();
@@ -355,4 +355,69 @@ fn a_host_whose_resource_is_not_there_starts_and_its_daemons_wait() {
     until("ready", || place.daemon("ledger")["state"] == "ready");
     let deposit = ["call", "ledger", "deposit", "account=ann", "amount=7"];
     assert_eq!(place.host(&deposit).code, Some(0));
+}
+
+/// A daemon that needs a cache, whose init jobs are on line 7 and on.
+fn cached(url: &str, init: &str) -> String {
+    format!(
+        "[service]\nname = \"web\"\n[resources.cache]\nprovider = \"redis\"\n\
+         url = \"{url}\"\ninit = [\n{init}]\nbackoff = \"1ms..10ms\"\nup_delay = \"1ms\"\n\
+         [daemons.web]\nguest = \"counter.wasm\"\nneeds = [\"cache\"]\n\
+         [parameters]\npw = {{ default = \"hunter2\", secret = true }}\n"
+    )
+}
+
+#[test]
+fn s0_11_what_is_wrong_with_init_jobs_and_their_files_is_said_at_their_lines() {
+    let init = "\"SCRIPT LOAD @none.lua\",\n\"GET 'a\",\n\"SCRIPT LOAD @large.lua\",\n\
+        \"SCRIPT LOAD @.\",\n\"PING\"";
+    let (jobs, url) = (cached("redis://:${pw}@h", init), cached("redis://:${pw}@h/x", ""));
+    let large = "-".repeat((1 << 20) + 1);
+    let place = Place::with(&[("jobs.toml", &jobs), ("url.toml", &url), ("large.lua", &large)]);
+    for command in ["validate", "run"] {
+        let refused = place.host(&[command, "services/jobs.toml"]);
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        for expected in [
+            "error[E_MANIFEST]: 4 mistakes:\n",
+            "services/jobs.toml:7:1: services/none.lua: No such file",
+            "services/jobs.toml:8:1: a ' is not closed",
+            "services/jobs.toml:9:1: services/large.lua: it has more than 1048576 bytes",
+            "services/jobs.toml:10:1: services/.: it is not a file",
+        ] {
+            assert!(refused.err.contains(expected), "{expected}\n{}", refused.err);
+        }
+        let refused = place.host(&[command, "services/url.toml"]);
+        let expected = "url.toml:5:7: the URL can't be used: Invalid database number";
+        assert!(refused.err.contains(expected), "{refused:?}");
+        assert!(!refused.err.contains("hunter2"), "{refused:?}");
+    }
+}
+
+#[test]
+fn s0_12_a_service_waits_for_redis_and_loads_its_scripts_with_the_files_of_the_start() {
+    let mut redis = servers::Redis::start();
+    let init = "\"SCRIPT LOAD @answer.lua\",\n\"RPUSH secrets ${pw}\"";
+    let text = cached(&redis.url(), init);
+    let place = Place::with(&[("web.toml", &text), ("answer.lua", "return 'the answer'")]);
+    let scripts = |redis: &servers::Redis| {
+        redis.ask("INFO memory").contains("number_of_cached_scripts:1\r\n")
+    };
+    let _running = place.start(&["services/web.toml"], &[]);
+    assert_eq!(place.host(&["call", "web", "increment", "by=1"]).code, Some(0));
+    assert!(scripts(&redis));
+    assert_eq!(redis.ask("LRANGE secrets 0 -1"), "*1\r\n$7\r\nhunter2\r\n");
+    std::fs::remove_file(place.0.path().join("services/answer.lua")).unwrap();
+    redis.kill9();
+    until("waiting", || place.daemon("web")["state"] == "waiting");
+    let listed = place.host(&["resources"]).out;
+    assert!(listed.contains("redis") && listed.contains("down"), "{listed}");
+    redis.restart();
+    until("ready", || place.daemon("web")["state"] == "ready");
+    assert!(scripts(&redis));
+    assert_eq!(place.daemon("web")["generation"], 2);
+    // What fails is shown without what is secret.
+    assert_eq!(redis.ask("SET secrets text"), "+OK\r\n");
+    assert_eq!(place.host(&["resource", "down", "cache"]).code, Some(0));
+    assert_eq!(place.host(&["resource", "up", "cache"]).code, Some(0));
+    until("failing", || place.host(&["resources"]).out.contains("`RPUSH secrets ***`: WRONGTYPE"));
 }

@@ -48,7 +48,7 @@ const KINDS: &[Kind] = &[
     Kind {
         name: "redis",
         keys: &["provider", "url", "prefix", "connections", "init", "up_delay", "backoff"],
-        provided: false,
+        provided: true,
     },
 ];
 

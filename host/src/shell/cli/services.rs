@@ -1,25 +1,22 @@
 //! Services' manifests: read, bound, and checked with their guests before anything starts.
 
+mod plans;
+
 use std::collections::BTreeMap;
 use std::env::VarError;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::settings::is_daemon_parameter;
 use crate::base::error::{Code, Fault};
 use crate::base::limits::{MANIFEST_BYTES_MAX, SERVICES_MAX};
-use crate::mechanisms::providers::Provider;
-use crate::mechanisms::providers::directory::Directory;
-use crate::mechanisms::providers::stateless::Stateless;
 use crate::mechanisms::sandbox::DeployError;
 use crate::pure::admission::{Caps, World, admit};
 use crate::pure::manifest::{
-    BoundManifest, BoundText, Complaint, DaemonSpec, Given, Manifest, Place, ProviderSpec,
-    ResourceSpec, bind, nearest, parse,
+    BoundManifest, BoundText, Complaint, DaemonSpec, Given, Manifest, Place, bind, nearest, parse,
 };
 use crate::shell::api::read_code;
 use crate::tree::ResourcePlan;
@@ -29,6 +26,8 @@ use crate::tree::ResourcePlan;
 pub(super) struct Service {
     pub(super) file: PathBuf,
     pub(super) manifest: BoundManifest,
+    /// What it depends on, as far as this host can provide it.
+    resources: Vec<ResourcePlan>,
 }
 
 impl Service {
@@ -129,13 +128,16 @@ pub(super) fn read(files: &[PathBuf], params: &[String]) -> Result<Vec<Service>,
         let environment = environment(&manifest, &mut mistakes);
         // A service has the options that it knows; another one has the others.
         match bind(&manifest, &Given { options: options.clone(), environment }) {
-            Ok(manifest) => services.push(Service { file: file.clone(), manifest }),
+            Ok(manifest) => {
+                services.push(Service { file: file.clone(), manifest, resources: Vec::new() });
+            }
             Err(complaints) => {
                 mistakes.extend(complaints.iter().map(|complaint| Mistake::new(file, complaint)));
             }
         }
     }
     check_names(&services, &mut mistakes);
+    plan_resources(&mut services, &mut mistakes);
     admit_guests(&services, &mut mistakes);
     if mistakes.is_empty() { Ok(services) } else { Err(mistakes) }
 }
@@ -303,34 +305,18 @@ pub(super) fn daemons(
 
 /// What these services depend on, as the root keeps it.
 pub(super) fn resources(services: &[Service]) -> Vec<ResourcePlan> {
-    let of = |service: &Service| {
-        let plan = |spec| resource(service, spec);
-        service.manifest.resources.iter().filter_map(plan).collect::<Vec<_>>()
-    };
-    services.iter().flat_map(of).collect()
+    services.iter().flat_map(|service| service.resources.iter().cloned()).collect()
 }
 
-fn resource(service: &Service, spec: &ResourceSpec<BoundText>) -> Option<ResourcePlan> {
-    let provider: Arc<dyn Provider> = match &spec.provider {
-        ProviderSpec::Directory { path, access } => {
-            Arc::new(Directory::new(service.beside(path.expose()), *access))
+fn plan_resources(services: &mut [Service], mistakes: &mut Vec<Mistake>) {
+    for service in services {
+        for spec in &service.manifest.resources {
+            match plans::plan(service, spec) {
+                Ok(plan) => service.resources.extend(plan),
+                Err(wrong) => mistakes.extend(wrong.iter().map(|wrong| service.mistake(wrong))),
+            }
         }
-        ProviderSpec::Clock | ProviderSpec::Entropy => Arc::new(Stateless::new(spec.kind())),
-        ProviderSpec::Config { values } => {
-            let values = values.iter().map(|(key, text)| (key.clone(), text.expose().to_owned()));
-            Arc::new(Stateless::config(values.collect()))
-        }
-        // Refused before.
-        ProviderSpec::Redis { .. } | ProviderSpec::Postgres { .. } | ProviderSpec::Http { .. } => {
-            return None;
-        }
-    };
-    Some(ResourcePlan {
-        name: full_name(&service.manifest.service, &spec.name.name),
-        provider,
-        jobs: spec.init.iter().map(|job| job.expose().to_owned()).collect(),
-        policy: spec.policy(),
-    })
+    }
 }
 
 /// The name of a resource in the whole host.
