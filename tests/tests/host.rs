@@ -21,6 +21,7 @@ mod host {
     mod lineage;
     mod model;
     mod outputs;
+    mod postgres;
     pub(crate) mod printing;
     mod provider_calls;
     mod redis;

@@ -179,6 +179,11 @@ fn only_manifests_name_toml() {
 }
 
 #[test]
+fn only_providers_name_clients_of_servers() {
+    check(&outside(&["tokio_postgres"], &["host/src/mechanisms/providers"]));
+}
+
+#[test]
 fn only_the_shell_names_the_real_clock_and_entropy() {
     // Where they are defined, and offered to programs that embed the host.
     let definitions = ["host/src/base/clock.rs", "host/src/base/entropy.rs", "host/src/lib.rs"];

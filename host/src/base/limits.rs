@@ -426,8 +426,16 @@ pub const CALL_BYTES_MAX: usize = 8 << 20;
 /// Time after which a call that should have ended takes its connection with it.
 pub const CALL_GRACE: Duration = Duration::from_secs(2);
 
-/// Time that a connection has to come back to its first state between two transactions.
-pub const LINE_RESET_MAX: Duration = Duration::from_secs(1);
+/// Bytes that a server may send around the values of an answer: some hundred for each column, a few
+/// for each row.
+pub const CALL_FRAMING_BYTES_MAX: usize = 1 << 20;
+
+/// Time that a server has to end a statement that is cancelled: one that needs longer has lost its
+/// connection.
+pub const CANCEL_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Time that a server has to bring a connection back to its first state, between two transactions.
+pub const RESET_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Values in the answer to one call: each costs more than its bytes.
 pub const CALL_VALUES_MAX: usize = 100_000;

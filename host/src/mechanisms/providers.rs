@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | `directory` | [`directory`] | its path leads to the directory that it led to at first |
 //! | `redis` | [`redis`] | a server answers, at the other end of a connection that lives |
+//! | `postgres` | [`postgres`] | the same |
 //! | `clock`, `entropy`, `config` | [`stateless`] | always |
 
 mod calls;
@@ -17,6 +18,7 @@ pub mod directory;
 mod keeper;
 pub mod metered;
 mod pool;
+pub mod postgres;
 pub mod redis;
 mod runtime;
 pub mod stateless;

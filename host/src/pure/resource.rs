@@ -20,6 +20,7 @@ pub mod redis;
 pub mod resp;
 #[cfg(test)]
 mod simulation;
+pub mod sql;
 #[cfg(test)]
 mod tests;
 pub mod unanswered;

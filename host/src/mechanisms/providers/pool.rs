@@ -17,7 +17,7 @@ use super::calls::{Call, Calls, Seat};
 use super::keeper::Observer;
 use super::{Line, Pending, Provider, Sharing};
 use crate::base::ids::{ConnectionId, ConnectionIds};
-use crate::base::limits::{CALL_GRACE, CALLS_QUEUED_MAX, CONNECT_TIME_MAX, LINE_RESET_MAX};
+use crate::base::limits::{CALL_GRACE, CALLS_QUEUED_MAX, CONNECT_TIME_MAX, RESET_TIME_MAX};
 use crate::pure::resource::operation::CallError;
 
 type OpenedLine = Result<Box<dyn Line>, String>;
@@ -335,7 +335,7 @@ impl Pool {
                 continue;
             }
             self.resetting.spawn(async move {
-                let reset = timeout(LINE_RESET_MAX, open.line.reset()).await;
+                let reset = timeout(RESET_TIME_MAX, open.line.reset()).await;
                 matches!(reset, Ok(Ok(()))).then_some((open.id, open.line))
             });
         }
