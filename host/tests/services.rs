@@ -169,11 +169,17 @@ fn nothing_starts_before_all_services_and_guests_are_good() {
     let http = "[service]\nname = \"web\"\n[resources.rates]\nprovider = \"http\"\n\
         allow = [\"http://h/${pw}\"]\n[daemons.web]\nguest = \"counter.wasm\"\n\
         needs = [\"rates\"]\n[parameters]\npw = { default = \"hunter2\", secret = true }\n";
+    let books = "[service]\nname = \"books\"\n[resources.db]\nprovider = \"postgres\"\n\
+        url = \"postgres://u:hunter2@h/d\"\ninit = [\"SELECT 1\", \"@missing.sql\"]\n\
+        [daemons.books]\nguest = \"counter.wasm\"\n";
+    let shelf = books.replace("/d", "/d?hostaddr=::1").replace("@missing.sql", "SELECT 2");
     let broken = "[service]\nname = \"web\"\n[daemons.web]\ngest = \"counter.wasm\"\n";
     let place = Place::with(&[
         ("bank.toml", bank),
         ("other.toml", other),
         ("http.toml", http),
+        ("books.toml", books),
+        ("shelf.toml", &shelf),
         ("broken.toml", broken),
     ]);
     let files = |words: &[&str]| -> Vec<String> {
@@ -196,6 +202,8 @@ fn nothing_starts_before_all_services_and_guests_are_good() {
         (&["@other.toml"], 1, "E_FILE", &["2 mistakes:\nservices/other.toml:4:9: "]),
         (&["@bank.toml", "@ledger.wasm"], 1, "E_MANIFEST", &["bank.toml:3:10: the daemon of"]),
         (&["@bank.toml", "@http.toml"], 1, "E_MANIFEST", &["http.toml:4:12: provider `http`"]),
+        (&["@books.toml"], 1, "E_FILE", &["books.toml:6:21: services/missing.sql: No such"]),
+        (&["@shelf.toml"], 1, "E_MANIFEST", &["shelf.toml:5:7: `hostaddr` is not supported"]),
         (&["@bank.toml", "--param", "x=1"], 1, "E_PARAMETER", &["--param x: no service has"]),
         (&["@bank.toml", "--param", "x"], 2, "E_OPTION", &["write NAME=VALUE"]),
         (&["@bank.toml", "--param", "lodger.x=1"], 2, "E_OPTION", &["names `lodger`"]),
@@ -420,4 +428,30 @@ fn s0_12_a_service_waits_for_redis_and_loads_its_scripts_with_the_files_of_the_s
     assert_eq!(place.host(&["resource", "down", "cache"]).code, Some(0));
     assert_eq!(place.host(&["resource", "up", "cache"]).code, Some(0));
     until("failing", || place.host(&["resources"]).out.contains("`RPUSH secrets ***`: WRONGTYPE"));
+}
+
+#[test]
+fn s0_12_a_service_waits_for_postgres_and_runs_its_statements_at_each_recovery() {
+    let postgres = servers::Postgres::start();
+    let text = format!(
+        "[service]\nname = \"web\"\n[resources.books]\nprovider = \"postgres\"\n\
+         url = \"{}\"\ninit = [\"@schema.sql\", \"INSERT INTO runs VALUES (1)\",\n\
+         \"SELECT 1 / (3 - count(*)) FROM runs\"]\nup_delay = \"1ms\"\n\
+         [daemons.web]\nguest = \"counter.wasm\"\nneeds = [\"books\"]\n",
+        postgres.url()
+    );
+    let schema = "CREATE TABLE IF NOT EXISTS runs (n int);\nSELECT n FROM runs;";
+    let place = Place::with(&[("web.toml", &text), ("schema.sql", schema)]);
+    let _running = place.start(&["services/web.toml"], &[]);
+    until("ready", || place.daemon("web")["state"] == "ready");
+    std::fs::remove_file(place.0.path().join("services/schema.sql")).unwrap();
+    let switch = |way: &str| assert_eq!(place.host(&["resource", way, "books"]).code, Some(0));
+    switch("down");
+    until("waiting", || place.daemon("web")["state"] == "waiting");
+    switch("up");
+    until("ready", || place.daemon("web")["state"] == "ready");
+    assert_eq!(place.host(&["call", "web", "increment", "by=1"]).code, Some(0));
+    switch("down");
+    switch("up");
+    until("failing", || place.host(&["resources"]).out.contains("division by zero (22012)"));
 }

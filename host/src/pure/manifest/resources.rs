@@ -43,7 +43,7 @@ const KINDS: &[Kind] = &[
     Kind {
         name: "postgres",
         keys: &["provider", "url", "connections", "init", "up_delay", "backoff"],
-        provided: false,
+        provided: true,
     },
     Kind {
         name: "redis",

@@ -1,6 +1,7 @@
 //! What a service's resources are made of. Init jobs and the files that they name are read here,
 //! at the start, and never again.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -11,7 +12,8 @@ use crate::base::error::Code;
 use crate::base::limits::INIT_FILE_BYTES_MAX;
 use crate::mechanisms::providers::Provider;
 use crate::mechanisms::providers::directory::Directory;
-use crate::mechanisms::providers::redis::{Jobs, Redis};
+use crate::mechanisms::providers::postgres::Postgres;
+use crate::mechanisms::providers::redis::Redis;
 use crate::mechanisms::providers::stateless::Stateless;
 use crate::pure::manifest::{BoundText, Complaint, ProviderSpec, ResourceSpec};
 use crate::pure::resource::words::{Word, words};
@@ -41,13 +43,19 @@ pub(super) fn plan(
             (Arc::new(Stateless::config(values.collect())), Vec::new())
         }
         ProviderSpec::Redis { url, prefix, connections } => {
-            let (names, jobs) = commands(service, &spec.init)?;
+            let (names, jobs) = jobs(service, &spec.init, command)?;
             let prefix = prefix.as_ref().map(|prefix| prefix.expose().to_owned());
             let redis = Redis::new(url.expose(), prefix, *connections, jobs)
                 .map_err(|message| vec![complaint(service, Code::Manifest, url, &message)])?;
             (Arc::new(redis), names)
         }
-        ProviderSpec::Postgres { .. } | ProviderSpec::Http { .. } => return Ok(None),
+        ProviderSpec::Postgres { url, connections } => {
+            let (names, jobs) = jobs(service, &spec.init, statements)?;
+            let postgres = Postgres::new(url.expose(), *connections, jobs)
+                .map_err(|message| vec![complaint(service, Code::Manifest, url, &message)])?;
+            (Arc::new(postgres), names)
+        }
+        ProviderSpec::Http { .. } => return Ok(None),
     };
     Ok(Some(ResourcePlan {
         name: full_name(&service.manifest.service, &spec.name.name),
@@ -61,20 +69,29 @@ fn complaint(service: &Service, code: Code, text: &BoundText, message: &str) -> 
     service.manifest.complaint(code, &text.span, message)
 }
 
-/// Init jobs that are commands, in order, by the names under which they are shown; with the words
-/// of each.
-fn commands(service: &Service, init: &[BoundText]) -> Result<(Vec<String>, Jobs), Wrong> {
+/// What a job runs, by the name under which it is shown.
+type Jobs<T> = BTreeMap<String, T>;
+
+/// Reads one job, or says what is wrong with it.
+type Reader<T> = fn(&Service, &str) -> Result<T, (Code, String)>;
+
+/// The names of init jobs, in order; with what each runs.
+fn jobs<T: PartialEq>(
+    service: &Service,
+    init: &[BoundText],
+    read: Reader<T>,
+) -> Result<(Vec<String>, Jobs<T>), Wrong> {
     let (mut names, mut jobs, mut wrong) = (Vec::new(), Jobs::new(), Wrong::new());
     for job in init {
-        match command(service, job.expose()) {
-            Ok(words) => {
+        match read(service, job.expose()) {
+            Ok(content) => {
                 // Secrets are not shown; two that differ in these alone are not the same.
                 let mut name = job.to_string();
-                while jobs.get(&name).is_some_and(|others| *others != words) {
+                while jobs.get(&name).is_some_and(|other| *other != content) {
                     name.push('\'');
                 }
                 names.push(name.clone());
-                jobs.insert(name, words);
+                jobs.insert(name, content);
             }
             Err((code, message)) => wrong.push(complaint(service, code, job, &message)),
         }
@@ -82,6 +99,15 @@ fn commands(service: &Service, init: &[BoundText]) -> Result<(Vec<String>, Jobs)
     if wrong.is_empty() { Ok((names, jobs)) } else { Err(wrong) }
 }
 
+/// Statements: the job's text, or all of a file if that is `@` and its name.
+fn statements(service: &Service, text: &str) -> Result<String, (Code, String)> {
+    let Some(path) = text.strip_prefix('@') else { return Ok(text.to_owned()) };
+    let path = service.beside(path);
+    let bytes = read_file(&path).map_err(|why| (Code::File, why))?;
+    String::from_utf8(bytes).map_err(|error| (Code::File, format!("{}: {error}", path.display())))
+}
+
+/// The words of a command.
 fn command(service: &Service, text: &str) -> Result<Vec<Vec<u8>>, (Code, String)> {
     let words = words(text).map_err(|message| (Code::Manifest, message))?.into_iter();
     let resolved = words.map(|word| match word {
