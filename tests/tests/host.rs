@@ -20,6 +20,7 @@ mod host {
     mod fuel;
     mod lineage;
     mod model;
+    mod outages;
     mod outputs;
     mod postgres;
     pub(crate) mod printing;

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use host::base::clock::{Clock, SystemClock};
 use host::base::entropy::SeededEntropy;
+use host::base::ids::{ConnectionId, LeaseId};
 use host::base::limits::{CALL_BYTES_MAX, CHECK_TIME_MAX, LATE_CALLS_MAX, REPLY_BYTES_MAX};
 use host::mechanisms::providers::redis::{Jobs, Redis};
 use host::mechanisms::providers::{
-    Keeping, Line, Observer, Pending, Provider, Providers, Shown, Switch,
+    Keeping, Line, Observer, Pending, Provider, Providers, Shown, Switch, calls,
 };
 use host::pure::resource::operation::{CallError, CallResult, Operation, RedisValue, Reply};
 use host::pure::resource::words::{Word, words};
@@ -220,7 +221,7 @@ fn c5_what_is_too_large_is_refused_and_ends_a_connection_only_when_it_is_huge() 
         let (huge, other) = (tokio::spawn(huge), tokio::spawn(start(line, command("GET b"))));
         assert_eq!(huge.await.unwrap(), TOO_LARGE);
         let why = "an answer has more than 200000 values".to_owned();
-        assert_eq!(other.await.unwrap(), Err(CallError::Unavailable(why.clone())));
+        assert_eq!(other.await.unwrap(), Err(CallError::Died));
         assert_eq!(died(line).await, why);
         let line = &mut open(&at(&server.url())).await;
         assert!(call(line, &format!("SETRANGE a {REPLY_BYTES_MAX} x")).await.is_ok());
@@ -259,7 +260,7 @@ fn c5_a_gigabyte_that_is_announced_or_comes_takes_no_memory() {
                 assert!(reason.ends_with(expected), "{reason}");
                 match expected.starts_with("more") {
                     true => assert_eq!(answer, TOO_LARGE),
-                    false => assert_eq!(answer, Err(CallError::Unavailable(reason))),
+                    false => assert_eq!(answer, Err(CallError::Died)),
                 }
                 let grown = Holdings::now().resident_bytes.saturating_sub(before);
                 assert!(grown < 64 << 20, "{grown} bytes more");
@@ -286,10 +287,10 @@ fn c13_half_an_answer_and_garbage_end_the_connection() {
             proxy.set(fault.clone());
             let answer = call(line, "GET a").await;
             let expected = expected.to_owned();
-            assert_eq!(answer, Err(CallError::Unavailable(expected.clone())), "{fault:?}");
+            assert_eq!(answer, Err(CallError::Died), "{fault:?}");
             assert_eq!(died(line).await, expected);
             // What has died answers so for good.
-            assert_eq!(call(line, "GET a").await, Err(CallError::Unavailable(expected)));
+            assert_eq!(call(line, "GET a").await, Err(CallError::Died));
         }
         proxy.set(Fault::Pass);
         let line = &mut open(&behind(&proxy)).await;
@@ -332,7 +333,7 @@ fn c13_a_connection_whose_calls_are_not_answered_is_given_up() {
         assert_eq!(hurried(line, "GET a", CHECK_TIME_MAX).await, Err(CallError::TimedOut));
         let why = "the last calls had no answer in time".to_owned();
         assert_eq!(died(line).await, why);
-        assert_eq!(other.await.unwrap(), Err(CallError::Unavailable(why)));
+        assert_eq!(other.await.unwrap(), Err(CallError::Died));
     });
 }
 
@@ -354,7 +355,7 @@ fn c13_a_server_that_is_killed_is_noticed_by_all_and_one_that_stands_still_by_a_
         server.kill9();
         assert!(died(line).await.contains("closed the connection"));
         assert!(timeout(PATIENCE, control.died()).await.is_ok());
-        assert!(matches!(busy.await.unwrap(), Err(CallError::Unavailable(_))));
+        assert!(matches!(busy.await.unwrap(), Err(CallError::Died)));
         assert!(control.check().await.is_err());
         let refused = redis.connect().await.err().unwrap();
         assert!(refused.contains("Connection refused"), "{refused}");
@@ -377,7 +378,7 @@ fn a_dropped_connection_is_closed() {
         let busy = tokio::spawn(start(&mut line, command("GET a")));
         tokio::task::yield_now().await;
         drop((line, control));
-        assert!(matches!(busy.await.unwrap(), Err(CallError::Unavailable(_))));
+        assert!(matches!(busy.await.unwrap(), Err(CallError::Died)));
     });
     proxy.set(Fault::Pass);
     until("closed", || proxy.connections() == 0);
@@ -466,6 +467,14 @@ impl Observer for Told {
     fn show(&self, shown: Shown) {
         *self.shown.lock().unwrap() = Some(shown);
     }
+
+    fn uses(&self, _lease: LeaseId, _connection: ConnectionId) -> bool {
+        false
+    }
+
+    fn connection_died(&self, _connection: ConnectionId, _why: &str) {}
+
+    fn cleared(&self) {}
 }
 
 /// A keeper ends when nobody can switch it any more.
@@ -495,6 +504,8 @@ fn keep(url: &str, jobs: &[&str], file: &str) -> (Kept, Arc<Told>) {
         jobs: jobs.iter().map(|&job| job.to_owned()).collect(),
         machine: Machine::new(policy, jobs.len(), clock.monotonic_nanos()),
         observer: told.clone(),
+        calls: calls().1,
+        ids: Arc::default(),
         clock,
         entropy: Arc::new(SeededEntropy::new(5)),
     };

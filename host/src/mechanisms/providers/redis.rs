@@ -70,12 +70,6 @@ impl Redis {
         Ok(Self { at: info.addr().clone(), info: settings, prefix, connections, jobs })
     }
 
-    /// What names of keys begin with, where a guest names keys and not commands.
-    #[must_use]
-    pub fn prefix(&self) -> Option<&str> {
-        self.prefix.as_deref()
-    }
-
     async fn link(&self) -> Result<Link, String> {
         let stream = match &self.at {
             ConnectionAddr::Tcp(host, port) => dial(host, *port).await?,
@@ -107,6 +101,10 @@ impl Redis {
 impl Provider for Redis {
     fn kind(&self) -> &'static str {
         "redis"
+    }
+
+    fn prefix(&self) -> &str {
+        self.prefix.as_deref().unwrap_or_default()
     }
 
     fn place(&self) -> String {
@@ -250,7 +248,7 @@ impl Asker {
             Ok(Err(error)) if self.shared.is_too_large(&error.to_string()) => {
                 Err(CallError::TooLarge(CALL_BYTES_MAX as u64))
             }
-            Ok(Err(error)) => Err(CallError::Unavailable(self.why_not(&error))),
+            Ok(Err(_)) => Err(CallError::Died),
             Err(_) => {
                 self.shared.late(sent);
                 Err(CallError::TimedOut)

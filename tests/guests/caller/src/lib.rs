@@ -91,6 +91,12 @@ impl Caller {
         panic!("after it had asked")
     }
 
+    /// Counts as if it had asked.
+    pub fn count(&mut self) -> u64 {
+        self.asked += 1;
+        self.asked
+    }
+
     /// Answers how often it has asked.
     pub fn asked(&self) -> u64 {
         self.asked

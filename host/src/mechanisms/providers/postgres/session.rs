@@ -159,7 +159,7 @@ impl Line for Session {
                     Err(CallError::TimedOut)
                 }
             };
-            running.is_over();
+            running.end();
             // It was cut for one reason, whatever came of it then.
             match cut.why.get().cloned() {
                 Some(why) => Err(why),
@@ -329,7 +329,10 @@ impl Link {
                 CallError::Refused { code: said.code().code().to_owned(), message }
             }
             // What was not understood leaves an answer half read.
-            _ => CallError::Unavailable(self.kill(&self.reason(error))),
+            _ => {
+                die(&self.ended, self.reason(error));
+                CallError::Died
+            }
         }
     }
 
@@ -390,7 +393,7 @@ struct Running {
 }
 
 impl Running {
-    fn is_over(mut self) {
+    fn end(mut self) {
         self.over = true;
     }
 }

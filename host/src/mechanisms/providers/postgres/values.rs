@@ -108,12 +108,15 @@ fn from_server(micros: i64) -> i64 {
     }
 }
 
+/// Reads a value; `None` for bytes that are none.
+type Reader = fn(&[u8]) -> Option<SqlValue>;
+
 /// How the values of a column are read.
 #[derive(Debug)]
 pub(super) struct Form {
     column: String,
     type_: String,
-    read: fn(&[u8]) -> Option<SqlValue>,
+    read: Reader,
 }
 
 impl Form {
@@ -156,7 +159,7 @@ impl<'a> FromSql<'a> for Raw<'a> {
     }
 }
 
-fn reader(type_: &Type) -> Option<fn(&[u8]) -> Option<SqlValue>> {
+fn reader(type_: &Type) -> Option<Reader> {
     Some(match *type_ {
         Type::BOOL => |raw| Some(SqlValue::Boolean(u8::from_be_bytes(exactly(raw)?) != 0)),
         Type::INT2 => |raw| Some(SqlValue::Int(i16::from_be_bytes(exactly(raw)?).into())),
