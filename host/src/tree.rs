@@ -3,6 +3,7 @@
 mod bits;
 mod child;
 mod crashes;
+mod crew;
 mod daemon;
 mod durable;
 mod duty;

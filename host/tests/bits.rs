@@ -223,7 +223,7 @@ fn s4_29_everything_can_be_switched_while_the_journal_hangs_and_all_clients_wait
         waiting.push(host.call("touch", &json!({ "pages": 1 })));
     }
     assert_eq!(answer(host.call("balances", &json!({})))["error"]["code"], "E_QUEUE_FULL");
-    assert_eq!(host.json(&["pause", "chaos"])["left"], json!(id));
+    assert_eq!(host.json(&["pause", "chaos"])["left"], json!([id]));
     assert_eq!(host.json(&["kill", &id])["stopped"]["end"], "E_CANCELLED");
     let ps = host.until("held", |ps| ps["daemons"][0]["held"] == 254);
     assert_eq!(ps["transactions"], json!([]));

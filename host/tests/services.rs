@@ -454,4 +454,45 @@ fn s0_12_a_service_waits_for_postgres_and_runs_its_statements_at_each_recovery()
     switch("down");
     switch("up");
     until("failing", || place.host(&["resources"]).out.contains("division by zero (22012)"));
+#[test]
+fn s0_17_a_stateless_daemon_is_one_row_with_its_instances_under_it() {
+    let text = "[service]\nname = \"web\"\n[daemons.rate]\nguest = \"counter.wasm\"\n\
+        stateless = true\ninstances = 3\nbudget = \"2MiB\"\n[daemons.ledger]\n\
+        guest = \"ledger.wasm\"\n";
+    let place = Place::with(&[("web.toml", text)]);
+    let valid = place.host(&["validate", "services/web.toml", "--output", "json"]);
+    let report: Value = serde_json::from_str(&valid.out).unwrap();
+    assert_eq!((&report["valid"], &report["notes"]), (&json!(true), &json!([])));
+    let _running = place.start(&["services/web.toml", "--data", "data"], &[]);
+    for by in ["by=5", "by=6"] {
+        let answer = place.host(&["call", "rate", "increment", by]);
+        assert_eq!((answer.code, answer.out.trim()), (Some(0), &by[3..]));
+    }
+    let rate = place.daemon("rate");
+    assert_eq!((&rate["service"], &rate["kind"]), (&json!("web"), &json!("daemon")));
+    assert_eq!((&rate["budget_bytes"], &rate["read"]), (&json!(6 << 20), &json!(2)));
+    let names = rate["instances"].as_array().unwrap().iter().map(|one| &one["name"]);
+    assert_eq!(names.collect::<Vec<_>>(), ["rate/0", "rate/1", "rate/2"]);
+    assert!(rate["instances"].as_array().unwrap().iter().all(|one| one["parent"] == rate["id"]));
+    assert_eq!(place.daemon("ledger")["instances"], json!([]));
+    let list = place.host(&["ps"]).out;
+    assert!(list.contains("ready, 0 of 3 busy") && !list.contains("rate/0"), "{list}");
+    let tree = place.host(&["ps", "--tree"]).out;
+    assert!(tree.contains("instance") && tree.contains("|- rate/0"), "{tree}");
+    assert!(tree.contains("`- rate/2"), "{tree}");
+    for command in [
+        &["checkpoints", "rate"][..],
+        &["snapshot", "rate", "-o", "file"],
+        &["fork", "rate", "copy"],
+        &["revert", "rate", "--to", "1"],
+        &["upgrade", "rate", "services/chaos.wasm"],
+        &["simulate-crash", "rate"],
+    ] {
+        let refused = place.host(command);
+        assert!(refused.err.contains("error[E_STATELESS]"), "{command:?}: {refused:?}");
+        assert_eq!(refused.code, Some(1), "{command:?}");
+    }
+    let health = place.host(&["health", "--output", "json"]);
+    let health: Value = serde_json::from_str(&health.out).unwrap();
+    assert_eq!((&health["state"], &health["daemons"]), (&json!("ok"), &json!(2)));
 }

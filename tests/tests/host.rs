@@ -14,6 +14,7 @@ mod host {
     pub(crate) mod chaos;
     mod codes;
     mod crashes;
+    mod crew;
     mod daemons;
     mod deploying;
     mod durable;

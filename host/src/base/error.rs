@@ -309,6 +309,9 @@ codes! {
     DaemonExists "E_DAEMON_EXISTS" Operator
         "A daemon of that name is running, or has state in the data directory."
         "Choose another name; `host ps` lists the running ones.";
+    Stateless "E_STATELESS" Operator
+        "The daemon is stateless: nothing outlives a request, so there is no history, copy or upgrade of it."
+        "`host ps --tree` lists its instances; what needs a state needs a daemon without `stateless`.";
     DaemonFile "E_DAEMON_FILE" Operator
         "The daemon has a guest's file: it would be there again, empty, at the next start."
         "Start the host without the file; only daemons that were forked or restored are removed.";

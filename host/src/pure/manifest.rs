@@ -21,7 +21,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 pub use self::bind::{BoundManifest, Given, bind};
-pub use self::daemons::{DaemonSpec, InitParameters, Stateless};
+pub use self::daemons::{DaemonSpec, InitParameters};
 pub use self::resources::{Access, AllowRule, ProviderSpec, ResourceSpec};
 pub use self::source::{Complaint, Place, Span};
 pub use self::text::{BoundText, Hidden, Text};

@@ -63,7 +63,7 @@ fn ps_json(served: &Served, daemons: &[DaemonView], hashes: &[Option<String>]) -
     let root = &served.root;
     let now = root.clock().monotonic_nanos();
     let shown = daemons.iter().zip(hashes.iter().chain(std::iter::repeat(&None)));
-    let transactions = daemons.iter().filter_map(|daemon| {
+    let transactions = daemons.iter().flat_map(DaemonView::nodes).filter_map(|daemon| {
         daemon.report.running.map(|(request, since)| {
             json!({
                 "id": RequestId(request).to_string(),
@@ -161,6 +161,11 @@ pub fn daemon_json(daemon: &DaemonView, hash: Option<&str>) -> Value {
         "waits_for": report.parked.as_ref().filter(|_| waits).map(fault_json),
         "off": bits::off(&daemon.bits),
         "held": daemon.held,
+        "instances": daemon
+            .instances
+            .iter()
+            .map(|instance| instance_json(daemon, instance))
+            .collect::<Vec<_>>(),
         "generation": report.generation,
         "sequence": report.sequence,
         "restarts": report.restarts,
@@ -193,4 +198,14 @@ pub fn daemon_json(daemon: &DaemonView, hash: Option<&str>) -> Value {
         "crash_reports_dropped": report.crash_reports.dropped,
         "committed_hash": hash,
     })
+}
+
+/// One instance of a stateless daemon, under that.
+fn instance_json(daemon: &DaemonView, instance: &DaemonView) -> Value {
+    let mut node = daemon_json(instance, None);
+    if let Some(node) = node.as_object_mut() {
+        node.insert("parent".to_owned(), json!(daemon.id));
+        node.insert("kind".to_owned(), json!("instance"));
+    }
+    node
 }

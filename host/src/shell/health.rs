@@ -32,8 +32,9 @@ impl Health {
     ) -> (Value, u16) {
         let finding = self.finding.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let daemons = root.daemons();
-        let parked = daemons.iter().filter(|daemon| daemon.report.state == DaemonState::Parked);
-        let parked: Vec<&str> = parked.map(|daemon| daemon.name.as_str()).collect();
+        let nodes = daemons.iter().flat_map(DaemonView::nodes);
+        let parked = nodes.filter(|node| node.report.state == DaemonState::Parked);
+        let parked: Vec<&str> = parked.map(|node| node.name.as_str()).collect();
         let refusal = root.journal_refusal();
         let services = service_states(root, &daemons, services);
         let unwell = services.iter().any(|(_, state, _)| *state != ServiceState::Ready);

@@ -52,6 +52,13 @@ struct Started {
     since: Instant,
 }
 
+/// A transaction that was cancelled, and whose end was not seen yet.
+pub(super) struct Stopping {
+    number: u64,
+    running: Running,
+    asked: Instant,
+}
+
 /// Somebody waits for the end of a transaction.
 #[derive(Debug)]
 struct Watch {
@@ -87,7 +94,7 @@ pub(super) struct KillBits {
     ended: Condvar,
     /// Some requests are refused: all that a request pays for while none are.
     refusing: AtomicBool,
-    /// Some requests are held. Written under the lock, by the daemon's thread alone.
+    /// Some requests are held. Written under the lock, by whoever lets requests pass.
     holding: AtomicBool,
     /// Grows whenever something that the daemon needs dies or comes back.
     turns: AtomicU64,
@@ -288,6 +295,11 @@ impl KillBits {
         (state.line.bits().clone(), state.line.held(), state.running())
     }
 
+    /// How many requests are held.
+    pub(super) fn held(&self) -> usize {
+        if self.holding.load(Ordering::Relaxed) { self.lock().line.held() } else { 0 }
+    }
+
     /// Cancels what runs, if it is `wanted`, and waits for its end; none when it isn't.
     pub(super) fn stop(
         &self,
@@ -295,14 +307,29 @@ impl KillBits {
         wait: Duration,
         wanted: impl FnOnce(&Running) -> bool,
     ) -> Option<Stopped> {
+        Some(self.see_end(self.begin_stop(cancel, wanted)?, wait))
+    }
+
+    /// Cancels what runs, if it is `wanted`. [`KillBits::see_end`] has to be called then.
+    pub(super) fn begin_stop(
+        &self,
+        cancel: &Cancel,
+        wanted: impl FnOnce(&Running) -> bool,
+    ) -> Option<Stopping> {
         let mut state = self.lock();
         let running = state.running().filter(wanted)?;
         // Under the lock, so that it is the cancel of what runs that stays.
         cancel.request(running.request);
-        let asked = Instant::now();
         let number = state.watched;
         state.watched += 1;
         state.watches.push(Watch { number, request: running.request, end: None });
+        Some(Stopping { number, running, asked: Instant::now() })
+    }
+
+    /// Waits for the end of what was cancelled, `wait` from then on.
+    pub(super) fn see_end(&self, stopping: Stopping, wait: Duration) -> Stopped {
+        let Stopping { number, running, asked } = stopping;
+        let mut state = self.lock();
         let end = loop {
             let place = state.watches.iter().position(|watch| watch.number == number);
             let end = place.and_then(|place| state.watches.get(place)?.end);
@@ -314,13 +341,13 @@ impl KillBits {
             let woken = self.ended.wait_timeout(state, left);
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         };
-        Some(Stopped {
+        Stopped {
             request: running.request,
             contract: running.contract,
             ran: asked.duration_since(running.since),
             took: asked.elapsed(),
             end,
-        })
+        }
     }
 }
 

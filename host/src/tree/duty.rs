@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::bits::KillBits;
 use super::child::{Charge, Child, Refused};
+use super::crew::Berth;
 use super::daemon::{Bound, Daemon, DaemonOptions, Transacted, World};
 use super::durable::Gate;
 use super::gauges::DaemonState;
@@ -65,6 +66,8 @@ pub(super) struct Duty {
     pub(super) turns: u64,
     /// A request that may wait, and was about to run when something died that it needs.
     pub(super) put_back: Option<Message>,
+    /// Where its requests come from, when it is one of the instances of a stateless daemon.
+    pub(super) berth: Option<Berth>,
 }
 
 /// What is to be known when the thread dies, and after that.
@@ -99,6 +102,9 @@ impl Charge for Duty {
     fn died(&mut self, panic: &str) {
         self.heart.rest();
         self.daemon.drop_leases();
+        if let Some(berth) = &self.berth {
+            berth.leave();
+        }
         self.ending.panic = Some(panic.to_owned());
         let Some((before, reply)) = self.ending.answering.take() else { return };
         let transacted = self.daemon.died_in(before, panic);
@@ -108,23 +114,26 @@ impl Charge for Duty {
 
     fn refuse(&mut self, why: Refused<'_>) {
         let name = &self.daemon.options().name;
-        let fault = match why {
+        let (fault, shut) = match why {
             Refused::Parked(text) => {
                 let fault = Fault::new(Code::Restarts, format!("daemon `{name}`: {text}"));
-                self.mailbox.shut(Fault::new(Code::Parked, format!("parked: {fault}")));
+                let shut = Fault::new(Code::Parked, format!("parked: {fault}"));
+                self.mailbox.shut(shut.clone());
                 self.daemon.gauges().set_parked(Some(fault.clone()));
-                fault
+                (fault, shut)
             }
             Refused::Over => {
                 self.mailbox.close();
-                Fault::new(Code::Stopping, format!("daemon `{name}` is gone"))
+                let fault = Fault::new(Code::Stopping, format!("daemon `{name}` is gone"));
+                (fault.clone(), fault)
             }
         };
         // What is held stays so while a person may still let it go.
         let over = matches!(why, Refused::Over);
         let held = std::iter::from_fn(|| if over { self.bits.next(true) } else { None });
-        for message in self.put_back.take().into_iter().chain(self.messages.try_iter()).chain(held)
-        {
+        let left = self.berth.as_ref().map(|berth| berth.gone(shut, over)).unwrap_or_default();
+        let waits = self.put_back.take().into_iter().chain(self.messages.try_iter());
+        for message in waits.chain(held).chain(left) {
             if let Message::Transact(_, _, reply) = message {
                 let refused = refused(&self.daemon, fault.clone());
                 self.bits.end(&refused.outcome);
@@ -151,7 +160,7 @@ impl Duty {
         while let Some(message) = self.next_due(now) {
             self.heart.work(match message {
                 Message::Transact(..) => transaction,
-                Message::Control(_) | Message::Die(_) => CONTROL_TIME_MAX,
+                Message::Control(_) | Message::Wake | Message::Die(_) => CONTROL_TIME_MAX,
             });
             if let Some(gate) = &self.gate {
                 gate.keep_up(&mut self.daemon);
@@ -183,6 +192,7 @@ impl Duty {
                     self.heart.rest();
                     now = self.world.clock.monotonic_nanos();
                 }
+                Message::Wake => self.heart.rest(),
                 Message::Die(times) => {
                     self.ending.deaths_asked = times;
                     self.die_if_asked();
@@ -269,11 +279,19 @@ impl Duty {
         self.heart.rest();
     }
 
+    /// The lines in which requests wait for a resource.
+    fn lines(&self) -> impl Iterator<Item = &KillBits> {
+        let shared = self.berth.as_ref().map(|berth| berth.crew.bits.as_ref());
+        [Some(self.bits.as_ref()), shared].into_iter().flatten()
+    }
+
     /// Refuses the requests that have waited long enough for a resource.
-    fn refuse_expired(&mut self) {
+    fn refuse_expired(&self) {
         let now = self.world.clock.monotonic_nanos();
-        while let Some((reply, fault)) = self.bits.expired(now) {
-            reply(refused(&self.daemon, fault));
+        for line in self.lines() {
+            while let Some((reply, fault)) = line.expired(now) {
+                reply(refused(&self.daemon, fault));
+            }
         }
     }
 
@@ -292,8 +310,16 @@ impl Duty {
             if let Some(held) = self.bits.next(self.is_stopping()) {
                 return Some(held);
             }
-            // Without a mailbox there is nobody left to let go what is held.
-            let Some(message) = self.next(now) else { return self.bits.next(true) };
+            if let Some(request) = self.next_of_crew(self.is_stopping()) {
+                return Some(request);
+            }
+            let Some(message) = self.next(now) else {
+                // Without a mailbox there is nobody left to let go what is held.
+                return self.bits.next(true).or_else(|| self.next_of_crew(true));
+            };
+            if let (false, Some(berth)) = (matches!(message, Message::Wake), &self.berth) {
+                berth.leave();
+            }
             let at = self.daemon.sequence();
             if let Some(message) = self.bits.pass(message, at, self.is_stopping()) {
                 // While it waited for this one, what it needs may have come.
@@ -303,11 +329,16 @@ impl Duty {
         }
     }
 
+    /// The next request of the line that it shares with other instances, if it is one of several.
+    fn next_of_crew(&self, stopping: bool) -> Option<Message> {
+        self.berth.as_ref()?.next(&self.bits, self.daemon.parked().is_none(), stopping)
+    }
+
     /// The next message, none at the end. Now and then the guest's `save` is tried in between, and
     /// requests that have waited long enough are refused.
     fn next(&mut self, mut now: u64) -> Option<Message> {
         loop {
-            let expiry = self.bits.next_expiry_nanos();
+            let expiry = self.lines().filter_map(KillBits::next_expiry_nanos).min();
             let expiry = expiry.map(|at| Duration::from_nanos(at.saturating_sub(now)));
             let trial = match self.daemon.save_trial_wait(now) {
                 Some(Duration::ZERO) if !self.is_stopping() => {

@@ -9,10 +9,11 @@ use hdrhistogram::Histogram;
 use crate::base::error::{Code, Fault};
 
 /// What a daemon is doing.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[repr(u8)]
 pub enum DaemonState {
     /// Waiting for requests.
+    #[default]
     Ready = 0,
     /// Running a transaction.
     Running = 1,
@@ -167,7 +168,7 @@ pub struct LastExit {
 }
 
 /// A copy of all numbers.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Report {
     /// What the daemon is doing.
     pub state: DaemonState,

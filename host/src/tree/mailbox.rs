@@ -24,7 +24,7 @@ pub(super) struct Unsent {
 }
 
 impl Unsent {
-    fn new(fault: Fault, message: Message) -> Box<Self> {
+    pub(super) fn new(fault: Fault, message: Message) -> Box<Self> {
         Box::new(Self { fault, message })
     }
 }
@@ -84,7 +84,7 @@ impl Mailbox {
 
     /// Lets whoever reads it look around. A full one keeps it awake, and a closed one ends it.
     pub(super) fn nudge(&self) {
-        drop(self.send(Message::Control(Box::new(|_, _| {}))));
+        drop(self.send(Message::Wake));
     }
 
     /// Takes nothing more, for good.

@@ -5,12 +5,14 @@
 
 mod bits;
 mod crashes;
+mod crew;
 mod lineage;
 mod plan;
 mod promise;
 mod root_loop;
 mod stop;
 mod upgrade;
+mod view;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,14 +20,15 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
+use self::crew::Asked;
 use self::plan::{check_budgets, check_names};
 use self::promise::Promise;
 use self::root_loop::RootLoop;
 use super::child::Child;
 use super::crashes::CrashWriter;
+use super::crew::{Berth, Crew};
 use super::daemon::{Bound, Daemon, JournalSeat, Transacted, World};
 use super::durable::Gate;
-use super::gauges::Report;
 use super::guest_log::TracedLog;
 use super::mailbox::Unsent;
 use super::service::{Board, ResourceView, contract_needs};
@@ -41,7 +44,6 @@ use crate::mechanisms::journal::{
 };
 use crate::mechanisms::memory::{Arena, Bill, BillLine, Images};
 use crate::mechanisms::sandbox::{Guest, OutputVersion, Outputs};
-use crate::pure::kill_bits::Bits;
 use crate::pure::request::{Answer, Outcome, Request};
 
 pub use bits::Switched;
@@ -50,6 +52,7 @@ pub use lineage::{Deploy, KeptCommits, RevertTo};
 pub use plan::{DaemonPlan, MakeLog, RootError, RootOptions};
 pub use root_loop::ThreadExit;
 pub use stop::Unsynced;
+pub use view::DaemonView;
 
 /// The journal of a root, with the thread that writes it.
 struct RootJournal {
@@ -74,30 +77,11 @@ struct Ground {
 /// Takes the answer to a request. Runs on a daemon's thread: it must not block.
 pub type Reply = Box<dyn FnOnce(Answer) + Send>;
 
-/// One daemon, as `host ps` shows it.
-#[derive(Clone, Debug)]
-pub struct DaemonView {
-    /// Its id.
-    pub id: NodeId,
-    /// Its name.
-    pub name: String,
-    /// Bytes of its budget.
-    pub budget_bytes: usize,
-    /// Its numbers.
-    pub report: Report,
-    /// How often its thread died.
-    pub deaths: u64,
-    /// What a person switched off.
-    pub bits: Bits,
-    /// Requests that are held therefore.
-    pub held: usize,
-    /// The contract that the running transaction is of.
-    pub contract: Option<String>,
-}
-
 /// All daemons of this process.
 pub struct Root {
+    /// Also the instances of stateless daemons, as `NAME/0` and so on.
     daemons: RwLock<Daemons>,
+    crews: BTreeMap<String, Arc<Crew>>,
     bill: RwLock<Bill>,
     /// Held while a daemon is added or removed.
     changing: Mutex<()>,
@@ -126,49 +110,86 @@ impl Root {
     pub fn start(mut plans: Vec<DaemonPlan>, options: RootOptions) -> Result<Self, RootError> {
         check_names(&plans)?;
         plans.sort_by_key(|plan| plan.layer);
-        let lines = plans.iter().map(|plan| BillLine {
-            name: plan.options.name.clone(),
-            budget_bytes: plan.options.budget_bytes,
+        let instances = || plans.iter().flat_map(|plan| plan.names().map(move |name| (plan, name)));
+        let lines = instances().map(|(plan, name)| {
+            let budget_bytes = plan.options.budget_bytes;
+            BillLine { name, budget_bytes }
         });
         let bill = Bill { lines: lines.collect(), limit_bytes: options.memory_limit_bytes };
         let bill = bill.check()?;
         check_budgets(&plans)?;
-        let shapes: Vec<_> = plans.iter().map(|plan| plan.guest.shape()).collect();
+        let shapes: Vec<_> = instances().map(|(plan, _)| plan.guest.shape()).collect();
         let mut arena = Arena::reserve(bill.clone(), &shapes)?;
         tracing::debug!(bytes = bill.total_bytes(), "all memory is reserved");
         let ground = Ground::prepare(options)?;
         let request_ids = RequestIds::starting_at(ground.clock.unix_nanos());
         ground.board.wait_for(&plans, ground.vitals.stop());
-        let root = Self {
+        let mut root = Self {
             daemons: RwLock::default(),
+            crews: BTreeMap::new(),
             bill: RwLock::new(bill),
             changing: Mutex::default(),
             ground,
             request_ids,
         };
-        let (mut starting, mut layer) = (Vec::with_capacity(plans.len()), 0);
-        for (index, plan) in plans.into_iter().enumerate() {
-            if plan.layer > layer {
-                layer = plan.layer;
-                root.insert_started(starting.drain(..))?;
-            }
-            let Some(images) = arena.take(index) else { return Err(RootError::Count(index)) };
-            starting.push(root.ground.spawn(plan, images, First::Open)?);
-        }
-        root.insert_started(starting)?;
+        let images = (0..shapes.len()).map_while(|index| arena.take(index));
+        root.start_all(plans, images)?;
         if let Some(journal) = &root.ground.journal {
             journal.store.drop_unused_codes()?;
         }
         Ok(root)
     }
 
-    /// Waits until these daemons are ready.
-    fn insert_started(&self, all: impl IntoIterator<Item = Starting>) -> Result<(), RootError> {
-        for starting in all {
-            let worker = starting.wait(self.ground.vitals.stop());
-            self.insert(worker.map_err(RootError::Daemon)?);
+    /// Starts all daemons, each layer when those below are ready. Those that have started are there
+    /// to be stopped when one can't.
+    fn start_all(
+        &mut self,
+        plans: Vec<DaemonPlan>,
+        mut images: impl Iterator<Item = Images>,
+    ) -> Result<(), RootError> {
+        let (mut starting, mut layer) = (Vec::with_capacity(plans.len()), 0);
+        let mut started = Ok(());
+        for plan in plans {
+            if plan.layer > layer {
+                layer = plan.layer;
+                started = self.insert_started(starting.drain(..));
+            }
+            let its: Vec<Images> = images.by_ref().take(plan.names().count()).collect();
+            started = started.and_then(|()| self.begin(plan, its, &mut starting));
+            if started.is_err() {
+                break;
+            }
+        }
+        let rest = self.insert_started(starting);
+        started.and(rest)
+    }
+
+    /// Starts one daemon; one of several instances when it is ready.
+    fn begin(
+        &mut self,
+        plan: DaemonPlan,
+        images: Vec<Images>,
+        starting: &mut Vec<Starting>,
+    ) -> Result<(), RootError> {
+        if plan.options.stateless.is_some() {
+            return self.start_crew(&plan, images);
+        }
+        for images in images {
+            starting.push(self.ground.spawn(plan.clone(), images, First::Open, None)?);
         }
         Ok(())
+    }
+
+    /// Waits until these daemons are ready. When one can't start, the others are there to be stopped.
+    fn insert_started(&self, all: impl IntoIterator<Item = Starting>) -> Result<(), RootError> {
+        let mut first = Ok(());
+        for starting in all {
+            match starting.wait(self.ground.vitals.stop()) {
+                Ok(worker) => self.insert(worker),
+                Err(fault) => first = first.and(Err(RootError::Daemon(fault))),
+            }
+        }
+        first
     }
 
     fn insert(&self, worker: Worker) {
@@ -185,6 +206,7 @@ impl Root {
         let name = plan.options.name.clone();
         let journal = self.ground.journal.as_ref();
         if read(&self.daemons).contains_key(&name)
+            || self.crews.contains_key(&name)
             || journal.is_some_and(|journal| journal.store.find_daemon(&name).is_some())
         {
             return Err(RootError::Exists(name));
@@ -194,7 +216,7 @@ impl Root {
         bill.lines.push(BillLine { name, budget_bytes });
         let bill = bill.check()?;
         let images = Images::new(budget_bytes, &plan.guest.shape())?;
-        let starting = self.ground.spawn(plan, images, first)?;
+        let starting = self.ground.spawn(plan, images, first, None)?;
         let worker = starting.wait(self.ground.vitals.stop()).map_err(RootError::Daemon)?;
         *self.bill.write().unwrap_or_else(PoisonError::into_inner) = bill;
         self.insert(worker);
@@ -226,31 +248,29 @@ impl Root {
     /// this thread, when the request is refused; later, on the daemon's thread, otherwise.
     pub fn submit(&self, request: Request, reply: Reply) {
         let id = self.request_ids.next();
-        let worker = match self.worker(&request.daemon) {
-            Ok(worker) => worker,
+        let asked = match self.asked(&request.daemon) {
+            Ok(asked) => asked,
             Err(fault) => {
                 return reply(Answer::refused(id, &request, Sequence::default(), fault));
             }
         };
-        let guest = worker.guest();
-        let admitted =
-            worker.bits.admit(&request.daemon, &request.contract, request.wait.is_some());
-        let bound = match admitted.and_then(|()| bind(&worker, &guest, id, &request)) {
+        let guest = asked.guest();
+        let waits = request.wait.is_some();
+        let admitted = asked.bits().admit(&request.daemon, &request.contract, waits);
+        let bound = match admitted.and_then(|()| bind(&asked, &guest, id, &request)) {
             Ok(bound) => Bound { wait_until_nanos: self.wait_until(&request), ..bound },
             Err(fault) => {
-                let sequence = Sequence(worker.gauges.report().sequence);
-                return reply(Answer::refused(id, &request, sequence, fault));
+                return reply(Answer::refused(id, &request, asked.sequence(), fault));
             }
         };
         let promise = Promise::new(id, request, reply);
         // Both ends of a failed hand-over need the reply: the message carries it, and brings it
         // back.
         let answer = Box::new(move |transacted: Transacted| promise.keep(transacted));
-        let Err(unsent) = worker.send(Message::Transact(bound, guest, answer)) else { return };
+        let Err(unsent) = asked.send(Message::Transact(bound, guest, answer)) else { return };
         if let Unsent { fault, message: Message::Transact(_, _, reply) } = *unsent {
             let outcome = Outcome::Rejected(fault.into());
-            let sequence = Sequence(worker.gauges.report().sequence);
-            reply(Transacted { outcome, sequence, attempts: 0 });
+            reply(Transacted { outcome, sequence: asked.sequence(), attempts: 0 });
         }
     }
 
@@ -270,44 +290,13 @@ impl Root {
         answer.recv().map_err(|_| Fault::new(Code::HostBug, "the daemon ended without an answer"))
     }
 
-    fn worker(&self, name: &str) -> Result<Arc<Worker>, Fault> {
-        let daemons = read(&self.daemons);
-        daemons.get(name).cloned().ok_or_else(|| {
-            let name = printable(name, 64);
-            let names: Vec<&str> = daemons.keys().map(String::as_str).collect();
-            let known = printable(&names.join(", "), 300);
-            Fault::new(Code::DaemonUnknown, format!("no daemon `{name}`; there are {known}"))
-        })
-    }
-
-    /// All daemons, by name.
-    #[must_use]
-    pub fn daemons(&self) -> Vec<DaemonView> {
-        read(&self.daemons)
-            .iter()
-            .map(|(name, worker)| {
-                let (bits, held, running) = worker.bits.look();
-                DaemonView {
-                    id: worker.child.id,
-                    name: name.clone(),
-                    budget_bytes: worker.options.budget_bytes,
-                    report: worker.report(),
-                    deaths: worker.child.deaths(),
-                    bits,
-                    held,
-                    contract: running.map(|running| running.contract),
-                }
-            })
-            .collect()
-    }
-
     /// The code of a daemon's guest.
     ///
     /// # Errors
     ///
     /// `E_DAEMON_UNKNOWN`.
     pub fn guest(&self, name: &str) -> Result<Arc<Guest>, Fault> {
-        Ok(self.worker(name)?.guest())
+        Ok(self.asked(name)?.guest())
     }
 
     /// Hash of a daemon's committed state; none when it doesn't answer within `wait`, because a
@@ -471,20 +460,32 @@ impl Ground {
         Ok(Self { board, clock, entropy, logs, outputs, journal, vitals, next_id, root_loop })
     }
 
-    /// Starts a daemon's thread, which makes or loads its first state.
-    fn spawn(&self, plan: DaemonPlan, images: Images, first: First) -> Result<Starting, RootError> {
+    fn next_id(&self) -> NodeId {
+        NodeId(self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Starts a daemon's thread, which makes or loads its first state. An instance of a stateless
+    /// one has a `berth`, and no journal.
+    fn spawn(
+        &self,
+        plan: DaemonPlan,
+        images: Images,
+        first: First,
+        berth: Option<Berth>,
+    ) -> Result<Starting, RootError> {
         let name = plan.options.name.clone();
         let log = match &self.logs {
             Some(make) => make(&name),
             None => Arc::new(TracedLog::new(&name)),
         };
         let (clock, entropy) = (self.clock.clone(), self.entropy.clone());
-        let id = NodeId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        let hold = self.board.hold(&name, id, &plan.needs, &plan.uses);
+        let id = self.next_id();
+        let dependent = berth.as_ref().map_or(&name, |berth| &berth.crew.name);
+        let hold = self.board.hold(dependent, id, &plan.needs, &plan.uses);
         let hold = hold.map_err(RootError::Daemon)?;
-        contract_needs(hold.as_ref(), &name, &plan.guest).map_err(RootError::Daemon)?;
+        contract_needs(hold.as_ref(), dependent, &plan.guest).map_err(RootError::Daemon)?;
         let world = World { clock, entropy, log, outputs: self.outputs.clone(), hold };
-        let gate = match &self.journal {
+        let gate = match self.journal.as_ref().filter(|_| berth.is_none()) {
             Some(journal) => Some(journal.gate(&plan)?),
             None => None,
         };
@@ -493,7 +494,7 @@ impl Ground {
         let heart = self.vitals.heart(&thread, Kind::Daemon);
         let (policy, notes) = (plan.options.restarts, self.root_loop.notes());
         let child = Child::new(id, &name, thread, DAEMON_STACK_BYTES, policy, notes);
-        Starting::spawn(plan, images, world, gate, first, (child, heart))
+        Starting::spawn(plan, images, world, gate, first, (child, heart), berth)
             .map_err(|error| RootError::Thread { name, error })
     }
 }
@@ -526,12 +527,14 @@ impl Drop for Root {
 }
 
 /// Finds the contract and binds the arguments, on the caller's thread.
-fn bind(worker: &Worker, guest: &Guest, id: RequestId, request: &Request) -> Result<Bound, Fault> {
+fn bind(asked: &Asked, guest: &Guest, id: RequestId, request: &Request) -> Result<Bound, Fault> {
+    if request.key.is_some() {
+        asked.keeps_answers()?;
+    }
     let contract = guest.contract(&request.contract).ok_or_else(|| {
         let names: Vec<&str> =
             guest.contracts().iter().map(|contract| contract.name.as_str()).collect();
-        let (name, asked) = (&worker.options.name, &request.contract);
-        let asked = printable(asked, 64);
+        let (name, asked) = (asked.name(), printable(&request.contract, 64));
         let known = printable(&names.join(", "), 300);
         let message = format!("daemon `{name}` has no contract `{asked}`; it has {known}");
         Fault::new(Code::ContractUnknown, message)

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::bits::KillBits;
 use super::child::{Child, Standing};
+use super::crew::Berth;
 use super::daemon::{Bound, Daemon, DaemonOptions, Transacted, World};
 use super::durable::Gate;
 use super::duty::{self, Duty};
@@ -32,6 +33,8 @@ pub(super) enum Message {
     Transact(Bound, Arc<Guest>, TransactedReply),
     /// Do something else between two transactions.
     Control(Control),
+    /// Look around: something beside the mailbox has changed.
+    Wake,
     /// Let the thread die, and so many next ones when they begin: how tests provoke it.
     Die(u32),
 }
@@ -57,6 +60,8 @@ pub(super) struct Worker {
     /// Those that it can.
     pub(super) uses: Vec<String>,
     hold: Option<Arc<Hold>>,
+    /// Its place, when it is one of the instances of a stateless daemon.
+    pub(super) berth: Option<Berth>,
 }
 
 /// Where a daemon's first state comes from.
@@ -64,7 +69,7 @@ pub(super) enum First {
     /// The journal; the guest's `init` when there is none, or none of this daemon.
     Open,
     /// A checkpoint of another daemon, or of a snapshot.
-    Adopt(Checkpoint),
+    Adopt(Arc<Checkpoint>),
 }
 
 /// What a started daemon shares with the root: its numbers, and what cancels.
@@ -83,6 +88,7 @@ pub(super) struct Starting {
     needs: Vec<String>,
     uses: Vec<String>,
     hold: Option<Arc<Hold>>,
+    berth: Option<Berth>,
 }
 
 impl Starting {
@@ -94,6 +100,7 @@ impl Starting {
         gate: Option<Gate>,
         first: First,
         (child, heart): (Arc<Child>, Heart),
+        berth: Option<Berth>,
     ) -> io::Result<Self> {
         let DaemonPlan { guest, options, copied, needs, uses, .. } = plan;
         let (sender, messages) = sync_channel(MAILBOX_REQUESTS_MAX);
@@ -102,6 +109,9 @@ impl Starting {
         let key = gate.as_ref().map(|gate| gate.seat.key);
         if let Some(hold) = &world.hold {
             hold.attach(&guest, &bits, &mailbox);
+        }
+        if let Some(berth) = &berth {
+            berth.join(&mailbox, world.hold.as_deref());
         }
         let (report, started) = sync_channel(1);
         let starting = Self {
@@ -116,6 +126,7 @@ impl Starting {
             needs,
             uses,
             hold: world.hold.clone(),
+            berth: berth.clone(),
         };
         let its = child.clone();
         child.begin(move || {
@@ -141,6 +152,7 @@ impl Starting {
                 ending,
                 turns: 0,
                 put_back: None,
+                berth,
             }))
         })?;
         Ok(starting)
@@ -181,6 +193,7 @@ impl Starting {
             needs: self.needs,
             uses: self.uses,
             hold: self.hold,
+            berth: self.berth,
         })
     }
 }
@@ -222,6 +235,9 @@ impl Worker {
     /// Takes messages again after its threads died too often, and asks for a new one.
     pub(super) fn resume_thread(&self) {
         self.mailbox.open();
+        if let Some(berth) = &self.berth {
+            berth.back();
+        }
         self.child.ask_to_resume();
     }
 

@@ -77,6 +77,7 @@ const PROVOKED: &[(Code, &str)] = &[
     (Code::HostBug, "c14_a_panic_of_the_host_crashes_the_transaction_and_the_second_parks"),
     (Code::NoCommit, "a_fork_goes_its_own_way_and_is_durable"),
     (Code::DaemonExists, "a_fork_goes_its_own_way_and_is_durable"),
+    (Code::Stateless, "what_needs_a_state_is_refused_at_a_stateless_daemon"),
     (Code::DaemonFile, "a_fork_goes_its_own_way_and_is_durable"),
     (Code::NoCrash, "what_cannot_be_run_again_says_why"),
     (Code::MemoryOnly, "a_snapshot_is_restored_on_another_host"),

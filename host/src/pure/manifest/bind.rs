@@ -55,12 +55,7 @@ impl BoundManifest {
             let message = format!("provider `{}` is not known to this host", resource.kind());
             self.complaint(Code::Manifest, &resource.kind_span, &message)
         });
-        let stateless = self.daemons.iter().filter_map(|daemon| daemon.stateless.as_ref());
-        let stateless = stateless.map(|stateless| {
-            let message = "stateless daemons are not known to this host";
-            self.complaint(Code::Manifest, &stateless.span, message)
-        });
-        resources.chain(stateless).collect()
+        resources.collect()
     }
 }
 
@@ -189,7 +184,7 @@ fn bound_daemon(spec: &DaemonSpec<Text>, values: &Values) -> Option<DaemonSpec<B
         restarts: spec.restarts,
         cpu: spec.cpu,
         parameters: InitParameters(parameters),
-        stateless: spec.stateless.clone(),
+        stateless: spec.stateless,
     })
 }
 

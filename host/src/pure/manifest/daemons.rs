@@ -10,7 +10,6 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::resources::required;
-use super::source::Span;
 use super::text::Text;
 use super::walk::{Fields, Named, Walk, shown};
 use crate::base::limits::{
@@ -39,15 +38,6 @@ const KEYS: &[&str] = &[
     "stateless",
     "instances",
 ];
-
-/// A daemon that has no state, of which several run at once.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Stateless {
-    /// How many.
-    pub instances: u64,
-    /// Where that is said.
-    pub span: Span,
-}
 
 /// What a guest's `init` gets. Shown without its values: secrets may be among them.
 #[derive(Clone, Default, PartialEq)]
@@ -100,8 +90,8 @@ pub struct DaemonSpec<T> {
     pub cpu: Option<CpuShare>,
     /// What its `init` gets.
     pub parameters: InitParameters,
-    /// It has no state.
-    pub stateless: Option<Stateless>,
+    /// It has no state, and so many instances.
+    pub stateless: Option<u32>,
 }
 
 /// Reads all daemons, as many as can be read.
@@ -169,7 +159,7 @@ fn parse_budget(text: &str) -> Result<usize, String> {
     Ok(bytes)
 }
 
-fn stateless(walk: &mut Walk, fields: &Fields<'_, '_>) -> Option<Stateless> {
+fn stateless(walk: &mut Walk, fields: &Fields<'_, '_>) -> Option<u32> {
     let stateless = walk.flag(fields, "stateless").unwrap_or(false);
     let instances = walk.number(fields, "instances", 1..=INSTANCES_MAX);
     let span = |key: &str| {
@@ -178,8 +168,16 @@ fn stateless(walk: &mut Walk, fields: &Fields<'_, '_>) -> Option<Stateless> {
     if let Some(span) = span("instances").filter(|_| !stateless) {
         walk.complain(&span, "`instances` needs `stateless = true`: one state has one instance");
     }
-    let span = span("stateless").filter(|_| stateless)?;
-    Some(Stateless { instances: instances.unwrap_or(1), span })
+    if !stateless {
+        return None;
+    }
+    if let Some(span) = span("on_crash") {
+        walk.complain(
+            &span,
+            "`on_crash` needs a state: a stateless daemon goes on with its first one",
+        );
+    }
+    Some(instances.and_then(|instances| u32::try_from(instances).ok()).unwrap_or(1))
 }
 
 fn parameters(walk: &mut Walk, fields: &Fields<'_, '_>) -> InitParameters {

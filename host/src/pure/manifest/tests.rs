@@ -125,7 +125,7 @@ fn a_manifest_with_everything_is_read_whole() {
         "deep": { "on": true, "part": 0.5 },
     });
     assert_eq!(Some(ledger.parameters.expose()), parameters.as_object());
-    assert_eq!(bank.daemons[1].stateless.as_ref().unwrap().instances, 4);
+    assert_eq!(bank.daemons[1].stateless, Some(4));
     let unknown: Vec<_> = bank.unknown_here().iter().map(|c| c.message.clone()).collect();
     assert!(unknown.contains(&"provider `http` is not known to this host".to_owned()));
     assert_eq!(unknown.len(), 2, "{unknown:?}");

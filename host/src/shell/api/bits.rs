@@ -62,8 +62,9 @@ fn answer(done: &str, daemon: &str, contract: Option<String>, switched: &Switche
     answer.insert("contract".to_owned(), json!(contract));
     answer.insert("off".to_owned(), off(&switched.bits));
     answer.insert("held".to_owned(), json!(switched.held));
-    answer.insert("stopped".to_owned(), switched.stopped.as_ref().map_or(Value::Null, stop));
-    answer.insert("left".to_owned(), json!(switched.left.map(|id| id.to_string())));
+    answer.insert("stopped".to_owned(), switched.stopped.iter().map(stop).collect());
+    let left = switched.left.iter().map(|id| Value::String(id.to_string()));
+    answer.insert("left".to_owned(), left.collect());
     answer.insert("was_parked".to_owned(), json!(switched.was_parked));
     Value::Object(answer)
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::lineage::{Fields, Served};
 use crate::base::error::Fault;
 use crate::pure::resource::Status;
-use crate::tree::ResourceView;
+use crate::tree::{DaemonView, ResourceView};
 
 pub(super) fn list(served: &Served, fields: Fields) -> Result<Value, Fault> {
     fields.done()?;
@@ -14,7 +14,8 @@ pub(super) fn list(served: &Served, fields: Fields) -> Result<Value, Fault> {
     let resources = served.root.resources();
     let shown = resources.iter().map(|resource| {
         let leases = resource.leases.iter().map(|lease| {
-            let daemon = daemons.iter().find(|daemon| daemon.id == lease.daemon);
+            let mut nodes = daemons.iter().flat_map(DaemonView::nodes);
+            let daemon = nodes.find(|node| node.id == lease.daemon);
             json!({
                 "lease": lease.id,
                 "connection": lease.connection,

@@ -152,9 +152,17 @@ fn ask(
         Output::Json => print(&answer.to_string()),
         Output::Human => print(&show(&answer)),
     }
-    let stopped = answer.get("stopped").filter(|stopped| !stopped.is_null());
-    let ended = stopped.is_none_or(|stopped| stopped.get("end").is_some_and(|end| !end.is_null()));
-    if ended { exit::DONE } else { exit::FAILED }
+    let ended = |stopped: &Value| stopped.get("end").is_some_and(|end| !end.is_null());
+    if stopped(&answer).iter().all(ended) { exit::DONE } else { exit::FAILED }
+}
+
+/// What was stopped: one transaction by a kill, any number otherwise.
+fn stopped(answer: &Value) -> &[Value] {
+    match answer.get("stopped") {
+        None => &[],
+        Some(Value::Array(all)) => all,
+        Some(one) => std::slice::from_ref(one),
+    }
 }
 
 fn stop_text(stopped: &Value, daemon: &str) -> String {
@@ -171,12 +179,12 @@ fn stop_text(stopped: &Value, daemon: &str) -> String {
 
 fn off_text(first: String, daemon: &str, answer: &Value) -> String {
     let mut lines = vec![first];
-    if let Some(stopped) = answer.get("stopped").filter(|stopped| !stopped.is_null()) {
-        lines.push(stop_text(stopped, daemon));
-    }
-    if let Some(left) = answer.get("left").and_then(Value::as_str) {
-        lines.push(format!("transaction {left} goes on; `host kill {left}` ends it"));
-    }
+    lines.extend(stopped(answer).iter().map(|stopped| stop_text(stopped, daemon)));
+    let left = answer.get("left").and_then(Value::as_array).into_iter().flatten();
+    lines.extend(
+        left.filter_map(Value::as_str)
+            .map(|left| format!("transaction {left} goes on; `host kill {left}` ends it")),
+    );
     lines.join("\n")
 }
 
@@ -221,18 +229,19 @@ mod tests {
         };
         let what = "transaction 7, `pay` of `bank`, which had run for 1.5 ms";
         for (answer, expected) in [
-            (json!({ "stopped": null, "left": null }), String::new()),
+            (json!({ "stopped": [], "left": [] }), String::new()),
             (
-                json!({ "stopped": stopped(json!("E_CANCELLED")) }),
-                format!("\n{what}, ended after 2.6 ms: E_CANCELLED"),
+                json!({ "stopped": [stopped(json!("E_CANCELLED")), stopped(Value::Null)] }),
+                format!(
+                    "\n{what}, ended after 2.6 ms: E_CANCELLED\n\
+                     {what}, is cancelled and has not ended after 2.6 ms"
+                ),
             ),
             (
-                json!({ "stopped": stopped(Value::Null) }),
-                format!("\n{what}, is cancelled and has not ended after 2.6 ms"),
-            ),
-            (
-                json!({ "stopped": null, "left": "7" }),
-                "\ntransaction 7 goes on; `host kill 7` ends it".to_owned(),
+                json!({ "stopped": [], "left": ["7", "8"] }),
+                "\ntransaction 7 goes on; `host kill 7` ends it\n\
+                 transaction 8 goes on; `host kill 8` ends it"
+                    .to_owned(),
             ),
         ] {
             assert_eq!(off_text("off".to_owned(), "bank", &answer), format!("off{expected}"));

@@ -78,6 +78,11 @@ fn state(node: &Value) -> String {
     if let Some(micros) = node.get("running_us") {
         words = vec![format!("{} {micros} us", text(node, "state"))];
     }
+    let instances = list(node, "instances");
+    if !instances.is_empty() {
+        let busy = instances.iter().filter(|one| text(one, "state") == "running").count();
+        words.push(format!("{busy} of {} busy", instances.len()));
+    }
     words.extend(is("paused").then(|| "paused".to_owned()));
     words.extend(is("disabled").then(|| "disabled".to_owned()));
     let partly = !is("disabled") && !list(off, "contracts").is_empty();
@@ -183,7 +188,15 @@ fn list_all(answer: &Value) -> String {
 }
 
 fn all_troubles(answer: &Value) -> String {
-    list(answer, "daemons").iter().map(troubles).collect()
+    let daemons = list(answer, "daemons").iter();
+    let stands = |daemon: &Value, name: &str| daemon.get(name).is_some_and(Value::is_object);
+    let nodes = daemons.flat_map(|daemon| {
+        // What all instances have is said once.
+        let all = stands(daemon, "parked") || stands(daemon, "waits_for");
+        let instances = if all { &[] } else { list(daemon, "instances") };
+        [daemon].into_iter().chain(instances)
+    });
+    nodes.map(troubles).collect()
 }
 
 /// Why a daemon is parked, what of it is switched off, or why it can't be upgraded.
@@ -192,8 +205,9 @@ fn troubles(daemon: &Value) -> String {
     if let Some(reason) = daemon.get("parked").filter(|reason| !reason.is_null()) {
         let (code, message) = (text(reason, "code"), text(reason, "message"));
         shown.push_str(&format!("\n{name} is parked: {code}: {message}"));
+        let daemon = name.split('/').next().unwrap_or(&name);
         shown.push_str(&format!(
-            "\n  when it is repaired: host resume {name}, or host upgrade {name} GUEST.wasm"
+            "\n  when it is repaired: host resume {daemon}, or host upgrade {daemon} GUEST.wasm"
         ));
     }
     if let Some(reason) = daemon.get("waits_for").filter(|reason| !reason.is_null()) {

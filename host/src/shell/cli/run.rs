@@ -153,7 +153,8 @@ pub(super) fn start(args: &RunArgs, vitals: &Arc<Vitals>) -> Result<Served, Faul
             return Err(Fault::new(Code::Stopping, "the host was stopped while it started"));
         }
         let mut guest = deployed.deploy(&sandbox, &daemon.path)?;
-        if let Some(store) = journal.as_ref().filter(|_| args.upgrade)
+        let keeps_state = options.stateless.is_none();
+        if let Some(store) = journal.as_ref().filter(|_| args.upgrade && keeps_state)
             && let Some(old) = deploy_old(&sandbox, store, &options.name, &guest)?
         {
             upgrades.push((options.name.clone(), std::mem::replace(&mut guest, old)));
@@ -235,6 +236,9 @@ fn daemon_options(
         });
         let budget = budgets.of(name, spec.and_then(|spec| spec.budget_bytes)).unwrap_or(budget);
         let mut options = DaemonOptions::new(name, budget);
+        if let Some(instances) = spec.and_then(|spec| spec.stateless) {
+            options = options.stateless(instances);
+        }
         let limits = &mut options.limits;
         limits.fuel = fuel.of(name, spec.and_then(|spec| spec.fuel)).unwrap_or(limits.fuel);
         let given = deadline.of(name, spec.and_then(|spec| spec.deadline));

@@ -69,6 +69,9 @@ pub struct DaemonOptions {
     pub restarts: Policy,
     /// Share of one processor.
     pub share: CpuShare,
+    /// It has no state: each transaction starts on its first one and changes nothing, and so many
+    /// run at once, each in an instance with a budget and a thread of its own.
+    pub stateless: Option<u32>,
     /// Compare whole images at each commit and roll back: finds holes in the write barrier.
     pub verify: bool,
 }
@@ -90,7 +93,15 @@ impl DaemonOptions {
             // A bug of the host at one daemon is no reason to stop the others.
             restarts: Policy::new(Restart::Permanent).with_exhausted(Exhausted::Park),
             share: CpuShare::FULL,
+            stateless: None,
             verify: false,
         }
+    }
+
+    /// The same for a stateless daemon of so many instances, at least one: a crashed transaction
+    /// is not tried again.
+    #[must_use]
+    pub fn stateless(self, instances: u32) -> Self {
+        Self { stateless: Some(instances.max(1)), retries_max: 0, ..self }
     }
 }

@@ -32,8 +32,11 @@ impl Daemon {
     }
 
     /// Copies what the committed state shows: after a commit that changed it, and whenever the
-    /// state became another one as a whole.
+    /// state became another one as a whole. A stateless daemon shows nothing.
     pub(in crate::tree) fn show_output(&mut self) {
+        if self.options.stateless.is_some() {
+            return;
+        }
         let range = self.images.output();
         let bytes = range.and_then(|range| self.images.committed().get(range));
         let sequence = self.sequence;

@@ -84,6 +84,7 @@ impl Daemon {
 
     fn start_as_policy_says(&mut self, crash: &Crash, contract: u32) -> Result<(), Fault> {
         match self.options.on_crash {
+            _ if self.options.stateless.is_some() => self.start_on_checkpoint(),
             OnCrash::Checkpoint => self.start_on_checkpoint(),
             OnCrash::Zero => self.replacing(Self::start_over),
             OnCrash::Ask if self.guest.hooks().recover => self.ask(crash, contract),
@@ -107,9 +108,10 @@ impl Daemon {
         self.tell_restored()
     }
 
-    /// Runs the guest's `on-restore`, if it has one, and commits what that changed.
+    /// Runs the guest's `on-restore`, if it has one, and commits what that changed. What a stateless
+    /// daemon starts on is no earlier state.
     pub(super) fn tell_restored(&mut self) -> Result<(), Fault> {
-        if !self.guest.hooks().on_restore {
+        if !self.guest.hooks().on_restore || self.options.stateless.is_some() {
             return Ok(());
         }
         let (generation, context) = (self.generation, own_context(&self.world));

@@ -265,7 +265,7 @@ impl Daemon {
     /// monotonic.
     #[must_use]
     pub fn save_trial_wait(&self, now: u64) -> Option<Duration> {
-        if self.guest.upgrade().is_none() || self.parked().is_some() {
+        if !self.hands_over() || self.guest.upgrade().is_none() || self.parked().is_some() {
             return None;
         }
         self.trials.wait(self.sequence, now).map(Duration::from_nanos)
@@ -274,11 +274,16 @@ impl Daemon {
     /// Shows what is known before anything was tried.
     pub(super) fn show_form(&mut self, trials: SaveTrials) {
         self.trials = trials;
-        if self.guest.upgrade().is_none() {
+        if self.hands_over() && self.guest.upgrade().is_none() {
             let upgradable = Upgradable::No(NO_FORM.to_owned());
             self.warn_of(&upgradable);
             self.gauges.set_upgradable(upgradable);
         }
+    }
+
+    /// Whether it has a state that other code could take over.
+    fn hands_over(&self) -> bool {
+        self.options.stateless.is_none()
     }
 
     fn warn_of(&self, upgradable: &Upgradable) {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Root, read};
+use super::{Asked, Root, read};
 use crate::base::error::{Code, Fault, printable};
 use crate::base::ids::RequestId;
 use crate::base::limits::STOP_CANCEL;
@@ -11,7 +11,6 @@ use crate::pure::kill_bits::Bits;
 use crate::tree::bits::{Running, Stopped};
 use crate::tree::child::Standing;
 use crate::tree::daemon::Daemon;
-use crate::tree::worker::Worker;
 
 /// What switching a daemon did.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -20,10 +19,10 @@ pub struct Switched {
     pub bits: Bits,
     /// Requests that were held when it was switched.
     pub held: usize,
-    /// The transaction that was stopped.
-    pub stopped: Option<Stopped>,
-    /// A transaction that goes on although a new one like it would not start.
-    pub left: Option<RequestId>,
+    /// The transactions that were stopped; several only at a stateless daemon.
+    pub stopped: Vec<Stopped>,
+    /// Transactions that go on although new ones like them would not start.
+    pub left: Vec<RequestId>,
     /// The guest was parked, and is running again.
     pub was_parked: bool,
 }
@@ -62,15 +61,15 @@ impl Root {
         contract: Option<&str>,
         cancel: bool,
     ) -> Result<Switched, Fault> {
-        let worker = self.worker(name)?;
+        let asked = self.asked(name)?;
         let Some(contract) = contract else {
-            return Ok(switch_off(&worker, cancel, |_| true, |bits| bits.disabled = true));
+            return Ok(self.switch_off(&asked, cancel, |_| true, |bits| bits.disabled = true));
         };
-        if worker.guest().contract(contract).is_none() {
+        if asked.guest().contract(contract).is_none() {
             return Err(no_contract(name, contract));
         }
         let off = |bits: &mut Bits| bits.contracts.extend([contract.to_owned()]);
-        Ok(switch_off(&worker, cancel, |running| running == contract, off))
+        Ok(self.switch_off(&asked, cancel, |running| running == contract, off))
     }
 
     /// Takes back what [`Root::disable`] did: held requests run, new ones are taken.
@@ -79,13 +78,13 @@ impl Root {
     ///
     /// `E_DAEMON_UNKNOWN`; `E_CONTRACT_UNKNOWN` when there is none and none is disabled.
     pub fn enable(&self, name: &str, contract: Option<&str>) -> Result<Switched, Fault> {
-        let worker = self.worker(name)?;
+        let asked = self.asked(name)?;
         let Some(contract) = contract else {
-            return Ok(switch_on(&worker, |bits| bits.disabled = false));
+            return Ok(switch_on(&asked, |bits| bits.disabled = false));
         };
-        let mut known = worker.guest().contract(contract).is_some();
+        let mut known = asked.guest().contract(contract).is_some();
         // An upgrade may have taken it: its bit is then all that is left of it.
-        let switched = switch_on(&worker, |bits| known |= bits.contracts.remove(contract));
+        let switched = switch_on(&asked, |bits| known |= bits.contracts.remove(contract));
         if known { Ok(switched) } else { Err(no_contract(name, contract)) }
     }
 
@@ -96,8 +95,8 @@ impl Root {
     ///
     /// `E_DAEMON_UNKNOWN`.
     pub fn pause(&self, name: &str, cancel: bool) -> Result<Switched, Fault> {
-        let worker = self.worker(name)?;
-        Ok(switch_off(&worker, cancel, |_| true, |bits| bits.paused = true))
+        let asked = self.asked(name)?;
+        Ok(self.switch_off(&asked, cancel, |_| true, |bits| bits.paused = true))
     }
 
     /// Lets a paused daemon go on, and starts a parked guest again on its last commit. Only the
@@ -107,16 +106,19 @@ impl Root {
     ///
     /// `E_DAEMON_UNKNOWN`, and why a parked guest stays parked.
     pub fn resume(&self, name: &str) -> Result<Switched, Fault> {
-        let worker = self.worker(name)?;
-        let was_parked = worker.gauges.report().parked.is_some();
-        if worker.child.standing() == Standing::Parked {
-            worker.resume_thread();
+        let asked = self.asked(name)?;
+        let mut parked = self.workers(&asked);
+        parked.retain(|worker| worker.gauges.report().parked.is_some());
+        for worker in &parked {
+            if worker.child.standing() == Standing::Parked {
+                worker.resume_thread();
+            }
         }
-        let switched = switch_on(&worker, |bits| bits.paused = false);
-        if was_parked {
-            self.control(name, Daemon::resume)?;
+        let switched = switch_on(&asked, |bits| bits.paused = false);
+        for worker in &parked {
+            self.control(&worker.options.name, Daemon::resume)?;
         }
-        Ok(Switched { was_parked, ..switched })
+        Ok(Switched { was_parked: !parked.is_empty(), ..switched })
     }
 
     /// Ends what a daemon runs, if it runs anything, within a tick, and doesn't wait for that.
@@ -125,34 +127,55 @@ impl Root {
     ///
     /// `E_DAEMON_UNKNOWN`.
     pub fn cancel(&self, name: &str) -> Result<(), Fault> {
-        let worker = self.worker(name)?;
-        let cancelled = worker.bits.stop(&worker.cancel, Duration::ZERO, |_| true);
+        let cancelled = self.stop_running(&self.asked(name)?, Duration::ZERO, |_| true);
         tracing::debug!(daemon = name, ?cancelled, "cancelled");
         Ok(())
     }
+
+    fn switch_off(
+        &self,
+        asked: &Asked,
+        cancel: bool,
+        mine: impl Fn(&str) -> bool,
+        change: impl FnOnce(&mut Bits),
+    ) -> Switched {
+        let (bits, held) = asked.change(change);
+        // Nothing that is wanted starts any more, so what is found here is all that there is.
+        let (stopped, left) = if cancel {
+            (self.stop_running(asked, STOP_CANCEL, mine), Vec::new())
+        } else {
+            let workers = self.workers(asked);
+            let running = workers.iter().filter_map(|worker| worker.bits.look().2);
+            let left = running.filter(|running| mine(&running.contract));
+            (Vec::new(), left.map(|running| running.request).collect())
+        };
+        Switched { bits, held, stopped, left, was_parked: false }
+    }
+
+    /// Cancels what runs of the contracts that are `mine`, all at once, and waits for the ends.
+    fn stop_running(
+        &self,
+        asked: &Asked,
+        wait: Duration,
+        mine: impl Fn(&str) -> bool,
+    ) -> Vec<Stopped> {
+        let workers = self.workers(asked);
+        let stopping: Vec<_> = workers
+            .iter()
+            .filter_map(|worker| {
+                let wanted = |running: &Running| mine(&running.contract);
+                Some((worker, worker.bits.begin_stop(&worker.cancel, wanted)?))
+            })
+            .collect();
+        let ended = stopping.into_iter().map(|(worker, one)| worker.bits.see_end(one, wait));
+        ended.collect()
+    }
 }
 
-fn switch_off(
-    worker: &Worker,
-    cancel: bool,
-    mine: impl Fn(&str) -> bool,
-    change: impl FnOnce(&mut Bits),
-) -> Switched {
-    let (bits, held) = worker.bits.change(change);
-    let wanted = |running: &Running| mine(&running.contract);
-    // Nothing that is wanted starts any more, so what is found here is all that there is.
-    let (stopped, left) = if cancel {
-        (worker.bits.stop(&worker.cancel, STOP_CANCEL, wanted), None)
-    } else {
-        (None, worker.bits.look().2.filter(wanted).map(|running| running.request))
-    };
-    Switched { bits, held, stopped, left, was_parked: false }
-}
-
-fn switch_on(worker: &Worker, change: impl FnOnce(&mut Bits)) -> Switched {
-    let (bits, held) = worker.bits.change(change);
-    worker.wake();
-    Switched { bits, held, stopped: None, left: None, was_parked: false }
+fn switch_on(asked: &Asked, change: impl FnOnce(&mut Bits)) -> Switched {
+    let (bits, held) = asked.change(change);
+    asked.wake();
+    Switched { bits, held, stopped: Vec::new(), left: Vec::new(), was_parked: false }
 }
 
 fn no_contract(name: &str, contract: &str) -> Fault {

@@ -37,7 +37,7 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// `E_DAEMON_UNKNOWN`, `E_MEMORY_ONLY`, and the journal's.
+    /// `E_DAEMON_UNKNOWN`, `E_STATELESS`, `E_MEMORY_ONLY`, and the journal's.
     pub fn commits(&self, name: &str, count: u64) -> Result<KeptCommits, Fault> {
         let (store, key) = self.kept(name)?;
         let oldest = store.oldest(key).map_err(|fault| Fault::from(&fault))?;
@@ -50,9 +50,10 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// `E_DAEMON_UNKNOWN`, `E_UNAVAILABLE` when it has no state yet, because what it needs has not
+    /// `E_DAEMON_UNKNOWN`, `E_STATELESS`, `E_UNAVAILABLE` when it has no state yet, because what it needs has not
     /// been there; with `at` also `E_MEMORY_ONLY`, `E_NO_COMMIT` and the journal's.
     pub fn checkpoint(&self, name: &str, at: Option<Sequence>) -> Result<Checkpoint, Fault> {
+        self.keeper(name)?;
         match at {
             None => self.control(name, |daemon| match daemon.parked() {
                 Some(reason) if daemon.is_unborn() => Err(reason.clone()),
@@ -95,7 +96,7 @@ impl Root {
         at: Option<Sequence>,
         deploy: Deploy<'_>,
     ) -> Result<Checkpoint, Fault> {
-        let source = self.worker(name)?;
+        let source = self.keeper(name)?;
         let options = DaemonOptions { name: new.to_owned(), ..source.options.clone() };
         let checkpoint = self.checkpoint(name, at)?;
         let running = source.guest();
@@ -130,7 +131,7 @@ impl Root {
 
     /// Answers the checkpoint that was adopted.
     fn adopt(&self, plan: DaemonPlan, checkpoint: Checkpoint) -> Result<Checkpoint, Fault> {
-        self.add(plan, First::Adopt(checkpoint.clone()))
+        self.add(plan, First::Adopt(Arc::new(checkpoint.clone())))
             .map_err(|error| Fault::from(&error))
             .map(|()| checkpoint)
     }
@@ -140,7 +141,7 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// `E_DAEMON_UNKNOWN`, `E_MEMORY_ONLY`, `E_NO_COMMIT`, `E_CODE_CHANGED` when other code made
+    /// `E_DAEMON_UNKNOWN`, `E_STATELESS`, `E_MEMORY_ONLY`, `E_NO_COMMIT`, `E_CODE_CHANGED` when other code made
     /// that commit, and the journal's. The daemon is then as it was.
     pub fn revert(&self, name: &str, to: RevertTo) -> Result<(Sequence, Sequence), Fault> {
         let (store, key) = self.kept(name)?;
@@ -198,7 +199,7 @@ impl Root {
     }
 
     pub(super) fn kept(&self, name: &str) -> Result<(Arc<Store>, DaemonKey), Fault> {
-        let worker = self.worker(name)?;
+        let worker = self.keeper(name)?;
         let memory_only = || Fault::new(Code::MemoryOnly, "this host has no data directory");
         let journal = self.ground.journal.as_ref().ok_or_else(memory_only)?;
         Ok((journal.store.clone(), worker.key.ok_or_else(memory_only)?))

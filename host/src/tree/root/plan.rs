@@ -38,6 +38,15 @@ impl DaemonPlan {
     pub fn new(guest: Arc<Guest>, options: DaemonOptions) -> Self {
         Self { guest, options, copied: false, needs: Vec::new(), uses: Vec::new(), layer: 0 }
     }
+
+    /// The names of its instances: its own, but for those of a stateless one.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        let (name, instances) = (&self.options.name, self.options.stateless);
+        (0..instances.unwrap_or(1)).map(move |index| match instances {
+            None => name.clone(),
+            Some(_) => format!("{name}/{index}"),
+        })
+    }
 }
 
 /// Makes the log of a daemon, by its name.
@@ -166,8 +175,9 @@ impl From<&RootError> for Fault {
 }
 
 pub(super) fn check_names(plans: &[DaemonPlan]) -> Result<(), RootError> {
-    if plans.is_empty() || plans.len() > DAEMONS_MAX {
-        return Err(RootError::Count(plans.len()));
+    let count = plans.iter().map(|plan| plan.names().count()).sum();
+    if count == 0 || count > DAEMONS_MAX {
+        return Err(RootError::Count(count));
     }
     let mut seen = BTreeSet::new();
     for plan in plans {

@@ -18,6 +18,10 @@ pub struct Unsynced {
 impl Root {
     /// Refuses requests from here on, those that wait in mailboxes too. What runs goes on.
     pub fn refuse_requests(&self) {
+        // Before their instances, which refuse what has got in until then.
+        for crew in self.crews.values() {
+            crew.close();
+        }
         for worker in read(&self.daemons).values() {
             worker.begin_stop();
         }

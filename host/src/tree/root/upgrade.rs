@@ -16,11 +16,11 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// `E_DAEMON_UNKNOWN`, `E_BUDGET` and `E_NO_MEM` when there is no room for both, the journal's,
-    /// and those of [`crate::tree::Daemon::upgrade`]. The old code then runs on.
+    /// `E_DAEMON_UNKNOWN`, `E_STATELESS`, `E_BUDGET` and `E_NO_MEM` when there is no room for both,
+    /// the journal's, and those of [`crate::tree::Daemon::upgrade`]. The old code then runs on.
     pub fn upgrade(&self, name: &str, guest: Arc<Guest>, dry_run: bool) -> Result<Upgraded, Fault> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let worker = self.worker(name)?;
+        let worker = self.keeper(name)?;
         let contracts = contract_needs(worker.hold(), name, &guest)?;
         let budget_bytes = worker.options.budget_bytes;
         let mut bill = self.bill();

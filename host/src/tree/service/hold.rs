@@ -80,6 +80,17 @@ impl Hold {
         bits: &Arc<KillBits>,
         mailbox: &Arc<Mailbox>,
     ) {
+        self.attach_as(self.node, guest, bits, mailbox);
+    }
+
+    /// The same for what is no daemon with leases of its own, under another node.
+    pub(in crate::tree) fn attach_as(
+        &self,
+        node: NodeId,
+        guest: &Guest,
+        bits: &Arc<KillBits>,
+        mailbox: &Arc<Mailbox>,
+    ) {
         let contracts = self.contract_needs(guest).unwrap_or_default();
         let needs = self.slots().take(self.needs).map(|(slot, _)| slot);
         let down = self.slots().filter_map(|(slot, resource)| resource.down(slot, &self.daemon));
@@ -87,7 +98,7 @@ impl Hold {
         // What changes between that and this is told again here.
         for (slot, resource) in self.slots() {
             let (daemon, bits, mailbox) = (self.daemon.clone(), bits.clone(), mailbox.clone());
-            let (node, in_doubt) = (self.node, false);
+            let in_doubt = false;
             resource.attach(Dependent { daemon, slot, bits, mailbox, in_doubt, node });
         }
     }

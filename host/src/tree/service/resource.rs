@@ -248,6 +248,13 @@ impl Resource {
             daemon: lease.daemon,
             request: lease.request,
         });
+        let mut needed_by = Vec::new();
+        for dependent in &state.dependents {
+            // All instances of a stateless daemon say the same.
+            if needed_by.last().is_none_or(|last| *last != *dependent.daemon) {
+                needed_by.push(dependent.daemon.to_string());
+            }
+        }
         ResourceView {
             name: self.name.clone(),
             kind: self.kind,
@@ -257,7 +264,7 @@ impl Resource {
             generation: state.generation,
             flaps: state.shown.flaps,
             leases: leases.collect(),
-            needed_by: state.dependents.iter().map(|one| one.daemon.to_string()).collect(),
+            needed_by,
         }
     }
 }

@@ -228,6 +228,11 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "5:17",
         "does not fit 64 bits",
     ),
+    (
+        "[daemons.e]\nguest = \"e\"\nstateless = true\non_crash = \"zero\"",
+        "6:1",
+        "`on_crash` needs a state",
+    ),
     ("[daemons.e]\nguest = \"e\"\ninstances = 4", "5:1", "`instances` needs `stateless = true`"),
     (
         "[daemons.e]\nguest = \"e\"\nstateless = true\ninstances = 0",

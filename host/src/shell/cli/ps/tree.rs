@@ -27,18 +27,27 @@ pub(super) fn tree(answer: &Value) -> String {
     let (daemons, transactions) = (list(answer, "daemons"), list(answer, "transactions"));
     for (place, daemon) in daemons.iter().enumerate() {
         let last = place + 1 == daemons.len();
-        table.row(row(daemon, branch("", last, &text(daemon, "name")), state(daemon)));
-        let under = if last { "   " } else { "|  " };
-        let id = daemon.get("id");
-        let its = transactions.iter().filter(|transaction| transaction.get("parent") == id);
-        let its: Vec<&Value> = its.collect();
-        for (place, transaction) in its.iter().enumerate() {
-            let last = place + 1 == its.len();
-            let name = branch(under, last, &text(transaction, "contract"));
-            table.row(row(transaction, name, state(transaction)));
-        }
+        rows(&mut table, "", last, daemon, transactions);
     }
     table.to_string()
+}
+
+/// A daemon, or one of its instances, with all that is under it.
+fn rows(table: &mut Table, under: &str, last: bool, node: &Value, transactions: &[Value]) {
+    table.row(row(node, branch(under, last, &text(node, "name")), state(node)));
+    let under = format!("{under}{}", if last { "   " } else { "|  " });
+    let instances = list(node, "instances");
+    for (place, instance) in instances.iter().enumerate() {
+        rows(table, &under, place + 1 == instances.len(), instance, transactions);
+    }
+    let id = node.get("id");
+    let its = transactions.iter().filter(|transaction| transaction.get("parent") == id);
+    let its: Vec<&Value> = its.collect();
+    for (place, transaction) in its.iter().enumerate() {
+        let last = place + 1 == its.len();
+        let name = branch(&under, last, &text(transaction, "contract"));
+        table.row(row(transaction, name, state(transaction)));
+    }
 }
 
 fn branch(under: &str, last: bool, name: &str) -> String {
@@ -79,9 +88,20 @@ mod tests {
             "root": { "id": 1, "kind": "root", "pid": 42, "state": "running", "generation": 1 },
             "daemons": [
                 daemon(2, "bank", json!({ "code": "E_FUEL" })),
+                { "id": 4, "parent": 1, "kind": "daemon", "name": "rate", "state": "running",
+                  "generation": 1, "restarts": 0, "instances": [
+                    { "id": 5, "parent": 4, "kind": "instance", "name": "rate/0",
+                      "state": "ready", "generation": 1, "restarts": 0 },
+                    { "id": 6, "parent": 4, "kind": "instance", "name": "rate/1",
+                      "state": "running", "generation": 1, "restarts": 0 },
+                ] },
                 daemon(3, "shop", Value::Null),
             ],
             "transactions": [
+                {
+                    "id": "0b", "parent": 6, "kind": "transaction", "contract": "look",
+                    "state": "running", "running_us": 8, "generation": 1,
+                },
                 {
                     "id": "0a", "parent": 3, "kind": "transaction", "contract": "buy",
                     "state": "running", "running_us": 7, "generation": 2,
@@ -94,6 +114,10 @@ mod tests {
             "1   -       root         pid 42      running                                  1         -  -",
             "2   1       daemon       |- bank     ready, paused, partly disabled           2         \
              1  E_FUEL",
+            "4   1       daemon       |- rate     running, 1 of 2 busy                   1         0  -",
+            "5   4       instance     |  |- rate/0   ready                               1         0  -",
+            "6   4       instance     |  `- rate/1   running                             1         0  -",
+            "0b  6       transaction  |     `- look  running 8 us                        1         -  -",
             "3   1       daemon       `- shop     ready, paused, partly disabled           2         1  -",
             "0a  3       transaction     `- buy   running 7 us                             2         -  -",
         ];

@@ -1,0 +1,135 @@
+//! What there is to see of the daemons.
+
+use std::sync::Arc;
+
+use super::{Root, read};
+use crate::base::ids::NodeId;
+use crate::pure::kill_bits::Bits;
+use crate::tree::crew::Crew;
+use crate::tree::gauges::{DaemonState, Report};
+use crate::tree::worker::Worker;
+
+/// One daemon, as `host ps` shows it.
+#[derive(Clone, Debug)]
+pub struct DaemonView {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Bytes of its budget; of those of all its instances, if it has several.
+    pub budget_bytes: usize,
+    /// Its numbers; those of all its instances together.
+    pub report: Report,
+    /// How often its thread died.
+    pub deaths: u64,
+    /// What a person switched off.
+    pub bits: Bits,
+    /// Requests that are held therefore.
+    pub held: usize,
+    /// The contract that the running transaction is of.
+    pub contract: Option<String>,
+    /// The instances of a stateless daemon, which run its transactions; none for others.
+    pub instances: Vec<Self>,
+}
+
+impl DaemonView {
+    fn of(name: &str, worker: &Worker) -> Self {
+        let (bits, held, running) = worker.bits.look();
+        Self {
+            id: worker.child.id,
+            name: name.to_owned(),
+            budget_bytes: worker.options.budget_bytes,
+            report: worker.report(),
+            deaths: worker.child.deaths(),
+            bits,
+            held,
+            contract: running.map(|running| running.contract),
+            instances: Vec::new(),
+        }
+    }
+
+    fn of_crew(crew: &Crew, instances: Vec<Self>) -> Self {
+        let (bits, held, _) = crew.bits.look();
+        Self {
+            id: crew.id,
+            name: crew.name.clone(),
+            budget_bytes: instances.iter().map(|instance| instance.budget_bytes).sum(),
+            report: together(&instances),
+            deaths: instances.iter().map(|instance| instance.deaths).sum(),
+            bits,
+            held: held + instances.iter().map(|instance| instance.held).sum::<usize>(),
+            contract: None,
+            instances,
+        }
+    }
+
+    /// What has threads of it: its instances, or itself.
+    #[must_use]
+    pub fn nodes(&self) -> &[Self] {
+        if self.instances.is_empty() { std::slice::from_ref(self) } else { &self.instances }
+    }
+}
+
+impl Root {
+    /// All daemons, by name.
+    #[must_use]
+    pub fn daemons(&self) -> Vec<DaemonView> {
+        let mut views: Vec<DaemonView> = {
+            let daemons = read(&self.daemons);
+            let own = daemons.iter().filter(|(_, worker)| worker.berth.is_none());
+            own.map(|(name, worker)| DaemonView::of(name, worker)).collect()
+        };
+        views.extend(self.crews.values().map(|crew| self.crew_view(crew)));
+        views.sort_by(|one, other| one.name.cmp(&other.name));
+        views
+    }
+
+    fn crew_view(&self, crew: &Arc<Crew>) -> DaemonView {
+        let workers = self.workers(&super::Asked::Crew(crew.clone()));
+        let mut instances: Vec<DaemonView> =
+            workers.iter().map(|worker| DaemonView::of(&worker.options.name, worker)).collect();
+        // In the order of their numbers.
+        instances.sort_by_key(|instance| instance.id);
+        DaemonView::of_crew(crew, instances)
+    }
+}
+
+/// The numbers of several instances as those of one daemon. It is as well as the instance that is
+/// best off: that one takes the requests.
+fn together(instances: &[DaemonView]) -> Report {
+    const BEST_FIRST: [DaemonState; 6] = [
+        DaemonState::Running,
+        DaemonState::Ready,
+        DaemonState::Waiting,
+        DaemonState::Restarting,
+        DaemonState::Parked,
+        DaemonState::Stopped,
+    ];
+    let reports = || instances.iter().map(|instance| &instance.report);
+    let sum = |number: fn(&Report) -> u64| reports().map(number).sum();
+    let most = |number: fn(&Report) -> u64| reports().map(number).max().unwrap_or(0);
+    let is = |state: &DaemonState| reports().any(|report| report.state == *state);
+    let state = BEST_FIRST.into_iter().find(is).unwrap_or(DaemonState::Stopped);
+    let mut all = Report { state, ..Report::default() };
+    all.parked = reports().find(|report| report.state == state).and_then(|one| one.parked.clone());
+    all.generation = most(|one| one.generation);
+    all.committed = sum(|one| one.committed);
+    all.read = sum(|one| one.read);
+    all.rejected = sum(|one| one.rejected);
+    all.crashed = sum(|one| one.crashed);
+    all.cancelled = sum(|one| one.cancelled);
+    all.restarts = sum(|one| one.restarts);
+    all.resource_restarts = sum(|one| one.resource_restarts);
+    all.fuel = sum(|one| one.fuel);
+    all.busy = reports().map(|one| one.busy).sum();
+    all.memory_bytes = sum(|one| one.memory_bytes);
+    all.memory_peak_bytes = sum(|one| one.memory_peak_bytes);
+    all.lines_dropped = sum(|one| one.lines_dropped);
+    all.restart_times.count = sum(|one| one.restart_times.count);
+    // Of the instance that takes longest: percentiles don't add up.
+    all.restart_times.p50 = reports().map(|one| one.restart_times.p50).max().unwrap_or_default();
+    all.restart_times.p99 = reports().map(|one| one.restart_times.p99).max().unwrap_or_default();
+    let exits = reports().filter_map(|one| one.last_exit);
+    all.last_exit = exits.max_by_key(|exit| exit.unix_nanos);
+    all
+}
