@@ -454,6 +454,8 @@ fn s0_12_a_service_waits_for_postgres_and_runs_its_statements_at_each_recovery()
     switch("down");
     switch("up");
     until("failing", || place.host(&["resources"]).out.contains("division by zero (22012)"));
+}
+
 #[test]
 fn s0_17_a_stateless_daemon_is_one_row_with_its_instances_under_it() {
     let text = "[service]\nname = \"web\"\n[daemons.rate]\nguest = \"counter.wasm\"\n\
