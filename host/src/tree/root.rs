@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::crew::Asked;
 use self::plan::{check_budgets, check_names};
@@ -385,13 +385,14 @@ impl Root {
         &self.ground.clock
     }
 
-    /// Stops all daemons: waiting requests are refused, running ones get [`STOP_GRACE`] and are
-    /// then cancelled. Dropping the root does the same.
+    /// Stops all daemons: waiting requests are refused, running ones get [`STOP_GRACE`]
+    /// together and are then cancelled. Dropping the root does the same.
     pub fn stop(&mut self) {
         self.refuse_requests();
         let daemons = read(&self.daemons);
+        let begun = Instant::now();
         for worker in daemons.values() {
-            worker.end_stop(STOP_GRACE);
+            worker.end_stop(STOP_GRACE.saturating_sub(begun.elapsed()));
         }
         drop(daemons);
         self.ground.root_loop.end();
