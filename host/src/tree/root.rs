@@ -180,7 +180,8 @@ impl Root {
         Ok(())
     }
 
-    /// Waits until these daemons are ready. When one can't start, the others are there to be stopped.
+    /// Waits until these daemons are ready. When one can't start, the others are there to be
+    /// stopped.
     fn insert_started(&self, all: impl IntoIterator<Item = Starting>) -> Result<(), RootError> {
         let mut first = Ok(());
         for starting in all {

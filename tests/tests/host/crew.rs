@@ -9,7 +9,7 @@ use host::base::ids::RequestId;
 use host::base::limits::{DAEMON_OVERHEAD_BYTES, DAEMONS_MAX, MAILBOX_REQUESTS_MAX};
 use host::pure::request::{Answer, Request};
 use host::tree::{DaemonOptions, DaemonPlan, DaemonState, DaemonView, RevertTo};
-use serde_json::{Value, json};
+use serde_json::json;
 use supervisor::policy::{Exhausted, Intensity, Policy, Restart};
 use tests::{
     Fake, Holdings, Tree, deployed, in_own_process, plan, rebuilt, request, setting, until,
@@ -366,7 +366,7 @@ fn s0_17_requests_of_many_clients_are_each_answered_once_whatever_dies() {
                             }),
                         );
                         let answer = answer.recv_timeout(MINUTE).unwrap();
-                        let echoed = answer.value().is_none_or(|value| value == Value::from(text));
+                        let echoed = answer.value().is_none_or(|value| value == text);
                         assert!(echoed, "{answer:?}");
                         *codes.entry(code(&answer)).or_default() += 1;
                     }

@@ -108,8 +108,8 @@ impl Daemon {
         self.tell_restored()
     }
 
-    /// Runs the guest's `on-restore`, if it has one, and commits what that changed. What a stateless
-    /// daemon starts on is no earlier state.
+    /// Runs the guest's `on-restore`, if it has one, and commits what that changed. What a
+    /// stateless daemon starts on is no earlier state.
     pub(super) fn tell_restored(&mut self) -> Result<(), Fault> {
         if !self.guest.hooks().on_restore || self.options.stateless.is_some() {
             return Ok(());

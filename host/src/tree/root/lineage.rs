@@ -50,8 +50,8 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// `E_DAEMON_UNKNOWN`, `E_STATELESS`, `E_UNAVAILABLE` when it has no state yet, because what it needs has not
-    /// been there; with `at` also `E_MEMORY_ONLY`, `E_NO_COMMIT` and the journal's.
+    /// `E_DAEMON_UNKNOWN`, `E_STATELESS`, `E_UNAVAILABLE` when it has no state yet, because what it
+    /// needs has not been there; with `at` also `E_MEMORY_ONLY`, `E_NO_COMMIT` and the journal's.
     pub fn checkpoint(&self, name: &str, at: Option<Sequence>) -> Result<Checkpoint, Fault> {
         self.keeper(name)?;
         match at {
@@ -141,8 +141,8 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// `E_DAEMON_UNKNOWN`, `E_STATELESS`, `E_MEMORY_ONLY`, `E_NO_COMMIT`, `E_CODE_CHANGED` when other code made
-    /// that commit, and the journal's. The daemon is then as it was.
+    /// `E_DAEMON_UNKNOWN`, `E_STATELESS`, `E_MEMORY_ONLY`, `E_NO_COMMIT`, `E_CODE_CHANGED` when
+    /// other code made that commit, and the journal's. The daemon is then as it was.
     pub fn revert(&self, name: &str, to: RevertTo) -> Result<(Sequence, Sequence), Fault> {
         let (store, key) = self.kept(name)?;
         let name_of = name.to_owned();
