@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod fork;
 pub mod helper;
 pub mod instance;
+pub mod limiter;
 pub mod native;
 pub mod pooled;
 pub mod rooted;

@@ -2,6 +2,7 @@
 
 pub mod barrier;
 pub mod branches;
+pub mod calls;
 pub mod cards;
 pub mod durable;
 pub mod latency;
@@ -57,7 +58,7 @@ pub struct Section {
 }
 
 /// All comparisons.
-pub const SECTIONS: [Section; 12] = [
+pub const SECTIONS: [Section; 13] = [
     Section {
         name: "restart",
         about: "crash to next commit; fork, pooled instances and Erlang/OTP next to it",
@@ -112,6 +113,11 @@ pub const SECTIONS: [Section; 12] = [
         name: "resources",
         about: "death and return of a resource that 1, 100 and 1,000 daemons need",
         run: resources::run,
+    },
+    Section {
+        name: "calls",
+        about: "a transaction that asks a Redis, next to the client that the host uses",
+        run: calls::run,
     },
     Section { name: "cards", about: "commits with cards of several sizes", run: cards::run },
 ];
