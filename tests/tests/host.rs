@@ -19,6 +19,7 @@ mod host {
     mod deploying;
     mod durable;
     mod fuel;
+    mod keyvalue;
     mod lineage;
     mod model;
     mod outages;

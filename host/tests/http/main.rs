@@ -6,6 +6,7 @@
 #![expect(clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
 mod answers;
+mod demo;
 mod limits;
 mod lives;
 mod rig;

@@ -200,7 +200,7 @@ fn client(tree: &Tree, name: &str, kind: Option<Kind>, over: &AtomicBool) -> See
             }
             (None, Outcome::Rejected(no)) => *seen.others.entry(no.code.clone()).or_default() += 1,
             (None, Outcome::Cancelled(stale)) => {
-                assert_eq!(stale.resource, VICTIM);
+                assert_eq!(stale.resource, VICTIM, "{stale}");
                 *seen.others.entry("cancelled".to_owned()).or_default() += 1;
             }
             (None, other) => panic!("{name}: {other:?}"),
