@@ -438,6 +438,24 @@ pub const CANCEL_TIME_MAX: Duration = Duration::from_secs(1);
 /// Time that a server has to bring a connection back to its first state, between two transactions.
 pub const RESET_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// Bytes of the head of a request of HTTP that a guest sends, and of the head of its answer: no
+/// server that is well sends, or takes, more.
+pub const HTTP_CALL_HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// Headers of a request of HTTP that a guest sends, and of its answer: servers take as many.
+pub const HTTP_CALL_HEADERS_MAX: usize = 100;
+
+/// Bytes of a URL that a guest asks for: few servers take longer ones.
+pub const URL_BYTES_MAX: usize = 8 << 10;
+
+/// Time between two connections that are made to see whether an HTTP server is there: it pays for
+/// each.
+pub const HTTP_CHECK_EVERY: Duration = Duration::from_secs(5);
+
+/// Names of HTTP servers that are looked up at once, each by a thread that can't be told to stop;
+/// more wait.
+pub const HTTP_LOOKUPS_MAX: usize = 8;
+
 /// Values in the answer to one call: each costs more than its bytes.
 pub const CALL_VALUES_MAX: usize = 100_000;
 

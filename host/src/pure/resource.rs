@@ -14,8 +14,10 @@
 //! to connect have a backoff, and a resource that flaps settles longer before its recovery is
 //! announced, so that its dependents are not started again and again. Nothing delays a `Down`.
 
+pub mod allow;
 mod machine;
 pub mod operation;
+pub mod outgoing;
 pub mod redis;
 pub mod resp;
 #[cfg(test)]

@@ -236,7 +236,9 @@ impl Asker {
                     answered => answered,
                 }
             }
-            Operation::Sql { .. } | Operation::Append { .. } => Err(CallError::WrongKind),
+            Operation::Sql { .. } | Operation::Append { .. } | Operation::Http(_) => {
+                Err(CallError::WrongKind)
+            }
         }
     }
 

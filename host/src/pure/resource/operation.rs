@@ -29,6 +29,8 @@ pub enum Operation {
         /// What.
         bytes: Vec<u8>,
     },
+    /// HTTP: one request.
+    Http(HttpRequest),
 }
 
 impl Operation {
@@ -39,6 +41,7 @@ impl Operation {
             Self::Redis(_) | Self::RedisScript { .. } => "redis",
             Self::Sql { .. } => "postgres",
             Self::Append { .. } => "directory",
+            Self::Http(_) => "http",
         }
     }
 }
@@ -50,8 +53,34 @@ pub enum Reply {
     Redis(Vec<RedisValue>),
     /// SQL: rows.
     Sql(SqlRows),
+    /// HTTP: whatever was answered, an error's status too.
+    Http(HttpAnswer),
     /// It is done.
     Done,
+}
+
+/// A request of HTTP.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct HttpRequest {
+    /// `GET`, `POST` ..
+    pub method: String,
+    /// Where to.
+    pub url: String,
+    /// Names and values; some names are the host's.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The body; often empty.
+    pub body: Vec<u8>,
+}
+
+/// An answer of HTTP.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct HttpAnswer {
+    /// The status.
+    pub status: u16,
+    /// Names, in small letters, and values.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The body.
+    pub body: Vec<u8>,
 }
 
 /// One element of a reply of Redis.
