@@ -9,6 +9,6 @@ pub(crate) mod simulated;
 pub(crate) use imported::*;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use simulated::{
-    append, attempt, correlation_id, generation, handover_read, handover_write, log, look,
+    append, attempt, correlation_id, generation, handover_read, handover_write, http, log, look,
     look_at_resource, now, random, read_output, redis, redis_eval, request_id, show, sql,
 };

@@ -72,7 +72,7 @@
 //!   to the host's log, too. What a guest keeps of the outside (a seed, an id) belongs to a
 //!   generation; drop it in `#[on_restore]`.
 //! * **Resources**, which a service's manifest gives to a daemon, are called by name: [`redis`],
-//!   [`sql`], [`files`]. What they do is not undone by a rollback. See [`resource`].
+//!   [`sql`], [`files`], [`http`]. What they do is not undone by a rollback. See [`resource`].
 //! * **One `#[guest]`** per crate that is built as a component, with `crate-type = ["cdylib",
 //!   "rlib"]`.
 //!
@@ -154,6 +154,7 @@ pub mod entropy;
 pub mod files;
 mod guest;
 mod host;
+pub mod http;
 #[cfg(all(target_family = "wasm", feature = "lean"))]
 mod lean;
 pub mod log;

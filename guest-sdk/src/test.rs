@@ -41,7 +41,7 @@ use crate::guest::{CallError, Contract, CrashReport, Guest, Recovery, Stale};
 use crate::host::simulated::{self, Answers, Simulated};
 use crate::rejection::Rejection;
 use crate::wire;
-use crate::{redis, resource, sql};
+use crate::{http, redis, resource, sql};
 
 /// What became of a call.
 #[derive(Clone, Debug, PartialEq)]
@@ -142,6 +142,17 @@ impl<G: Guest + Clone> Harness<G> {
         answer: impl Fn(&str, &[sql::Value]) -> Result<sql::Rows, resource::CallError> + 'static,
     ) {
         let answer = Simulated::Sql(Rc::new(answer));
+        self.answers.resources.insert(resource.to_owned(), answer);
+    }
+
+    /// From here on the guest has a resource of that name and of kind `http`, which answers its
+    /// requests so.
+    pub fn set_http(
+        &mut self,
+        resource: &str,
+        answer: impl Fn(&http::Request) -> Result<http::Response, resource::CallError> + 'static,
+    ) {
+        let answer = Simulated::Http(Rc::new(answer));
         self.answers.resources.insert(resource.to_owned(), answer);
     }
 

@@ -19,6 +19,7 @@ mod host {
     mod deploying;
     mod durable;
     mod fuel;
+    mod http_calls;
     mod keyvalue;
     mod lineage;
     mod model;

@@ -1,6 +1,7 @@
 //! The host, through the imports of the world.
 
 use crate::bindings::bulkhead::guest as world;
+use crate::http;
 use crate::log::Level;
 use crate::redis::{Flat, Value, fold};
 use crate::resource::{CallError, Stand};
@@ -148,4 +149,12 @@ pub(crate) fn sql(
 
 pub(crate) fn append(resource: &str, path: &str, bytes: &[u8]) -> Result<(), CallError> {
     world::files::append(resource, path, bytes).map_err(call_error)
+}
+
+pub(crate) fn http(resource: &str, request: http::Request) -> Result<http::Response, CallError> {
+    let http::Request { method, url, headers, body } = request;
+    let request = world::http::Request { method, url, headers, body };
+    let response = world::http::send(resource, &request).map_err(call_error)?;
+    let world::http::Response { status, headers, body } = response;
+    Ok(http::Response { status, headers, body })
 }

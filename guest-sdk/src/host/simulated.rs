@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
+use crate::http;
 use crate::log::Level;
 use crate::redis::Value;
 use crate::resource::{CallError, Stand};
@@ -16,11 +17,15 @@ pub(crate) type AnswerRedis = dyn Fn(&[Vec<u8>]) -> Result<Value, CallError>;
 /// What a test's database answers to a statement.
 pub(crate) type AnswerSql = dyn Fn(&str, &[sql::Value]) -> Result<sql::Rows, CallError>;
 
+/// What a test's servers answer to a request.
+pub(crate) type AnswerHttp = dyn Fn(&http::Request) -> Result<http::Response, CallError>;
+
 /// A resource of a test.
 #[derive(Clone)]
 pub(crate) enum Simulated {
     Redis(Rc<AnswerRedis>),
     Sql(Rc<AnswerSql>),
+    Http(Rc<AnswerHttp>),
     /// A directory, with what was appended to its files.
     Files(Rc<RefCell<BTreeMap<String, Vec<u8>>>>),
     /// It is down, for this reason.
@@ -185,6 +190,13 @@ pub(crate) fn append(resource: &str, path: &str, bytes: &[u8]) -> Result<(), Cal
             files.borrow_mut().entry(path.to_owned()).or_default().extend_from_slice(bytes);
             Ok(())
         }
+        _ => Err(CallError::WrongKind),
+    }
+}
+
+pub(crate) fn http(resource: &str, request: http::Request) -> Result<http::Response, CallError> {
+    match find(resource)? {
+        Simulated::Http(answer) => answer(&request),
         _ => Err(CallError::WrongKind),
     }
 }

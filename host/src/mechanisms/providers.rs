@@ -10,11 +10,13 @@
 //! | `directory` | [`directory`] | its path leads to the directory that it led to at first |
 //! | `redis` | [`redis`] | a server answers, at the other end of a connection that lives |
 //! | `postgres` | [`postgres`] | the same |
+//! | `http` | [`http`] | a server takes connections; always with `check = "none"` |
 //! | `clock`, `entropy`, `config` | [`stateless`] | always |
 
 mod calls;
 pub mod dial;
 pub mod directory;
+pub mod http;
 mod keeper;
 pub mod metered;
 mod pool;

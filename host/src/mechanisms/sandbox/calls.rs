@@ -5,6 +5,7 @@
 //! has ended is never an answer: the guest is stopped, so that it can't commit half of something.
 
 mod files;
+mod http;
 mod keyvalue;
 mod redis;
 mod settings;
@@ -33,6 +34,7 @@ pub(super) fn link(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
     redis::link(linker)?;
     sql::link(linker)?;
     files::link(linker)?;
+    http::link(linker)?;
     keyvalue::link(linker)?;
     settings::link(linker)
 }

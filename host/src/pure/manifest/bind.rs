@@ -46,17 +46,6 @@ impl BoundManifest {
     pub fn complaint(&self, code: Code, span: &Span, message: &str) -> Complaint {
         self.source.complaint(code, span, message)
     }
-
-    /// What is valid, and can't be done by this host.
-    #[must_use]
-    pub fn unknown_here(&self) -> Vec<Complaint> {
-        let resources = self.resources.iter().filter(|resource| !resource.is_provided());
-        let resources = resources.map(|resource| {
-            let message = format!("provider `{}` is not known to this host", resource.kind());
-            self.complaint(Code::Manifest, &resource.kind_span, &message)
-        });
-        resources.collect()
-    }
 }
 
 /// Gives each parameter its value: that of the option, else of the environment, else the default.
@@ -156,7 +145,6 @@ fn bound_resource(spec: &ResourceSpec<Text>, values: &Values) -> Option<Resource
     Some(ResourceSpec {
         name: spec.name.clone(),
         provider,
-        kind_span: spec.kind_span.clone(),
         init: spec.init.iter().map(bind).collect::<Option<_>>()?,
         up_delay: spec.up_delay,
         backoff: spec.backoff,

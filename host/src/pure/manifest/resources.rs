@@ -11,6 +11,7 @@ use super::text::{BoundText, Text};
 use super::walk::{Fields, Named, Walk, shown, suggest};
 use crate::base::limits::{RESOURCE_CONNECTIONS_MAX, RESOURCE_DELAY_MAX, RESOURCES_MAX, UP_DELAY};
 use crate::pure::resource::Policy;
+use crate::pure::resource::allow::Rule;
 use crate::pure::setting::parse_time;
 
 /// Connections to PostgreSQL, of which each transaction needs one for itself.
@@ -21,34 +22,22 @@ const POSTGRES_CONNECTIONS: u32 = 4;
 pub(super) struct Kind {
     name: &'static str,
     keys: &'static [&'static str],
-    /// This host can provide it; others may stand in a manifest, which is valid but not run.
-    pub(super) provided: bool,
 }
 
 /// All kinds that a manifest may name.
 const KINDS: &[Kind] = &[
-    Kind { name: "clock", keys: &["provider"], provided: true },
-    Kind { name: "config", keys: &["provider", "values"], provided: true },
-    Kind {
-        name: "directory",
-        keys: &["provider", "path", "access", "up_delay", "backoff"],
-        provided: true,
-    },
-    Kind { name: "entropy", keys: &["provider"], provided: true },
-    Kind {
-        name: "http",
-        keys: &["provider", "allow", "check", "up_delay", "backoff"],
-        provided: false,
-    },
+    Kind { name: "clock", keys: &["provider"] },
+    Kind { name: "config", keys: &["provider", "values"] },
+    Kind { name: "directory", keys: &["provider", "path", "access", "up_delay", "backoff"] },
+    Kind { name: "entropy", keys: &["provider"] },
+    Kind { name: "http", keys: &["provider", "allow", "check", "up_delay", "backoff"] },
     Kind {
         name: "postgres",
         keys: &["provider", "url", "connections", "init", "up_delay", "backoff"],
-        provided: true,
     },
     Kind {
         name: "redis",
         keys: &["provider", "url", "prefix", "connections", "init", "up_delay", "backoff"],
-        provided: true,
     },
 ];
 
@@ -123,8 +112,6 @@ pub struct ResourceSpec<T> {
     pub name: Named,
     /// What provides it.
     pub provider: ProviderSpec<T>,
-    /// Where the provider's kind stands.
-    pub(super) kind_span: Span,
     /// What runs, in order, each time that it becomes available.
     pub init: Vec<T>,
     /// How long it stays available before its dependents are started, if it is not the default.
@@ -152,11 +139,6 @@ impl<T> ResourceSpec<T> {
             ProviderSpec::Entropy => "entropy",
             ProviderSpec::Config { .. } => "config",
         }
-    }
-
-    /// True when this host can provide it.
-    pub(super) fn is_provided(&self) -> bool {
-        KINDS.iter().any(|kind| kind.name == self.kind() && kind.provided)
     }
 }
 
@@ -191,8 +173,7 @@ fn resource(walk: &mut Walk, name: &Named, fields: &Fields<'_, '_>) -> Option<Re
         false => Vec::new(),
     };
     let provider = provider(walk, fields, kind.name)?;
-    let (name, kind_span) = (name.clone(), word.span);
-    Some(ResourceSpec { name, provider, kind_span, init, up_delay, backoff })
+    Some(ResourceSpec { name: name.clone(), provider, init, up_delay, backoff })
 }
 
 /// Reads `100ms..30s`: the first and the longest delay.
@@ -309,11 +290,8 @@ pub(super) fn check(provider: &ProviderSpec<BoundText>) -> Vec<(Span, String)> {
         ProviderSpec::Http { allow, .. } => {
             let rules = allow.iter().filter_map(|rule| {
                 let url = rule.url.expose();
-                let wrong = wrong_url(url, &["http"], "https").or_else(|| {
-                    let authority = url.split('/').nth(2).unwrap_or_default();
-                    let user = authority.contains('@');
-                    user.then(|| "a rule has no user and no password".to_owned())
-                });
+                let wrong = wrong_url(url, &["http"], "https");
+                let wrong = wrong.or_else(|| Rule::parse(url, rule.private).err());
                 check(&rule.url, wrong)
             });
             rules.collect()

@@ -126,11 +126,6 @@ fn a_manifest_with_everything_is_read_whole() {
     });
     assert_eq!(Some(ledger.parameters.expose()), parameters.as_object());
     assert_eq!(bank.daemons[1].stateless, Some(4));
-    let unknown: Vec<_> = bank.unknown_here().iter().map(|c| c.message.clone()).collect();
-    assert!(unknown.contains(&"provider `http` is not known to this host".to_owned()));
-    assert_eq!(unknown.len(), 1, "{unknown:?}");
-    let place = bank.unknown_here()[0].place;
-    assert_eq!((place.line, place.column), (24, 12));
 }
 
 #[test]

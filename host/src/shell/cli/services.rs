@@ -242,15 +242,6 @@ fn admit_file(path: &Path) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What is valid, and can't be done by this host.
-pub(super) fn unknown_here(services: &[Service]) -> Vec<Mistake> {
-    let unknown = |service: &Service| {
-        let complaints = service.manifest.unknown_here();
-        complaints.iter().map(|complaint| service.mistake(complaint)).collect::<Vec<_>>()
-    };
-    services.iter().flat_map(unknown).collect()
-}
-
 /// A daemon to start: from a file, or out of a manifest.
 #[derive(Debug)]
 pub(super) struct Listed {
@@ -284,8 +275,7 @@ pub(super) fn daemons(
     services: Vec<Service>,
     files: &[(String, PathBuf)],
 ) -> Result<Vec<Listed>, Fault> {
-    let mut mistakes = unknown_here(&services);
-    let mut listed = Vec::new();
+    let (mut mistakes, mut listed) = (Vec::new(), Vec::new());
     for service in services {
         for daemon in &service.manifest.daemons {
             let name = daemon.name.name.clone();
@@ -312,7 +302,7 @@ fn plan_resources(services: &mut [Service], mistakes: &mut Vec<Mistake>) {
     for service in services {
         for spec in &service.manifest.resources {
             match plans::plan(service, spec) {
-                Ok(plan) => service.resources.extend(plan),
+                Ok(plan) => service.resources.push(plan),
                 Err(wrong) => mistakes.extend(wrong.iter().map(|wrong| service.mistake(wrong))),
             }
         }

@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::services::{Mistake, Service, fault, read, unknown_here};
+use super::services::{Mistake, Service, fault, read};
 use super::settings::{is_daemon_parameter, read_parameters};
-use super::{Output, eprint, print, print_fault, start_log};
+use super::{Output, print, print_fault, start_log};
 use crate::base::error::{Code, Fault};
 use crate::shell::exit;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Reads the manifests with their parameters, as `host run` would, and the files of their guests, which
-are checked but not compiled. A valid manifest that needs what this host can't provide is noted.
+are checked but not compiled.
 Exit codes: 0 valid, 1 not valid, 2 wrong usage.")]
 pub(super) struct ValidateArgs {
     /// The services' manifests
@@ -42,9 +42,6 @@ pub(super) fn validate(args: &ValidateArgs) -> u8 {
         Ok(services) => {
             for service in services.iter().filter(|_| args.output == Output::Human) {
                 print(&summary(service));
-            }
-            for note in unknown_here(&services) {
-                eprint(&format!("note: `host run` refuses it: {}", note.shown()));
             }
             exit::DONE
         }
@@ -87,7 +84,6 @@ fn report(read: &Result<Vec<Service>, Vec<Mistake>>) -> Value {
         "valid": read.is_ok(),
         "services": services.iter().map(service_json).collect::<Vec<_>>(),
         "mistakes": mistakes.iter().map(Mistake::json).collect::<Vec<_>>(),
-        "notes": unknown_here(services).iter().map(Mistake::json).collect::<Vec<_>>(),
     })
 }
 

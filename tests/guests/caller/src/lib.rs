@@ -2,7 +2,10 @@
 
 use guest_sdk::prelude::*;
 use guest_sdk::resource::{self, Stand};
-use guest_sdk::{files, redis, sql};
+use guest_sdk::{files, http, redis, sql};
+
+/// Names and values.
+type Headers = Vec<(String, String)>;
 
 /// Counts what it asked for.
 #[state]
@@ -73,6 +76,37 @@ impl Caller {
             Ok(answer) => shown(&answer),
             Err(error) => error.code().to_owned(),
         }
+    }
+
+    /// Sends a request, counts that, and answers the status and the body.
+    pub fn fetch(
+        &mut self,
+        name: String,
+        method: String,
+        url: String,
+    ) -> Result<(u16, String), Rejection> {
+        self.asked += 1;
+        let response = http::send(&name, http::Request::new(method, url))?;
+        Ok((response.status, response.text().unwrap_or_default().to_owned()))
+    }
+
+    /// Sends one with headers and a body, counts that, and answers all that came back.
+    pub fn post(
+        &mut self,
+        name: String,
+        url: String,
+        headers: Headers,
+        body: String,
+    ) -> Result<(u16, Headers, String), Rejection> {
+        self.asked += 1;
+        let request = http::Request::new("POST", url).with_body(body);
+        let request = headers
+            .iter()
+            .fold(request, |request, (header, value)| request.with_header(header.as_str(), value));
+        let response = http::send(&name, request)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let headers = response.headers.iter().map(|(name, value)| (name.clone(), text(value)));
+        Ok((response.status, headers.collect(), text(&response.body)))
     }
 
     /// Asks so often in one transaction.

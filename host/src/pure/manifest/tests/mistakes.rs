@@ -123,6 +123,11 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "no user and no password",
     ),
     (
+        "[resources.q]\nprovider = \"http\"\nallow = [\"http://h/\", \"http://0x7f.1/\"]",
+        "5:23",
+        "write an address as four decimal numbers",
+    ),
+    (
         "[resources.q]\nprovider = \"http\"\nallow = [{ private = true }]",
         "5:10",
         "a rule of `allow` needs `url`",

@@ -12,17 +12,19 @@ use crate::base::error::Code;
 use crate::base::limits::INIT_FILE_BYTES_MAX;
 use crate::mechanisms::providers::Provider;
 use crate::mechanisms::providers::directory::Directory;
+use crate::mechanisms::providers::http::Http;
 use crate::mechanisms::providers::postgres::Postgres;
 use crate::mechanisms::providers::redis::Redis;
 use crate::mechanisms::providers::stateless::Stateless;
-use crate::pure::manifest::{BoundText, Complaint, ProviderSpec, ResourceSpec};
+use crate::pure::manifest::{AllowRule, BoundText, Complaint, ProviderSpec, ResourceSpec};
+use crate::pure::resource::allow::Rule;
 use crate::pure::resource::words::{Word, words};
 use crate::tree::ResourcePlan;
 
 /// What is wrong with a resource: each a complaint.
 type Wrong = Vec<Complaint>;
 
-/// A resource as the root keeps it; none, when this host can't provide it.
+/// A resource as the root keeps it.
 ///
 /// # Errors
 ///
@@ -30,7 +32,7 @@ type Wrong = Vec<Complaint>;
 pub(super) fn plan(
     service: &Service,
     spec: &ResourceSpec<BoundText>,
-) -> Result<Option<ResourcePlan>, Wrong> {
+) -> Result<ResourcePlan, Wrong> {
     let (provider, jobs): (Arc<dyn Provider>, _) = match &spec.provider {
         ProviderSpec::Directory { path, access } => {
             (Arc::new(Directory::new(service.beside(path.expose()), *access)), Vec::new())
@@ -55,14 +57,22 @@ pub(super) fn plan(
                 .map_err(|message| vec![complaint(service, Code::Manifest, url, &message)])?;
             (Arc::new(postgres), names)
         }
-        ProviderSpec::Http { .. } => return Ok(None),
+        ProviderSpec::Http { allow, check } => {
+            let rule = |allowed: &AllowRule<BoundText>| {
+                Rule::parse(allowed.url.expose(), allowed.private).map_err(|message| {
+                    vec![complaint(service, Code::Manifest, &allowed.url, &message)]
+                })
+            };
+            let rules = allow.iter().map(rule).collect::<Result<_, _>>()?;
+            (Arc::new(Http::new(rules, *check)), Vec::new())
+        }
     };
-    Ok(Some(ResourcePlan {
+    Ok(ResourcePlan {
         name: full_name(&service.manifest.service, &spec.name.name),
         provider,
         jobs,
         policy: spec.policy(),
-    }))
+    })
 }
 
 fn complaint(service: &Service, code: Code, text: &BoundText, message: &str) -> Complaint {
