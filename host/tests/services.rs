@@ -464,7 +464,7 @@ fn s0_17_a_stateless_daemon_is_one_row_with_its_instances_under_it() {
     let place = Place::with(&[("web.toml", text)]);
     let valid = place.host(&["validate", "services/web.toml", "--output", "json"]);
     let report: Value = serde_json::from_str(&valid.out).unwrap();
-    assert_eq!((&report["valid"], &report["notes"]), (&json!(true), &json!([])));
+    assert_eq!(report["valid"], json!(true));
     let _running = place.start(&["services/web.toml", "--data", "data"], &[]);
     for by in ["by=5", "by=6"] {
         let answer = place.host(&["call", "rate", "increment", by]);

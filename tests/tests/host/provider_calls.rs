@@ -70,7 +70,9 @@ fn s0_07_a_guest_calls_its_resources_by_name_and_no_others() {
     assert_eq!(try_to_ask(&tree, "needs", "cache", &["NO"]), "call_refused");
     let look = |name: &str| tree.committed("needs", "look", json!({"name": name}));
     assert_eq!((look("cache"), look("gone")), (json!([true, 1]), Value::Null));
-    assert!(cache(&tree).leases.is_empty(), "every lease was given back");
+    let view = cache(&tree);
+    assert!(view.leases.is_empty(), "every lease was given back");
+    assert_eq!((view.needed_by, view.used_by), (vec!["needs".to_owned()], vec!["uses".to_owned()]));
     assert_eq!(fake.open_lines(), 1, "they shared one connection");
 }
 
@@ -314,6 +316,7 @@ fn s0_13_a_contract_names_the_resources_that_it_needs() {
     let fake = Fake::shared(1);
     let tree = Tree::with_resources(vec![limits(&[CACHE])], vec![fake.plan(CACHE, &[])], None);
     let arguments = json!({"user": "ann", "limit": 9, "seconds": 60});
+    assert_eq!(cache(&tree).needed_by, ["limits"], "a contract of it does");
     let taken = tree.committed("limits", "take", arguments.clone());
     assert_eq!(taken, json!({"left": 8, "shared": true}));
     fake.kill();

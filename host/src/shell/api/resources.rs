@@ -46,6 +46,7 @@ fn resource_json(resource: &ResourceView, leases: &[Value], now: u64) -> Value {
         "flaps": resource.flaps,
         "leases": leases,
         "needed_by": resource.needed_by,
+        "used_by": resource.used_by,
     })
 }
 

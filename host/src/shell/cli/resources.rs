@@ -99,14 +99,18 @@ fn table(answer: &Value) -> String {
         ("FLAPS", Align::Right),
         ("LEASES", Align::Right),
         ("NEEDED BY", Align::Left),
+        ("USED BY", Align::Left),
         ("PLACE", Align::Left),
     ]);
     let mut reasons = String::new();
     for resource in &resources {
         let millis = resource.get("since_ms").and_then(Value::as_u64).unwrap_or_default();
         let age = Duration::from_secs(millis / 1000);
-        let needed_by = list(resource, "needed_by");
-        let needed_by: Vec<&str> = needed_by.iter().filter_map(Value::as_str).collect();
+        let names = |key: &str| {
+            let names = list(resource, key);
+            let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+            if names.is_empty() { "-".to_owned() } else { names.join(", ") }
+        };
         table.row(vec![
             text(resource, "name"),
             text(resource, "kind"),
@@ -115,7 +119,8 @@ fn table(answer: &Value) -> String {
             text(resource, "generation"),
             text(resource, "flaps"),
             list(resource, "leases").len().to_string(),
-            if needed_by.is_empty() { "-".to_owned() } else { needed_by.join(", ") },
+            names("needed_by"),
+            names("used_by"),
             text(resource, "place"),
         ]);
         for lease in list(resource, "leases") {

@@ -94,12 +94,14 @@ impl Hold {
         let contracts = self.contract_needs(guest).unwrap_or_default();
         let needs = self.slots().take(self.needs).map(|(slot, _)| slot);
         let down = self.slots().filter_map(|(slot, resource)| resource.down(slot, &self.daemon));
-        bits.set_needs(down.collect(), needs.collect(), contracts);
+        let whole: Slots = needs.collect();
+        let needed = contracts.values().copied().fold(whole, Slots::union);
+        bits.set_needs(down.collect(), whole, contracts);
         // What changes between that and this is told again here.
         for (slot, resource) in self.slots() {
             let (daemon, bits, mailbox) = (self.daemon.clone(), bits.clone(), mailbox.clone());
-            let in_doubt = false;
-            resource.attach(Dependent { daemon, slot, bits, mailbox, in_doubt, node });
+            let (in_doubt, needs) = (false, needed.contains(slot));
+            resource.attach(Dependent { daemon, slot, bits, mailbox, in_doubt, node, needs });
         }
     }
 

@@ -49,6 +49,8 @@ pub struct ResourceView {
     pub leases: Vec<LeaseView>,
     /// The daemons that need it.
     pub needed_by: Vec<String>,
+    /// The daemons that can do without it.
+    pub used_by: Vec<String>,
 }
 
 /// What can be cancelled for a lease.
@@ -64,6 +66,8 @@ pub(super) struct Dependent {
     /// Its transaction lost a connection, and what that means is not known yet: it waits.
     pub(super) in_doubt: bool,
     pub(super) node: NodeId,
+    /// It, or one of its contracts, can't do without.
+    pub(super) needs: bool,
 }
 
 impl Dependent {
@@ -248,13 +252,14 @@ impl Resource {
             daemon: lease.daemon,
             request: lease.request,
         });
-        let mut needed_by = Vec::new();
-        for dependent in &state.dependents {
+        let of = |needs: bool| {
+            let its = state.dependents.iter().filter(|dependent| dependent.needs == needs);
+            let mut names: Vec<String> = its.map(|one| one.daemon.to_string()).collect();
             // All instances of a stateless daemon say the same.
-            if needed_by.last().is_none_or(|last| *last != *dependent.daemon) {
-                needed_by.push(dependent.daemon.to_string());
-            }
-        }
+            names.dedup();
+            names
+        };
+        let (needed_by, used_by) = (of(true), of(false));
         ResourceView {
             name: self.name.clone(),
             kind: self.kind,
@@ -265,6 +270,7 @@ impl Resource {
             flaps: state.shown.flaps,
             leases: leases.collect(),
             needed_by,
+            used_by,
         }
     }
 }
