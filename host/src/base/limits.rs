@@ -462,6 +462,13 @@ pub const CALL_VALUES_MAX: usize = 100_000;
 /// Calls that wait for one resource's keeper; more are refused.
 pub const CALLS_QUEUED_MAX: usize = 1024;
 
+/// Time that a data directory is waited for which this process itself has just let go: a child that
+/// was forked meanwhile holds the lock until it runs its program.
+pub const OWN_LOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// Time between two tries then.
+pub const OWN_LOCK_TICK: Duration = Duration::from_millis(1);
+
 /// Keys that one page of a listing asks the store for: about a page of a terminal, ten times.
 pub const KEYS_LISTED_MAX: u32 = 1000;
 

@@ -9,15 +9,17 @@
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use redb::StorageBackend;
 
 use super::backend::{Files, StoreFile, Traffic, Which};
 use super::log::LOG;
 use super::{Durability, FaultKind, JournalFault};
+use crate::base::limits::{OWN_LOCK_TICK, OWN_LOCK_WAIT};
 
 /// Identifies a data directory for ever.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -205,19 +207,25 @@ fn take_lock(path: &Path) -> Result<File, JournalFault> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     let mut lock = options.open(path).map_err(unusable)?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            // Only for the message: an unreadable number is no other failure.
-            let read = lock.take(20).read_to_string(&mut pid);
-            let pid = if read.is_ok() { pid.trim() } else { "?" };
+    let (since, own) = (Instant::now(), std::process::id().to_string());
+    loop {
+        match lock.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(unusable(error)),
+        }
+        let mut pid = String::new();
+        // Only for the message: an unreadable number is no other failure.
+        let read = lock.rewind().and_then(|()| (&lock).take(20).read_to_string(&mut pid));
+        let pid = if read.is_ok() { pid.trim() } else { "?" };
+        // What this process has closed a child of it may still hold, until it runs its program.
+        if pid != own || since.elapsed() > OWN_LOCK_WAIT {
             let what = format!("another host, process {pid}, runs on this directory");
             return Err(JournalFault::new(FaultKind::Locked, what).in_file(path));
         }
-        Err(TryLockError::Error(error)) => return Err(unusable(error)),
+        std::thread::sleep(OWN_LOCK_TICK);
     }
-    lock.set_len(0).map_err(unusable)?;
+    lock.set_len(0).and_then(|()| lock.rewind()).map_err(unusable)?;
     writeln!(lock, "{}", std::process::id()).map_err(unusable)?;
     Ok(lock)
 }
