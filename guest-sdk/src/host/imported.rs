@@ -126,7 +126,7 @@ pub(crate) fn sql(
         sql::Value::Float(value) => Wit::Float(value),
         sql::Value::Text(value) => Wit::Text(value),
         sql::Value::Bytes(value) => Wit::Bytes(value),
-        sql::Value::Uuid(value) => Wit::Uuid(((value >> 64) as u64, value as u64)),
+        sql::Value::Uuid(value) => Wit::Uuid(((value >> 64) as u64, ((value << 64) >> 64) as u64)),
         sql::Value::Timestamp(value) => Wit::Timestamp(value),
         sql::Value::Json(value) => Wit::Json(value),
     };
