@@ -199,7 +199,7 @@ impl Berth {
         }
         if let Some(hold) = hold.filter(|_| self.index == 0) {
             // Not as that instance: what it alone loses is no matter of the others.
-            hold.attach_as(self.crew.id, &self.crew.guest, &self.crew.bits, mailbox);
+            hold.attach_as(self.crew.id, &self.crew.bits, mailbox);
         }
     }
 

@@ -31,7 +31,7 @@ use super::daemon::{Bound, Daemon, JournalSeat, Transacted, World};
 use super::durable::Gate;
 use super::guest_log::TracedLog;
 use super::mailbox::Unsent;
-use super::service::{Board, ResourceView, contract_needs};
+use super::service::{Board, ResourceView};
 use super::worker::{First, Message, Starting, Worker};
 use crate::base::clock::Clock;
 use crate::base::entropy::Entropy;
@@ -483,9 +483,8 @@ impl Ground {
         let (clock, entropy) = (self.clock.clone(), self.entropy.clone());
         let id = self.next_id();
         let dependent = berth.as_ref().map_or(&name, |berth| &berth.crew.name);
-        let hold = self.board.hold(dependent, id, &plan.needs, &plan.uses);
+        let hold = self.board.hold(dependent, id, &plan.needs, &plan.uses, &plan.guest);
         let hold = hold.map_err(RootError::Daemon)?;
-        contract_needs(hold.as_ref(), dependent, &plan.guest).map_err(RootError::Daemon)?;
         let world = World { clock, entropy, log, outputs: self.outputs.clone(), hold };
         let gate = match self.journal.as_ref().filter(|_| berth.is_none()) {
             Some(journal) => Some(journal.gate(&plan)?),

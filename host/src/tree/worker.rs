@@ -108,7 +108,7 @@ impl Starting {
         let bits = Arc::new(KillBits::default());
         let key = gate.as_ref().map(|gate| gate.seat.key);
         if let Some(hold) = &world.hold {
-            hold.attach(&guest, &bits, &mailbox);
+            hold.attach(&bits, &mailbox);
         }
         if let Some(berth) = &berth {
             berth.join(&mailbox, world.hold.as_deref());

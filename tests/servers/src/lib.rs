@@ -6,12 +6,14 @@
     reason = "helpers of tests: what goes wrong here fails the test that asked"
 )]
 
+mod kept;
 mod port;
 mod postgres;
 mod process;
 mod proxy;
 mod redis;
 
+pub use kept::Kept;
 pub use postgres::{Postgres, postgres_programs};
 pub use process::{Listens, Server, User, command, home, run};
 pub use proxy::{Fault, Proxy};

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::kept::Kept;
 use crate::port::on_free_port;
 use crate::process::{Listens, Server, User, command, find, home, run};
 
@@ -34,8 +36,7 @@ pub fn postgres_programs() -> Result<[PathBuf; 2], String> {
 /// nothing. Gone when this is dropped.
 #[derive(Debug)]
 pub struct Postgres {
-    server: Server,
-    addr: SocketAddr,
+    kept: Kept,
     // Kept while any server of this process may be started from it.
     _template: Arc<TempDir>,
 }
@@ -62,76 +63,38 @@ impl Postgres {
             let listens = Listens::File(home.path().join(PID_FILE), is_ready);
             let server = Server::start(command, home, listens, Signal::QUIT)?;
             let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            Ok(Self { server, addr, _template: template.clone() })
+            let kept = Kept::new("postgres", server, addr);
+            Ok(Self { kept, _template: template.clone() })
         })
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
-    /// The port.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        self.addr.port()
     }
 
     /// Where it listens, as a URL with user and database.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("postgres://bulkhead@{}/bulkhead", self.addr)
+        format!("postgres://bulkhead@{}/bulkhead", self.addr())
     }
+}
 
-    /// Its first process.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.server.pid()
+impl Deref for Postgres {
+    type Target = Kept;
+
+    fn deref(&self) -> &Kept {
+        &self.kept
     }
+}
 
-    /// Kills all of its processes.
-    ///
-    /// # Panics
-    ///
-    /// When they can't be.
-    pub fn kill9(&mut self) {
-        self.server.kill9().unwrap_or_else(|error| panic!("postgres: {error}"));
-    }
-
-    /// Makes all of its processes stand still.
-    ///
-    /// # Panics
-    ///
-    /// When they don't.
-    pub fn pause(&self) {
-        self.server.pause().unwrap_or_else(|error| panic!("postgres: {error}"));
-    }
-
-    /// Lets them go on.
-    ///
-    /// # Panics
-    ///
-    /// When they don't.
-    pub fn resume(&self) {
-        self.server.resume().unwrap_or_else(|error| panic!("postgres: {error}"));
-    }
-
-    /// Starts it again on the same port, with what was committed.
-    ///
-    /// # Panics
-    ///
-    /// When it doesn't start.
-    pub fn restart(&mut self) {
-        self.server.restart().unwrap_or_else(|error| panic!("postgres: {error}"));
+impl DerefMut for Postgres {
+    fn deref_mut(&mut self) -> &mut Kept {
+        &mut self.kept
     }
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
         // One that was killed leaves a piece of shared memory, whose number is in its file.
-        let dead = self.server.kill9().is_ok();
-        let text = std::fs::read_to_string(self.server.home().join(PID_FILE)).unwrap_or_default();
+        let dead = self.kept.server.kill9().is_ok();
+        let text =
+            std::fs::read_to_string(self.kept.server.home().join(PID_FILE)).unwrap_or_default();
         let number = text.lines().nth(6).and_then(|line| line.split_whitespace().nth(1));
         if let Some(number) = number.filter(|_| dead) {
             let removed = run(Command::new("ipcrm").args(["-m", number]));
@@ -240,7 +203,8 @@ mod tests {
     #[test]
     fn a_paused_one_is_cleaned_up() {
         let (first, second) = (Postgres::start(), Postgres::start());
-        let (process, home) = (format!("/proc/{}", first.pid()), first.server.home().to_owned());
+        let (process, home) =
+            (format!("/proc/{}", first.pid()), first.kept.server.home().to_owned());
         first.pause();
         drop(first);
         assert!(!PathBuf::from(process).exists());

@@ -2,11 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::kept::Kept;
 use crate::port::on_free_port;
 use crate::process::{Listens, Server, command, find, home};
 
@@ -26,8 +28,7 @@ pub fn redis_program() -> Result<PathBuf, String> {
 /// A server that keeps nothing on disk, on 127.0.0.1. Gone when this is dropped.
 #[derive(Debug)]
 pub struct Redis {
-    server: Server,
-    addr: SocketAddr,
+    kept: Kept,
 }
 
 impl Redis {
@@ -48,32 +49,14 @@ impl Redis {
             let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             let listens = Listens::Tcp(addr, is_it);
             let server = Server::start(command, home, listens, Signal::TERM)?;
-            Ok(Self { server, addr })
+            Ok(Self { kept: Kept::new("redis-server", server, addr) })
         })
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
-    /// The port.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        self.addr.port()
     }
 
     /// Where it listens, as a URL.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://{}", self.addr)
-    }
-
-    /// Its process.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.server.pid()
+        format!("redis://{}", self.addr())
     }
 
     /// Asks it something on a connection of its own; the answer is as it was sent.
@@ -83,44 +66,22 @@ impl Redis {
     /// When it doesn't answer.
     #[must_use]
     pub fn ask(&self, line: &str) -> String {
-        let answer = TcpStream::connect(self.addr).and_then(|stream| ask(stream, line));
+        let answer = TcpStream::connect(self.addr()).and_then(|stream| ask(stream, line));
         answer.unwrap_or_else(|error| panic!("redis-server: {error}"))
     }
+}
 
-    /// Kills it.
-    ///
-    /// # Panics
-    ///
-    /// When it can't be.
-    pub fn kill9(&mut self) {
-        self.server.kill9().unwrap_or_else(|error| panic!("redis-server: {error}"));
+impl Deref for Redis {
+    type Target = Kept;
+
+    fn deref(&self) -> &Kept {
+        &self.kept
     }
+}
 
-    /// Makes it stand still.
-    ///
-    /// # Panics
-    ///
-    /// When it doesn't.
-    pub fn pause(&self) {
-        self.server.pause().unwrap_or_else(|error| panic!("redis-server: {error}"));
-    }
-
-    /// Lets it go on.
-    ///
-    /// # Panics
-    ///
-    /// When it doesn't.
-    pub fn resume(&self) {
-        self.server.resume().unwrap_or_else(|error| panic!("redis-server: {error}"));
-    }
-
-    /// Starts it again on the same port, empty.
-    ///
-    /// # Panics
-    ///
-    /// When it doesn't start.
-    pub fn restart(&mut self) {
-        self.server.restart().unwrap_or_else(|error| panic!("redis-server: {error}"));
+impl DerefMut for Redis {
+    fn deref_mut(&mut self) -> &mut Kept {
+        &mut self.kept
     }
 }
 
@@ -170,7 +131,8 @@ mod tests {
     #[test]
     fn a_paused_one_is_cleaned_up() {
         let redis = Redis::start();
-        let (process, home) = (format!("/proc/{}", redis.pid()), redis.server.home().to_owned());
+        let (process, home) =
+            (format!("/proc/{}", redis.pid()), redis.kept.server.home().to_owned());
         redis.pause();
         drop(redis);
         assert!(!PathBuf::from(process).exists());

@@ -21,7 +21,7 @@ use host::pure::request::Outcome;
 use host::pure::resource::{Policy, Status};
 use host::tree::{DaemonPlan, DaemonState, ResourcePlan, ResourceView};
 use serde_json::json;
-use servers::{Fault, Postgres, Proxy, Redis};
+use servers::{Fault, Kept, Postgres, Proxy, Redis};
 use supervisor::Backoff;
 use tests::{Holdings, Tree, deployed, in_own_process, plan, until};
 
@@ -94,11 +94,16 @@ impl Server {
         }
     }
 
-    fn addr(&self) -> std::net::SocketAddr {
+    fn kept(&mut self) -> &mut Kept {
         match self {
-            Self::Redis(server) => server.addr(),
-            Self::Postgres(server) => server.addr(),
+            Self::Redis(server) => server,
+            Self::Postgres(server) => server,
         }
+    }
+
+    fn own_url(&mut self) -> String {
+        let addr = self.kept().addr();
+        self.url(addr)
     }
 
     fn url(&self, addr: std::net::SocketAddr) -> String {
@@ -107,29 +112,6 @@ impl Server {
             Self::Postgres(server) => {
                 server.url().replace(&server.addr().to_string(), &addr.to_string())
             }
-        }
-    }
-
-    fn kill9(&mut self) {
-        match self {
-            Self::Redis(server) => server.kill9(),
-            Self::Postgres(server) => server.kill9(),
-        }
-    }
-
-    fn restart(&mut self) {
-        match self {
-            Self::Redis(server) => server.restart(),
-            Self::Postgres(server) => server.restart(),
-        }
-    }
-
-    fn pause(&self, pause: bool) {
-        match (self, pause) {
-            (Self::Redis(server), true) => server.pause(),
-            (Self::Redis(server), false) => server.resume(),
-            (Self::Postgres(server), true) => server.pause(),
-            (Self::Postgres(server), false) => server.resume(),
         }
     }
 }
@@ -218,8 +200,8 @@ fn client(tree: &Tree, name: &str, kind: Option<Kind>, over: &AtomicBool) -> See
 fn strike(tree: &Tree, server: &mut Server, proxy: &Proxy, blow: Blow) {
     let before = resource(tree, VICTIM).generation.0;
     match blow {
-        Blow::Killed => server.kill9(),
-        Blow::Stopped => server.pause(true),
+        Blow::Killed => server.kept().kill9(),
+        Blow::Stopped => server.kept().pause(),
         Blow::Reset => proxy.set(Fault::Reset),
         Blow::Stalled => proxy.set(Fault::Stall { to_server: true, to_client: true }),
         Blow::Slow => proxy.set(Fault::Delay(Duration::from_millis(20))),
@@ -230,8 +212,8 @@ fn strike(tree: &Tree, server: &mut Server, proxy: &Proxy, blow: Blow) {
         until("down", || !is_up(tree) || resource(tree, VICTIM).generation.0 > before);
     }
     match blow {
-        Blow::Killed => server.restart(),
-        Blow::Stopped => server.pause(false),
+        Blow::Killed => server.kept().restart(),
+        Blow::Stopped => server.kept().resume(),
         Blow::Reset | Blow::Stalled | Blow::Slow => proxy.set(Fault::Pass),
     }
     let ready = |name: &str| tree.view(name).report.state == DaemonState::Ready;
@@ -255,12 +237,12 @@ fn untouched_rate(tree: &Tree, time: Duration) -> f64 {
 
 /// Strikes a server so often, under load from four daemons.
 fn outages(victim: Kind, blows: &[Blow]) {
-    let (mut server, beside) = (Server::start(victim), Server::start(victim.other()));
-    let proxy = Proxy::start(server.addr());
+    let (mut server, mut beside) = (Server::start(victim), Server::start(victim.other()));
+    let proxy = Proxy::start(server.kept().addr());
     assert_ne!(victim.provider(&server.url(proxy.addr())).sharing(), Sharing::None);
     let resources = vec![
         victim.plan(VICTIM, &server.url(proxy.addr())),
-        victim.other().plan(OTHER, &beside.url(beside.addr())),
+        victim.other().plan(OTHER, &beside.own_url()),
     ];
     let needs = [("a", VICTIM), ("b", VICTIM), ("c", OTHER)];
     let plans = needs.map(|(name, resource)| daemon(name, &[resource]));
@@ -367,8 +349,8 @@ fn soak_s0_02_outages_of_both_servers_in_any_order() {
 #[test]
 #[ignore = "soak"]
 fn soak_s0_03_a_hundred_flaps_in_a_minute_start_dependents_a_few_times() {
-    let server = Server::start(Kind::Redis);
-    let proxy = Proxy::start(server.addr());
+    let mut server = Server::start(Kind::Redis);
+    let proxy = Proxy::start(server.kept().addr());
     let plans = vec![daemon("a", &[VICTIM])];
     let plan = Kind::Redis.plan(VICTIM, &server.url(proxy.addr()));
     let tree = Tree::with_resources(plans, vec![plan], None);

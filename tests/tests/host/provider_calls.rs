@@ -83,15 +83,10 @@ fn s0_09_s0_10_a_dead_connection_ends_its_own_transactions_and_starts_their_daem
     let plans = plans.into_iter().chain([caller("c", &[CACHE], &[])]).collect();
     let tree = Tree::with_resources(plans, vec![fake.plan(CACHE, &[])], None);
     std::thread::scope(|scope| {
-        let hang = |daemon: &'static str| {
-            scope.spawn({
-                let tree = &tree;
-                move || ask(tree, daemon, &["HANG"])
-            })
-        };
-        let (a, b) = (hang("a"), hang("b"));
-        until("both hang", || connections(&tree, 2).is_some());
-        let shared = connections(&tree, 2).unwrap();
+        let tree = &tree;
+        let [a, b] = ["a", "b"].map(|daemon| scope.spawn(move || ask(tree, daemon, &["HANG"])));
+        until("both hang", || connections(tree, 2).is_some());
+        let shared = connections(tree, 2).unwrap();
         assert_eq!(shared[0], shared[1], "two leases, one connection");
         fake.kill_lines();
         for answer in [a.join().unwrap(), b.join().unwrap()] {
@@ -204,24 +199,19 @@ fn an_exclusive_connection_serves_one_transaction_and_is_reset_before_the_next()
     until("reset", || fake.resets() == 1);
     assert_eq!(fake.open_lines(), 1, "ten calls of one transaction used one connection");
     std::thread::scope(|scope| {
-        let hang = |daemon: &'static str| {
-            scope.spawn({
-                let tree = &tree;
-                move || ask(tree, daemon, &["HANG"])
-            })
-        };
-        let (a, b) = (hang("a"), hang("b"));
-        until("both hang", || connections(&tree, 2).is_some());
-        let both = connections(&tree, 2).unwrap();
+        let tree = &tree;
+        let [a, b] = ["a", "b"].map(|daemon| scope.spawn(move || ask(tree, daemon, &["HANG"])));
+        until("both hang", || connections(tree, 2).is_some());
+        let both = connections(tree, 2).unwrap();
         assert_ne!(both[0], both[1]);
         // The third one waits for a connection, and gets it when a transaction has ended.
-        let third = scope.spawn(|| ask(&tree, "c", &["ECHO", "x"]));
-        until("it has a lease", || cache(&tree).leases.len() == 3);
+        let third = scope.spawn(move || ask(tree, "c", &["ECHO", "x"]));
+        until("it has a lease", || cache(tree).leases.len() == 3);
         assert_eq!(fake.open_lines(), 2);
-        kill(&tree, "a");
+        kill(tree, "a");
         assert_eq!(third.join().unwrap().value(), Some(json!([1, "x"])));
         assert_eq!(code(&a.join().unwrap()), "E_CANCELLED");
-        kill(&tree, "b");
+        kill(tree, "b");
         assert_eq!(code(&b.join().unwrap()), "E_CANCELLED");
     });
     assert!(cache(&tree).leases.is_empty());

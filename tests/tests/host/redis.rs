@@ -504,12 +504,10 @@ fn keep(url: &str, jobs: &[&str], file: &str) -> (Kept, Arc<Told>) {
         jobs: jobs.iter().map(|&job| job.to_owned()).collect(),
         machine: Machine::new(policy, jobs.len(), clock.monotonic_nanos()),
         observer: told.clone(),
-        calls: calls().1,
-        ids: Arc::default(),
         clock,
         entropy: Arc::new(SeededEntropy::new(5)),
     };
-    (Providers::start(vec![keeping], &Arc::default()).unwrap(), told)
+    (Providers::start(vec![(keeping, calls().1)], &Arc::default()).unwrap(), told)
 }
 
 #[test]

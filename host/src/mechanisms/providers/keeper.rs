@@ -55,10 +55,6 @@ pub struct Keeping {
     pub machine: Machine,
     /// Who is told.
     pub observer: Arc<dyn Observer>,
-    /// The calls of transactions.
-    pub calls: Calls,
-    /// Names connections.
-    pub ids: Arc<ConnectionIds>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Jitter.
@@ -75,7 +71,7 @@ type Link = Option<Box<dyn Connection>>;
 
 /// A keeper at work. Outlives a panic of its task: the next one goes on with it.
 pub(super) struct Keeper {
-    keeping: Watched,
+    keeping: Keeping,
     pool: Pool,
     switches: mpsc::Receiver<Event>,
     link: Link,
@@ -87,25 +83,16 @@ pub(super) struct Keeper {
     in_doubt: bool,
 }
 
-/// What a keeper keeps.
-struct Watched {
-    name: String,
-    provider: Arc<dyn Provider>,
-    jobs: Vec<String>,
-    machine: Machine,
-    observer: Arc<dyn Observer>,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-}
-
 impl Keeper {
-    pub(super) fn new(keeping: Keeping, switches: mpsc::Receiver<Event>) -> Self {
+    pub(super) fn new(
+        keeping: Keeping,
+        calls: Calls,
+        ids: Arc<ConnectionIds>,
+        switches: mpsc::Receiver<Event>,
+    ) -> Self {
         // One that can't die is told once that it lives.
         let due = keeping.machine.due_nanos().or(Some(0));
-        let Keeping { name, provider, jobs, machine, observer, calls, ids, clock, entropy } =
-            keeping;
-        let pool = Pool::new(provider.clone(), observer.clone(), ids, calls);
-        let keeping = Watched { name, provider, jobs, machine, observer, clock, entropy };
+        let pool = Pool::new(keeping.provider.clone(), keeping.observer.clone(), ids, calls);
         Self { keeping, pool, switches, link: None, busy: None, due, in_doubt: false }
     }
 

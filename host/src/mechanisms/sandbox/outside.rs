@@ -34,6 +34,9 @@ pub trait Outside: Send + Sync {
     /// What each key begins with at that resource.
     fn prefix(&self, resource: &str) -> String;
 
-    /// Constants.
+    /// A constant.
+    fn constant(&self, key: &str) -> Option<String>;
+
+    /// All constants.
     fn config(&self) -> BTreeMap<String, String>;
 }

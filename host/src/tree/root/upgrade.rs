@@ -16,8 +16,9 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// `E_DAEMON_UNKNOWN`, `E_STATELESS`, `E_BUDGET` and `E_NO_MEM` when there is no room for both,
-    /// the journal's, and those of [`crate::tree::Daemon::upgrade`]. The old code then runs on.
+    /// `E_DAEMON_UNKNOWN`, `E_STATELESS`, `E_RESOURCE_UNKNOWN` when a new contract needs what the
+    /// daemon hasn't got, `E_BUDGET` and `E_NO_MEM` when there is no room for both, the journal's,
+    /// and those of [`crate::tree::Daemon::upgrade`]. The old code then runs on.
     pub fn upgrade(&self, name: &str, guest: Arc<Guest>, dry_run: bool) -> Result<Upgraded, Fault> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let worker = self.keeper(name)?;

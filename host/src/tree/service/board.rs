@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::hold::Hold;
+use super::hold::{Hold, contract_needs};
 use super::plan::ResourcePlan;
 use super::resource::{Resource, ResourceView};
 use crate::base::clock::Clock;
 use crate::base::entropy::Entropy;
 use crate::base::error::{Code, Fault};
-use crate::base::ids::{ConnectionIds, LeaseIds, NodeId};
+use crate::base::ids::{LeaseIds, NodeId};
 use crate::base::limits::RESOURCES_START_WAIT;
 use crate::base::stop::StopLatch;
 use crate::base::vitals::Vitals;
 use crate::mechanisms::providers::{Keeping, Providers, Switch, calls};
+use crate::mechanisms::sandbox::Guest;
 use crate::pure::resource::Machine;
 use crate::tree::root::DaemonPlan;
 
@@ -44,7 +45,6 @@ impl Board {
             return Ok(Self { resources: BTreeMap::new(), providers: None });
         }
         let (now, leases) = (clock.monotonic_nanos(), Arc::new(LeaseIds::default()));
-        let connections = Arc::new(ConnectionIds::default());
         let mut resources = Vec::with_capacity(plans.len());
         let mut keepings = Vec::with_capacity(plans.len());
         for ResourcePlan { name, provider, jobs, policy } in plans {
@@ -55,17 +55,16 @@ impl Board {
             };
             let (caller, calls) = calls();
             let resource = Arc::new(Resource::new(&name, &provider, clock, &leases, caller));
-            keepings.push(Keeping {
+            let keeping = Keeping {
                 name,
                 provider,
                 jobs,
                 machine,
                 observer: resource.clone(),
-                calls,
-                ids: connections.clone(),
                 clock: clock.clone(),
                 entropy: entropy.clone(),
-            });
+            };
+            keepings.push((keeping, calls));
             resources.push(resource);
         }
         let (providers, switches) = Providers::start(keepings, vitals)?;
@@ -79,19 +78,22 @@ impl Board {
     ///
     /// # Errors
     ///
-    /// `E_RESOURCE_UNKNOWN`.
+    /// `E_RESOURCE_UNKNOWN`, also for what a contract of its guest needs.
     pub(in crate::tree) fn hold(
         &self,
         daemon: &str,
         node: NodeId,
         needs: &[String],
         uses: &[String],
+        guest: &Guest,
     ) -> Result<Option<Arc<Hold>>, Fault> {
         let find = |name: &String| self.find(name).map(|(one, _)| one.clone());
         let needs = needs.iter().map(find).collect::<Result<Vec<_>, Fault>>()?;
         let uses = uses.iter().map(find).collect::<Result<Vec<_>, Fault>>()?;
-        let any = !(needs.is_empty() && uses.is_empty());
-        Ok(any.then(|| Arc::new(Hold::new(daemon, node, needs, uses))))
+        if needs.is_empty() && uses.is_empty() {
+            return contract_needs(None, daemon, guest).map(|_none| None);
+        }
+        Ok(Some(Arc::new(Hold::new(daemon, node, needs, uses, guest)?)))
     }
 
     /// By its whole name, or by its own when no other service has one of that name.

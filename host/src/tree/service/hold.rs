@@ -27,6 +27,8 @@ pub struct Hold {
     /// First those that it needs.
     resources: Vec<Arc<Resource>>,
     needs: usize,
+    /// What each contract needs beside that, of the guest that it was started with.
+    contracts: BTreeMap<String, Slots>,
     running: Mutex<Running>,
 }
 
@@ -56,12 +58,16 @@ impl Hold {
         node: NodeId,
         needs: Vec<Arc<Resource>>,
         uses: Vec<Arc<Resource>>,
-    ) -> Self {
+        guest: &Guest,
+    ) -> Result<Self, Fault> {
         let (count, mut resources) = (needs.len(), needs);
         resources.extend(uses);
         let held = Vec::with_capacity(resources.len());
         let running = Mutex::new(Running { request: None, held });
-        Self { daemon: daemon.into(), node, resources, needs: count, running }
+        let (daemon, contracts) = (daemon.into(), BTreeMap::new());
+        let mut hold = Self { daemon, node, resources, needs: count, contracts, running };
+        hold.contracts = hold.contract_needs(guest)?;
+        Ok(hold)
     }
 
     fn lock(&self) -> MutexGuard<'_, Running> {
@@ -73,25 +79,19 @@ impl Hold {
     }
 
     /// From here on the daemon hears of its resources: its bits say what it lacks, and what each
-    /// contract of its guest does, which was checked before.
-    pub(in crate::tree) fn attach(
-        &self,
-        guest: &Guest,
-        bits: &Arc<KillBits>,
-        mailbox: &Arc<Mailbox>,
-    ) {
-        self.attach_as(self.node, guest, bits, mailbox);
+    /// contract of its guest does.
+    pub(in crate::tree) fn attach(&self, bits: &Arc<KillBits>, mailbox: &Arc<Mailbox>) {
+        self.attach_as(self.node, bits, mailbox);
     }
 
     /// The same for what is no daemon with leases of its own, under another node.
     pub(in crate::tree) fn attach_as(
         &self,
         node: NodeId,
-        guest: &Guest,
         bits: &Arc<KillBits>,
         mailbox: &Arc<Mailbox>,
     ) {
-        let contracts = self.contract_needs(guest).unwrap_or_default();
+        let contracts = self.contracts.clone();
         let needs = self.slots().take(self.needs).map(|(slot, _)| slot);
         let down = self.slots().filter_map(|(slot, resource)| resource.down(slot, &self.daemon));
         let whole: Slots = needs.collect();
@@ -196,6 +196,11 @@ impl Hold {
         }
     }
 
+    /// Those of each of its resources that has some; of two with one name the later one counts.
+    fn constants(&self) -> impl Iterator<Item = &BTreeMap<String, String>> {
+        self.resources.iter().filter_map(|resource| resource.provider().values())
+    }
+
     fn find(&self, name: &str) -> Option<(usize, &Arc<Resource>)> {
         self.resources.iter().enumerate().find(|(_, resource)| resource.short_name() == name)
     }
@@ -281,8 +286,11 @@ impl Outside for Hold {
         found.map(|(_, resource)| resource.provider().prefix().to_owned()).unwrap_or_default()
     }
 
+    fn constant(&self, key: &str) -> Option<String> {
+        self.constants().filter_map(|values| values.get(key)).last().cloned()
+    }
+
     fn config(&self) -> BTreeMap<String, String> {
-        let values = self.resources.iter().filter_map(|resource| resource.provider().values());
-        values.flatten().map(|(key, value)| (key.clone(), value.clone())).collect()
+        self.constants().flatten().map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 }

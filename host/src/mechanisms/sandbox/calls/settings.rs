@@ -23,18 +23,15 @@ pub(super) fn link(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
     store.func_wrap(
         "get",
         |mut store: Store<'_>, (key,): (String,)| -> Answer<Option<String>> {
-            let value = all(&store).remove(&key);
+            let value = store.data().outside.as_ref().and_then(|outside| outside.constant(&key));
             charge(&mut store, key.len() + value.as_ref().map_or(0, String::len))?;
             Ok((Ok(value),))
         },
     )?;
     store.func_wrap("get-all", |mut store: Store<'_>, ()| -> Answer<Vec<(String, String)>> {
-        let values = all(&store);
+        let values = store.data().outside.as_ref().map(|outside| outside.config());
+        let values = values.unwrap_or_default();
         charge(&mut store, values.iter().map(|(key, value)| key.len() + value.len()).sum())?;
         Ok((Ok(values.into_iter().collect()),))
     })
-}
-
-fn all(store: &Store<'_>) -> std::collections::BTreeMap<String, String> {
-    store.data().outside.as_ref().map(|outside| outside.config()).unwrap_or_default()
 }
