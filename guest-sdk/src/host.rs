@@ -10,5 +10,5 @@ pub(crate) use imported::*;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use simulated::{
     append, attempt, correlation_id, generation, handover_read, handover_write, http, log, look,
-    look_at_resource, now, random, read_output, redis, redis_eval, request_id, show, sql,
+    look_at_resource, now, random, read_output, redis, redis_eval, request_id, show, sql, stage,
 };

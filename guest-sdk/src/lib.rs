@@ -72,7 +72,8 @@
 //!   to the host's log, too. What a guest keeps of the outside (a seed, an id) belongs to a
 //!   generation; drop it in `#[on_restore]`.
 //! * **Resources**, which a service's manifest gives to a daemon, are called by name: [`redis`],
-//!   [`sql`], [`files`], [`http`]. What they do is not undone by a rollback. See [`resource`].
+//!   [`sql`], [`files`], [`http`]. What they do is not undone by a rollback; what is [`staged`]
+//!   is done after the commit. See [`resource`].
 //! * **One `#[guest]`** per crate that is built as a component, with `crate-type = ["cdylib",
 //!   "rlib"]`.
 //!
@@ -167,6 +168,7 @@ mod rejection;
 pub mod resource;
 mod schema;
 pub mod sql;
+pub mod staged;
 mod state;
 #[cfg(all(target_family = "wasm", not(feature = "lean")))]
 mod streams;

@@ -94,7 +94,7 @@ pub fn eval<K: AsRef<[u8]>, A: AsRef<[u8]>>(
     host::redis_eval(resource, script, &owned(keys), &owned(arguments))
 }
 
-fn owned<W: AsRef<[u8]>>(words: impl IntoIterator<Item = W>) -> Vec<Vec<u8>> {
+pub(crate) fn owned<W: AsRef<[u8]>>(words: impl IntoIterator<Item = W>) -> Vec<Vec<u8>> {
     words.into_iter().map(|word| word.as_ref().to_vec()).collect()
 }
 

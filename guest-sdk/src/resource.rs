@@ -3,7 +3,9 @@
 //! Calls are *live*: the world sees at once what they do, and a rollback doesn't undo it. When a
 //! resource dies while a transaction uses it, the transaction ends; no call answers that, so a
 //! guest never goes on with half of what it was told. Everything else is a [`CallError`], which `?`
-//! turns into a rejection.
+//! turns into a rejection. What is to happen only if the transaction commits is [`staged`].
+//!
+//! [`staged`]: crate::staged
 
 use std::fmt;
 

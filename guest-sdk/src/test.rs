@@ -40,6 +40,7 @@ pub use serde_json::{Value, json};
 use crate::guest::{CallError, Contract, CrashReport, Guest, Recovery, Stale};
 use crate::host::simulated::{self, Answers, Simulated};
 use crate::rejection::Rejection;
+use crate::staged::Effect;
 use crate::wire;
 use crate::{http, redis, resource, sql};
 
@@ -170,6 +171,12 @@ impl<G: Guest + Clone> Harness<G> {
         }
     }
 
+    /// What the guest has staged in calls that committed since this was last asked, and for which
+    /// resource, in order. The test's resources don't hear of it.
+    pub fn take_staged(&mut self) -> Vec<(String, Effect)> {
+        std::mem::take(&mut self.answers.staged)
+    }
+
     /// From here on this resource is down, for this reason. A guest that needs it would not even
     /// begin; one that uses it sees its calls fail.
     pub fn set_down(&mut self, resource: &str, why: &str) {
@@ -192,11 +199,14 @@ impl<G: Guest + Clone> Harness<G> {
         let arguments = to_wire(&arguments);
         let before = self.guest.clone();
         let mut reply = Vec::new();
+        self.answers.commits = !found.read_only;
         let result = self.run(|guest| guest.call(index, &arguments, &mut reply));
+        self.answers.commits = false;
         if found.read_only || !matches!(result, Ok(Ok(_))) {
             self.guest = before;
         } else {
             self.answers.shown = simulated::with(|host| host.shown.clone());
+            self.answers.staged = simulated::with(|host| std::mem::take(&mut host.staged));
         }
         match result {
             Ok(Ok(())) => Outcome::Committed(from_wire(&reply)),

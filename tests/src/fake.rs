@@ -36,6 +36,8 @@ struct State {
     open_lines: AtomicUsize,
     asked: AtomicU64,
     resets: AtomicU64,
+    /// The words that it was asked to echo.
+    heard: Mutex<Vec<String>>,
 }
 
 impl Fake {
@@ -48,7 +50,8 @@ impl Fake {
     }
 
     /// One that is there and takes calls as a Redis does, on so many shared connections: `ECHO x`
-    /// answers `x`, `COUNT` and any script how often it was asked, `HANG` nothing.
+    /// answers `x`, `COUNT` and any script how often it was asked, `HANG` nothing, and
+    /// `ONCE x` nothing for the first time.
     #[must_use]
     pub fn shared(lines: usize) -> Self {
         let fake = Self::alive();
@@ -80,6 +83,12 @@ impl Fake {
     #[must_use]
     pub fn asked(&self) -> u64 {
         self.0.asked.load(Ordering::SeqCst)
+    }
+
+    /// What it was asked to echo, in order, also where it did not answer.
+    #[must_use]
+    pub fn heard(&self) -> Vec<String> {
+        self.0.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Connections that were put back in their first state.
@@ -267,12 +276,24 @@ impl Line for FakeLine {
                 Operation::RedisScript { .. } => vec![b"COUNT".to_vec()],
                 _ => return Err(CallError::WrongKind),
             };
+            let again = match words.as_slice() {
+                [word, text] if word == b"ECHO" || word == b"ONCE" => {
+                    let text = String::from_utf8_lossy(text).into_owned();
+                    let mut heard = state.heard.lock().unwrap_or_else(PoisonError::into_inner);
+                    let again = heard.contains(&text);
+                    heard.push(text);
+                    again
+                }
+                _ => false,
+            };
             let answer = match words.as_slice() {
-                [word, text] if word == b"ECHO" => RedisValue::Bytes(text.clone()),
+                [word, text] if word == b"ECHO" || (again && word == b"ONCE") => {
+                    RedisValue::Bytes(text.clone())
+                }
                 [word] if word == b"COUNT" => {
                     RedisValue::Int(i64::try_from(asked).unwrap_or(i64::MAX))
                 }
-                [word] if word == b"HANG" => {
+                [word, ..] if word == b"HANG" || word == b"ONCE" => {
                     let lives = || state.lines_life.load(Ordering::SeqCst) == life;
                     let dead = until_dead(&state, lives);
                     return Err(match tokio::time::timeout_at(until, dead).await {

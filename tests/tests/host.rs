@@ -31,6 +31,7 @@ mod host {
     mod redis;
     mod resources;
     mod sql;
+    mod staged;
     mod stopping;
     mod storm;
     mod supervision;

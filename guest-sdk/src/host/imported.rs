@@ -6,6 +6,7 @@ use crate::log::Level;
 use crate::redis::{Flat, Value, fold};
 use crate::resource::{CallError, Stand};
 use crate::sql;
+use crate::staged::{Effect, Kind};
 
 pub(crate) fn log(level: Level, target: &str, message: &str) {
     let level = match level {
@@ -113,11 +114,7 @@ pub(crate) fn redis_eval(
     world::redis::eval(resource, script, keys, arguments).map(redis_value).map_err(call_error)
 }
 
-pub(crate) fn sql(
-    resource: &str,
-    statement: &str,
-    values: Vec<sql::Value>,
-) -> Result<sql::Rows, CallError> {
+fn sql_values(values: Vec<sql::Value>) -> Vec<world::sql::Value> {
     use world::sql::Value as Wit;
     let to_wit = |value| match value {
         sql::Value::Null => Wit::Null,
@@ -130,6 +127,15 @@ pub(crate) fn sql(
         sql::Value::Timestamp(value) => Wit::Timestamp(value),
         sql::Value::Json(value) => Wit::Json(value),
     };
+    values.into_iter().map(to_wit).collect()
+}
+
+pub(crate) fn sql(
+    resource: &str,
+    statement: &str,
+    values: Vec<sql::Value>,
+) -> Result<sql::Rows, CallError> {
+    use world::sql::Value as Wit;
     let of_wit = |value| match value {
         Wit::Null => sql::Value::Null,
         Wit::Boolean(value) => sql::Value::Boolean(value),
@@ -141,7 +147,7 @@ pub(crate) fn sql(
         Wit::Timestamp(value) => sql::Value::Timestamp(value),
         Wit::Json(value) => sql::Value::Json(value),
     };
-    let values: Vec<Wit> = values.into_iter().map(to_wit).collect();
+    let values = sql_values(values);
     let rows = world::sql::query(resource, statement, &values).map_err(call_error)?;
     let values = rows.values.into_iter().map(of_wit).collect();
     Ok(sql::Rows { columns: rows.columns, values, affected: rows.affected })
@@ -151,10 +157,28 @@ pub(crate) fn append(resource: &str, path: &str, bytes: &[u8]) -> Result<(), Cal
     world::files::append(resource, path, bytes).map_err(call_error)
 }
 
-pub(crate) fn http(resource: &str, request: http::Request) -> Result<http::Response, CallError> {
+fn http_request(request: http::Request) -> world::http::Request {
     let http::Request { method, url, headers, body } = request;
-    let request = world::http::Request { method, url, headers, body };
-    let response = world::http::send(resource, &request).map_err(call_error)?;
+    world::http::Request { method, url, headers, body }
+}
+
+pub(crate) fn http(resource: &str, request: http::Request) -> Result<http::Response, CallError> {
+    let response = world::http::send(resource, &http_request(request)).map_err(call_error)?;
     let world::http::Response { status, headers, body } = response;
     Ok(http::Response { status, headers, body })
+}
+
+pub(crate) fn stage(resource: &str, effect: Effect) -> Result<(), CallError> {
+    use world::staged::{Effect as Wit, Script};
+    let Effect { kind, repeatable } = effect;
+    let effect = match kind {
+        Kind::Redis(words) => Wit::Redis(words),
+        Kind::RedisScript { script, keys, arguments } => {
+            Wit::RedisScript(Script { script, keys, arguments })
+        }
+        Kind::Sql { statement, values } => Wit::Sql((statement, sql_values(values))),
+        Kind::Append { path, bytes } => Wit::Append((path, bytes)),
+        Kind::Http(request) => Wit::Http(http_request(request)),
+    };
+    world::staged::stage(resource, &effect, repeatable).map_err(call_error)
 }

@@ -10,6 +10,7 @@ use crate::log::Level;
 use crate::redis::Value;
 use crate::resource::{CallError, Stand};
 use crate::sql;
+use crate::staged::{Effect, Kind};
 
 /// What a test's Redis answers to a command.
 pub(crate) type AnswerRedis = dyn Fn(&[Vec<u8>]) -> Result<Value, CallError>;
@@ -52,6 +53,9 @@ pub(crate) struct Answers {
     /// What the guest shows.
     pub(crate) shown: Vec<u8>,
     pub(crate) resources: BTreeMap<String, Simulated>,
+    /// What runs may stage effects.
+    pub(crate) commits: bool,
+    pub(crate) staged: Vec<(String, Effect)>,
 }
 
 impl Answers {
@@ -66,6 +70,8 @@ impl Answers {
             outputs: BTreeMap::new(),
             shown: Vec::new(),
             resources: BTreeMap::new(),
+            commits: false,
+            staged: Vec::new(),
         }
     }
 }
@@ -210,4 +216,23 @@ pub(crate) fn redis_eval(
     let head = [b"EVAL".to_vec(), script.as_bytes().to_vec(), keys.len().to_string().into_bytes()];
     let words: Vec<Vec<u8>> = head.iter().chain(keys).chain(arguments).cloned().collect();
     redis(resource, &words)
+}
+
+pub(crate) fn stage(resource: &str, effect: Effect) -> Result<(), CallError> {
+    let found = with(|answers| answers.resources.get(resource).cloned());
+    let fits = match (found.ok_or(CallError::NoSuchResource)?, &effect.kind) {
+        (Simulated::Down(_), _) => true,
+        (Simulated::Redis(_), kind) => matches!(kind, Kind::Redis(_) | Kind::RedisScript { .. }),
+        (Simulated::Sql(_), kind) => matches!(kind, Kind::Sql { .. }),
+        (Simulated::Http(_), kind) => matches!(kind, Kind::Http(_)),
+        (Simulated::Files(_), kind) => matches!(kind, Kind::Append { .. }),
+    };
+    with(|answers| match (fits, answers.commits) {
+        (false, _) => Err(CallError::WrongKind),
+        (true, false) => Err(CallError::Denied("what runs commits nothing".to_owned())),
+        (true, true) => {
+            answers.staged.push((resource.to_owned(), effect));
+            Ok(())
+        }
+    })
 }

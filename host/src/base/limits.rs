@@ -491,3 +491,22 @@ pub const REPLY_LINE_BYTES_MAX: u64 = 64 << 10;
 
 /// Bytes of a file that an init job of a resource names.
 pub const INIT_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Effects that wait for one resource, those of transactions under way too: a queue that is longer
+/// is not worked off soon. One more is refused while it is staged.
+pub const EFFECTS_WAITING_MAX: u32 = 1024;
+
+/// Bytes of these.
+pub const EFFECTS_WAITING_BYTES_MAX: usize = 16 << 20;
+
+/// Times that one effect is sent, with its resource there each time.
+pub const EFFECT_TRIES_MAX: u32 = 8;
+
+/// Wait before an effect is sent for the second time; it doubles each time.
+pub const EFFECT_DELAY: Duration = Duration::from_millis(100);
+
+/// Longest such wait: others stand behind it.
+pub const EFFECT_DELAY_MAX: Duration = Duration::from_secs(10);
+
+/// Time that a stop gives effects whose resources are there.
+pub const EFFECTS_STOP_MAX: Duration = Duration::from_secs(2);

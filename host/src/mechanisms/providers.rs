@@ -14,11 +14,13 @@
 //! | `clock`, `entropy`, `config` | [`stateless`] | always |
 
 mod calls;
+mod delivery;
 pub mod dial;
 pub mod directory;
 pub mod http;
 mod keeper;
 pub mod metered;
+mod outbox;
 mod pool;
 pub mod postgres;
 pub mod redis;
@@ -32,10 +34,11 @@ use std::pin::Pin;
 
 use tokio::time::Instant;
 
-pub use self::calls::{Call, Caller, Calls, Seat, calls};
+pub use self::calls::{Call, Caller, Incoming, Seat, calls};
 pub use self::keeper::{Keeping, Observer, Shown};
+pub use self::outbox::{Effect, EffectCounts, Outbox, Staged};
 pub use self::runtime::{Providers, Switch};
-use crate::pure::resource::operation::{CallResult, Operation};
+use crate::pure::resource::operation::{CallError, CallResult, Operation};
 
 /// An operation under way. Dropping it must leave nothing behind but what its method says.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -81,6 +84,16 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// How transactions use it.
     fn sharing(&self) -> Sharing {
         Sharing::None
+    }
+
+    /// Whether guests may ask for that at all, as far as it is known without asking: what can't
+    /// succeed isn't staged.
+    ///
+    /// # Errors
+    ///
+    /// What [`Line::call`] would answer.
+    fn admits(&self, _operation: &Operation) -> Result<(), CallError> {
+        Ok(())
     }
 
     /// Opens a connection for the calls of transactions, as [`Provider::connect`] does for the

@@ -15,6 +15,7 @@
 //! announced, so that its dependents are not started again and again. Nothing delays a `Down`.
 
 pub mod allow;
+pub mod delivery;
 mod machine;
 pub mod operation;
 pub mod outgoing;

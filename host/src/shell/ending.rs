@@ -1,4 +1,5 @@
-//! Drives a stop: looks at the host, and does what the order says.
+//! Drives a stop: looks at the host, and does what the order says. Then the effects of the last
+//! commits get a moment.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,7 +10,7 @@ use super::api::Served;
 use super::main_loop::MainLoop;
 use crate::base::error::{Code, Fault};
 use crate::base::failpoint::{self, Point};
-use crate::base::limits::{STOP_ANSWERS, STOP_TICK};
+use crate::base::limits::{EFFECTS_STOP_MAX, STOP_ANSWERS, STOP_TICK};
 use crate::pure::stop_order::{Deadlines, Phase, Seen, StopOrder};
 
 /// Stops everything under the root, then lets the last answers reach their clients. The main loop
@@ -52,6 +53,12 @@ pub(super) fn stop_in_order(
             Phase::Sync => {}
             Phase::Left => break,
         }
+        std::thread::sleep(STOP_TICK);
+    }
+    let start = Instant::now();
+    let hurries = || main.vitals().stop().hurries();
+    while root.effects_left() > 0 && !hurries() && start.elapsed() < EFFECTS_STOP_MAX {
+        main.tick();
         std::thread::sleep(STOP_TICK);
     }
     let result = order.forced().map_or(Ok(()), |phase| Err(forced(served, phase)));

@@ -54,6 +54,7 @@ use super::gauges::{DaemonState, Gauges};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::{Generation, RequestId, Sequence};
 use crate::mechanisms::memory::Images;
+use crate::mechanisms::providers::Staged;
 use crate::mechanisms::sandbox::{
     CallContext, Called, Cancel, Caught, Environment, Guest, Instance, Limits,
 };
@@ -134,6 +135,8 @@ pub struct Daemon {
     rested: Duration,
     /// The running request has called a resource: what that did is not undone.
     live: bool,
+    /// What the last request wants done outside, if it has committed.
+    staged: Vec<Staged>,
     now: Now,
     trials: SaveTrials,
     /// What it shows since a commit that is not known to be durable.
@@ -151,6 +154,7 @@ impl Daemon {
     pub fn transact(&mut self, bound: &Bound) -> Transacted {
         self.rested = Duration::ZERO;
         self.live = false;
+        self.staged.clear();
         let hash = bound.key.as_ref().map(|_| {
             let name = self.guest.contract_at(bound.contract).map_or("", |contract| &contract.name);
             request_hash(name, &bound.arguments)
@@ -264,6 +268,7 @@ impl Daemon {
         if matches!(called, Called::Caught(_)) {
             self.seen = instance.seen();
         }
+        let staged = self.take_staged_of_request();
         let stale = match called {
             // It may be tried again, under the same leases.
             Called::Caught(_) => self.cancel.take_stale(bound.request),
@@ -275,7 +280,13 @@ impl Daemon {
             return Ok(self.cancelled(bound, stale));
         }
         let settled = match called {
-            Called::Returned(value) => self.settle(bound, attempt, value),
+            Called::Returned(value) => {
+                let settled = self.settle(bound, attempt, value);
+                if settled.is_ok() {
+                    self.staged = staged;
+                }
+                settled
+            }
             Called::Rejected(rejection) => self.reject(rejection),
             Called::BadArguments(message) => self.reject(Fault::new(Code::Args, message).into()),
             Called::Caught(caught) => Err(caught),

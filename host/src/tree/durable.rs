@@ -4,6 +4,9 @@
 //! order. An answer without a record of its own (a read, a rejection) tells of earlier commits, so
 //! it waits for those; when they are durable already it leaves at once, however slow the disk is.
 //!
+//! With the answer leave the effects that the transaction has staged; those of a commit that failed
+//! are forgotten.
+//!
 //! A deadline ends a transaction, not its sync: an answer waits as long as the sync takes. Other
 //! daemons wait only for what they commit themselves.
 
@@ -19,6 +22,7 @@ use crate::base::ids::Sequence;
 use crate::mechanisms::journal::{
     CommitReceipt, JournalFault, OnSynced, Submission, SubmitError, Submitter,
 };
+use crate::mechanisms::providers::Staged;
 use crate::pure::request::Outcome;
 
 /// A daemon's way to the journal.
@@ -58,12 +62,14 @@ impl Gate {
         };
         let synced = self.synced.clone();
         let showing = daemon.take_showing().map(Box::new);
+        let staged = daemon.take_staged();
         let on_synced = move |receipt: Result<CommitReceipt, JournalFault>| match receipt {
             Ok(receipt) => {
                 note(&synced, &receipt);
                 if let Some(showing) = showing {
                     showing.show();
                 }
+                staged.into_iter().for_each(Staged::release);
                 reply(transacted);
             }
             Err(fault) => reply(failed(transacted, &fault, is_commit)),

@@ -20,6 +20,7 @@ use crate::base::ids::Sequence;
 use crate::base::limits::{CONTROL_TIME_MAX, WATCH_SLACK};
 use crate::base::vitals::Heart;
 use crate::mechanisms::memory::Images;
+use crate::mechanisms::providers::Staged;
 use crate::mechanisms::sandbox::Guest;
 use crate::pure::needs::Turn;
 use crate::pure::pace::Pace;
@@ -226,6 +227,7 @@ impl Duty {
             Some(gate) => gate.pass(&mut self.daemon, transacted, reply),
             None => {
                 show(&mut self.daemon);
+                self.daemon.take_staged().into_iter().for_each(Staged::release);
                 reply(transacted);
             }
         }

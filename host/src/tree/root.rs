@@ -37,7 +37,7 @@ use crate::base::clock::Clock;
 use crate::base::entropy::Entropy;
 use crate::base::error::{Code, Fault, printable};
 use crate::base::ids::{NodeId, RequestId, RequestIds, Sequence};
-use crate::base::limits::{DAEMON_STACK_BYTES, STOP_GRACE};
+use crate::base::limits::{DAEMON_STACK_BYTES, EFFECTS_STOP_MAX, STOP_GRACE, STOP_TICK};
 use crate::base::vitals::{Kind, Vitals};
 use crate::mechanisms::journal::{
     Committer, DaemonKey, Durability, Journal, JournalFault, Metrics, Origin, Store,
@@ -397,9 +397,13 @@ impl Root {
         }
         drop(daemons);
         self.ground.root_loop.end();
-        self.ground.board.stop();
         // After the last daemon: what they handed over is still made durable and answered.
         self.close_journal();
+        let begun = Instant::now();
+        while self.effects_left() > 0 && begun.elapsed() < EFFECTS_STOP_MAX {
+            std::thread::sleep(STOP_TICK);
+        }
+        self.ground.board.stop();
     }
 
     /// The resources that daemons depend on, by name.

@@ -1,6 +1,6 @@
 //! Requests of guests to HTTP servers, and what becomes of them when a server is no good.
 
-mod server;
+pub(crate) mod server;
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};

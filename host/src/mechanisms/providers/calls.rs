@@ -1,4 +1,4 @@
-//! How calls of transactions come to the keepers' thread.
+//! How calls and effects of transactions come to the keepers' thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, mpsc};
 
+use super::outbox::{Effects, Outbox, outbox};
 use crate::base::ids::{ConnectionId, LeaseId};
 use crate::base::limits::CALLS_QUEUED_MAX;
 use crate::base::ticket::Ticket;
@@ -83,6 +84,7 @@ pub struct Call {
 pub struct Caller {
     calls: mpsc::Sender<Call>,
     bell: Arc<Notify>,
+    outbox: Outbox,
 }
 
 impl Caller {
@@ -97,6 +99,12 @@ impl Caller {
             claimed: AtomicBool::new(false),
             bell: self.bell.clone(),
         })
+    }
+
+    /// Where effects are staged.
+    #[must_use]
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
     }
 
     /// Passes a call on. Never waits.
@@ -114,16 +122,25 @@ impl Caller {
 
 /// The calls that come to one keeper.
 #[derive(Debug)]
-pub struct Calls {
+pub(super) struct Calls {
     pub(super) calls: mpsc::Receiver<Call>,
     /// Rings when a transaction ends for which a connection is kept.
     pub(super) bell: Arc<Notify>,
 }
 
-/// Both ends of the way of calls to one keeper.
+/// What comes to one keeper.
+#[derive(Debug)]
+pub struct Incoming {
+    pub(super) calls: Calls,
+    pub(super) effects: Effects,
+}
+
+/// Both ends of the way to one keeper.
 #[must_use]
-pub fn calls() -> (Caller, Calls) {
+pub fn calls() -> (Caller, Incoming) {
     let (sender, receiver) = mpsc::channel(CALLS_QUEUED_MAX);
     let bell = Arc::new(Notify::new());
-    (Caller { calls: sender, bell: bell.clone() }, Calls { calls: receiver, bell })
+    let (outbox, effects) = outbox();
+    let calls = Calls { calls: receiver, bell: bell.clone() };
+    (Caller { calls: sender, bell, outbox }, Incoming { calls, effects })
 }

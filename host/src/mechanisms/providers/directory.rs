@@ -59,6 +59,10 @@ impl Provider for Directory {
         Sharing::Shared(1)
     }
 
+    fn admits(&self, _operation: &Operation) -> Result<(), CallError> {
+        may_append(self.access)
+    }
+
     fn open(&self) -> Pending<'_, Result<Box<dyn Line>, String>> {
         let (path, access) = (self.path.clone(), self.access);
         Box::pin(async move {
@@ -85,9 +89,7 @@ impl Line for Appending {
             let Operation::Append { path, bytes } = operation else {
                 return Err(CallError::WrongKind);
             };
-            if access == Access::Read {
-                return Err(CallError::Denied("the directory is there to be read".to_owned()));
-            }
+            may_append(access)?;
             let work = tokio::task::spawn_blocking(move || append(&dir, &path, &bytes));
             match timeout_at(until, work).await {
                 Ok(Ok(done)) => done.map(|()| Reply::Done).map_err(refused),
@@ -99,6 +101,13 @@ impl Line for Appending {
 
     fn died(&mut self) -> Pending<'_, String> {
         Box::pin(pending())
+    }
+}
+
+fn may_append(access: Access) -> Result<(), CallError> {
+    match access {
+        Access::Read => Err(CallError::Denied("the directory is there to be read".to_owned())),
+        Access::Write | Access::Append => Ok(()),
     }
 }
 

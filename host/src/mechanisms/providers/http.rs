@@ -114,6 +114,11 @@ impl Provider for Http {
         Sharing::Shared(1)
     }
 
+    fn admits(&self, operation: &Operation) -> Result<(), CallError> {
+        let Operation::Http(request) = operation else { return Err(CallError::WrongKind) };
+        self.client.allowed(request).map(drop)
+    }
+
     fn open(&self) -> Pending<'_, Result<Box<dyn Line>, String>> {
         let line = Requests(self.client.clone());
         Box::pin(async move { Ok(Box::new(line) as Box<dyn Line>) })
@@ -186,14 +191,20 @@ struct Client {
 
 impl Client {
     async fn send(&self, request: HttpRequest) -> Result<HttpAnswer, CallError> {
+        let (url, reach, head) = self.allowed(&request)?;
+        let stream = self.dial(&url, reach).await?;
+        let body = Full::new(Bytes::from(request.body));
+        exchange(stream, head.map(|()| body)).await
+    }
+
+    /// Where a request goes, how far that may be, and its head.
+    fn allowed(&self, request: &HttpRequest) -> Result<(Url, Reach, Request<()>), CallError> {
         let url = Url::parse(&request.url).map_err(CallError::Denied)?;
         let Some(reach) = reach(&self.rules, &url) else {
             return Err(CallError::Denied("no rule allows this URL".to_owned()));
         };
-        let head = head(&request, &url)?;
-        let stream = self.dial(&url, reach).await?;
-        let body = Full::new(Bytes::from(request.body));
-        exchange(stream, head.map(|()| body)).await
+        let head = head(request, &url)?;
+        Ok((url, reach, head))
     }
 
     /// A connection to a server, at an address that a request of this reach may go to.

@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+use super::delivery::Delivery;
 use super::pool::Pool;
-use super::{Calls, Connection, Pending, Provider};
+use super::{Connection, Incoming, Pending, Provider};
 use crate::base::clock::Clock;
 use crate::base::entropy::Entropy;
 use crate::base::ids::{ConnectionId, ConnectionIds, LeaseId};
@@ -73,6 +74,7 @@ type Link = Option<Box<dyn Connection>>;
 pub(super) struct Keeper {
     keeping: Keeping,
     pool: Pool,
+    delivery: Delivery,
     switches: mpsc::Receiver<Event>,
     link: Link,
     /// An operation, which has the connection meanwhile.
@@ -86,19 +88,24 @@ pub(super) struct Keeper {
 impl Keeper {
     pub(super) fn new(
         keeping: Keeping,
-        calls: Calls,
+        incoming: Incoming,
         ids: Arc<ConnectionIds>,
         switches: mpsc::Receiver<Event>,
     ) -> Self {
         // One that can't die is told once that it lives.
         let due = keeping.machine.due_nanos().or(Some(0));
-        let pool = Pool::new(keeping.provider.clone(), keeping.observer.clone(), ids, calls);
-        Self { keeping, pool, switches, link: None, busy: None, due, in_doubt: false }
+        let Incoming { calls, effects } = incoming;
+        let (provider, observer) = (keeping.provider.clone(), keeping.observer.clone());
+        let delivery = Delivery::new(&keeping.name, provider.clone(), effects);
+        let pool = Pool::new(provider, observer, ids, calls);
+        let (link, busy, in_doubt) = (None, None, false);
+        Self { keeping, pool, delivery, switches, link, busy, due, in_doubt }
     }
 
     /// The task before this one panicked: whatever it was doing is not believed.
     pub(super) fn doubt(&mut self) {
         (self.link, self.busy) = (None, None);
+        self.delivery.drop_step("its keeper panicked");
         self.on(Event::CheckFailed("its keeper panicked".to_owned()));
         self.pool.clear();
     }
@@ -141,6 +148,7 @@ impl Keeper {
                 Event::Due
             }
             why = self.pool.run() => Event::ConnectionDied(why),
+            why = self.delivery.run() => Event::ConnectionDied(why),
         }
     }
 
@@ -159,6 +167,9 @@ impl Keeper {
             self.pool.clear_of_doubt();
         }
         self.in_doubt = in_doubt;
+        if !in_doubt {
+            self.delivery.clear_of_doubt();
+        }
         let machine = &self.keeping.machine;
         let shown = Shown { status: machine.status(), flaps: machine.flaps() };
         self.keeping.observer.show(shown);
@@ -183,9 +194,11 @@ impl Keeper {
             Action::Announce(change) => {
                 match &change {
                     Change::Up { generation } => {
+                        self.delivery.resume();
                         tracing::info!(resource = self.keeping.name, %generation, "available");
                     }
                     Change::Down { why, .. } => {
+                        self.delivery.pause(why);
                         tracing::warn!(resource = self.keeping.name, why, "not available");
                     }
                 }

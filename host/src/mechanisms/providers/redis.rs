@@ -127,6 +127,13 @@ impl Provider for Redis {
         Sharing::Shared(self.connections)
     }
 
+    fn admits(&self, operation: &Operation) -> Result<(), CallError> {
+        match operation {
+            Operation::Redis(words) => admitted(words),
+            _ => Ok(()),
+        }
+    }
+
     fn open(&self) -> Pending<'_, Result<Box<dyn Line>, String>> {
         Box::pin(async move { Ok(Box::new(self.link().await?) as Box<dyn Line>) })
     }
@@ -214,10 +221,7 @@ impl Asker {
     async fn call(mut self, operation: Operation, until: Instant) -> CallResult {
         match operation {
             Operation::Redis(words) => {
-                if let Some(why) = denied(&words) {
-                    return Err(CallError::Denied(why));
-                }
-                check_size(words.iter().map(Vec::len))?;
+                admitted(&words)?;
                 self.ask(&command(&words), until).await
             }
             Operation::RedisScript { script, keys, arguments } => {
@@ -274,6 +278,11 @@ fn command<W: AsRef<[u8]>>(words: impl IntoIterator<Item = W>) -> Cmd {
         command.arg(word.as_ref());
     }
     command
+}
+
+fn admitted(words: &[Vec<u8>]) -> Result<(), CallError> {
+    denied(words).map_or(Ok(()), |why| Err(CallError::Denied(why)))?;
+    check_size(words.iter().map(Vec::len))
 }
 
 fn check_size(lengths: impl Iterator<Item = usize>) -> Result<(), CallError> {

@@ -11,7 +11,7 @@ use supervisor::{
 };
 use tokio::sync::{Notify, mpsc};
 
-use super::calls::Calls;
+use super::calls::Incoming;
 use super::keeper::{Keeper, Keeping};
 use crate::base::ids::ConnectionIds;
 use crate::base::limits::{API_BEAT, RESOURCE_SWITCHES_MAX, WATCH_SLACK};
@@ -59,23 +59,23 @@ impl std::fmt::Debug for Providers {
 }
 
 impl Providers {
-    /// Starts to keep all of these, each with the calls that come to it; answers a switch for each,
-    /// in the same order.
+    /// Starts to keep all of these, each with what comes to it; answers a switch for each, in the
+    /// same order.
     ///
     /// # Errors
     ///
     /// When the machine gives no thread.
     pub fn start(
-        keepings: Vec<(Keeping, Calls)>,
+        keepings: Vec<(Keeping, Incoming)>,
         vitals: &Arc<Vitals>,
     ) -> io::Result<(Self, Vec<Switch>)> {
         let ending = Arc::new(Notify::new());
         let mut switches = Vec::with_capacity(keepings.len());
         let ids = Arc::new(ConnectionIds::default());
-        let keepers = keepings.into_iter().map(|(keeping, calls)| {
+        let keepers = keepings.into_iter().map(|(keeping, incoming)| {
             let (sender, receiver) = mpsc::channel(RESOURCE_SWITCHES_MAX);
             switches.push(Switch(sender));
-            (keeping.name.clone(), Keeper::new(keeping, calls, ids.clone(), receiver))
+            (keeping.name.clone(), Keeper::new(keeping, incoming, ids.clone(), receiver))
         });
         let keepers: Vec<_> = keepers.collect();
         let runtime = tokio::runtime::Builder::new_current_thread()

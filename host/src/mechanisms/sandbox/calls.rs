@@ -10,6 +10,7 @@ mod keyvalue;
 mod redis;
 mod settings;
 mod sql;
+mod staged;
 mod types;
 
 use std::time::Instant;
@@ -35,6 +36,7 @@ pub(super) fn link(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
     sql::link(linker)?;
     files::link(linker)?;
     http::link(linker)?;
+    staged::link(linker)?;
     keyvalue::link(linker)?;
     settings::link(linker)
 }

@@ -21,6 +21,19 @@ pub trait Outside: Send + Sync {
         until: Instant,
     ) -> Result<Claim<CallResult>, CallError>;
 
+    /// Keeps an operation of so many bytes for when the running transaction's commit is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`]: it is not kept.
+    fn stage(
+        &self,
+        resource: &str,
+        operation: Operation,
+        repeatable: bool,
+        bytes: usize,
+    ) -> Result<(), CallError>;
+
     /// Whether a resource may be used, and which generation of it is meant by its name; none when
     /// the daemon has none of that name.
     fn look(&self, resource: &str) -> Option<(bool, ResourceGeneration)>;

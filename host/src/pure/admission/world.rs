@@ -51,6 +51,7 @@ impl World {
             Interface { name: "bulkhead:guest/sql", version: "0.1." },
             Interface { name: "bulkhead:guest/files", version: "0.1." },
             Interface { name: "bulkhead:guest/http", version: "0.1." },
+            Interface { name: "bulkhead:guest/staged", version: "0.1." },
             Interface { name: "wasi:config/", version: "0.2.0-rc.1" },
             Interface { name: "wasi:keyvalue/", version: "0.2.0-draft" },
             Interface { name: "wasi:cli/", version: "0.2." },

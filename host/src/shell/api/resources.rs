@@ -44,6 +44,13 @@ fn resource_json(resource: &ResourceView, leases: &[Value], now: u64) -> Value {
         "since_ms": now.saturating_sub(resource.since_nanos) / 1_000_000,
         "generation": resource.generation,
         "flaps": resource.flaps,
+        "effects": {
+            "waiting": resource.effects.waiting,
+            "done": resource.effects.done,
+            "failed": resource.effects.failed,
+            "unknown": resource.effects.unknown,
+            "lost": resource.effects.lost,
+        },
         "leases": leases,
         "needed_by": resource.needed_by,
         "used_by": resource.used_by,

@@ -82,6 +82,13 @@ pub(super) fn switch(args: &ResourceArgs) -> u8 {
     exit::DONE
 }
 
+/// What is counted of effects.
+const COUNTS: [&str; 5] = ["waiting", "done", "failed", "unknown", "lost"];
+
+fn some(effects: &Value) -> bool {
+    COUNTS.iter().any(|&count| effects.get(count).and_then(Value::as_u64).is_some_and(|n| n > 0))
+}
+
 fn table(answer: &Value) -> String {
     let list = |value: &Value, name: &str| {
         value.get(name).and_then(Value::as_array).cloned().unwrap_or_default()
@@ -127,6 +134,11 @@ fn table(answer: &Value) -> String {
             let (id, daemon) = (text(&lease, "lease"), text(&lease, "daemon"));
             let request = text(&lease, "request");
             reasons.push_str(&format!("\nlease {id}: request {request} of `{daemon}`"));
+        }
+        if let Some(effects) = resource.get("effects").filter(|effects| some(effects)) {
+            let counts = COUNTS.map(|count| format!("{count} {}", text(effects, count)));
+            let counts = counts.join(", ");
+            reasons.push_str(&format!("\neffects for {}: {counts}", text(resource, "name")));
         }
         if let Some(why) = resource.get("why").and_then(Value::as_str) {
             reasons.push_str(&format!("\n{}: {why}", text(resource, "name")));

@@ -202,6 +202,7 @@ impl Daemon {
             trials: SaveTrials::AT_ONCE,
             rested: Duration::ZERO,
             live: false,
+            staged: Vec::new(),
             showing: None,
             seen: Vec::new(),
             halfway: false,

@@ -8,6 +8,7 @@ use super::recovery::RECOVER_LIMITS;
 use super::{Bound, Daemon, Phase, check_result, own_context};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::RequestId;
+use crate::mechanisms::providers::Staged;
 use crate::pure::request::{Outcome, Stale};
 use crate::tree::gauges::Gauges;
 
@@ -44,12 +45,14 @@ impl Daemon {
         let Some(hold) = &self.world.hold else { return Ok(()) };
         let contract = self.guest.contract_at(bound.contract);
         let needs = contract.map(|contract| contract.needs.as_slice()).unwrap_or_default();
-        hold.begin(bound.request, needs, &self.cancel)
+        let commits = contract.is_some_and(|contract| !contract.read_only);
+        let commits = commits && self.options.stateless.is_none();
+        hold.begin(bound.request, needs, commits, &self.cancel)
     }
 
     /// The same for what it does for itself.
     fn take_own_leases(&self) -> Result<(), Fault> {
-        self.world.hold.as_ref().map_or(Ok(()), |hold| hold.begin(OWN, &[], &self.cancel))
+        self.world.hold.as_ref().map_or(Ok(()), |hold| hold.begin(OWN, &[], false, &self.cancel))
     }
 
     /// Gives back all leases; answers which of them ended before.
@@ -57,6 +60,17 @@ impl Daemon {
         self.world.hold.as_ref()?.end();
         // After that nobody names this request any more.
         self.cancel.take_stale(request)
+    }
+
+    /// The effects that the running request has staged; they end with it unless they are taken.
+    pub(super) fn take_staged_of_request(&self) -> Vec<Staged> {
+        self.world.hold.as_ref().map(|hold| hold.take_staged()).unwrap_or_default()
+    }
+
+    /// The effects of the last request, if it has committed: they are released when its commit is
+    /// durable.
+    pub(in crate::tree) fn take_staged(&mut self) -> Vec<Staged> {
+        std::mem::take(&mut self.staged)
     }
 
     /// Gives back what a thread left that died.

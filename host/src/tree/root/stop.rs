@@ -51,6 +51,12 @@ impl Root {
         }
     }
 
+    /// Effects of commits that could be carried out, and have not been.
+    #[must_use]
+    pub fn effects_left(&self) -> u64 {
+        self.ground.board.effects_left()
+    }
+
     /// Why commits are refused now, if they are.
     #[must_use]
     pub fn journal_refusal(&self) -> Option<Fault> {

@@ -53,7 +53,7 @@ impl Board {
             } else {
                 Machine::stateless()
             };
-            let (caller, calls) = calls();
+            let (caller, incoming) = calls();
             let resource = Arc::new(Resource::new(&name, &provider, clock, &leases, caller));
             let keeping = Keeping {
                 name,
@@ -64,7 +64,7 @@ impl Board {
                 clock: clock.clone(),
                 entropy: entropy.clone(),
             };
-            keepings.push((keeping, calls));
+            keepings.push((keeping, incoming));
             resources.push(resource);
         }
         let (providers, switches) = Providers::start(keepings, vitals)?;
@@ -156,6 +156,12 @@ impl Board {
             Fault::new(Code::QueueFull, message)
         })?;
         Ok(resource.name().to_owned())
+    }
+
+    /// Effects that were released and are not over, of resources that are there.
+    pub(in crate::tree) fn effects_left(&self) -> u64 {
+        let there = self.resources.values().filter(|(resource, _)| resource.stand().0);
+        there.map(|(resource, _)| resource.caller().outbox().counts().waiting).sum()
     }
 
     /// Lets go of all resources: closes every connection, ends the keepers' thread.

@@ -13,7 +13,7 @@ use super::resource::{Dependent, Resource};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::{LeaseId, NodeId, RequestId, ResourceGeneration};
 use crate::base::ticket::{Claim, ticket};
-use crate::mechanisms::providers::{Call, Seat};
+use crate::mechanisms::providers::{Call, Effect, Seat, Staged};
 use crate::mechanisms::sandbox::{Cancel, Guest, Outside};
 use crate::pure::needs::{Slot, Slots};
 use crate::pure::resource::operation::{CallError, CallResult, Operation};
@@ -36,6 +36,9 @@ pub struct Hold {
 struct Running {
     request: Option<(RequestId, Arc<Cancel>)>,
     held: Vec<Held>,
+    /// It commits, so it may stage effects.
+    commits: bool,
+    staged: Vec<Staged>,
 }
 
 /// A lease of the resource at that place.
@@ -63,7 +66,8 @@ impl Hold {
         let (count, mut resources) = (needs.len(), needs);
         resources.extend(uses);
         let held = Vec::with_capacity(resources.len());
-        let running = Mutex::new(Running { request: None, held });
+        let running = Running { request: None, held, commits: false, staged: Vec::new() };
+        let running = Mutex::new(running);
         let (daemon, contracts) = (daemon.into(), BTreeMap::new());
         let mut hold = Self { daemon, node, resources, needs: count, contracts, running };
         hold.contracts = hold.contract_needs(guest)?;
@@ -147,7 +151,7 @@ impl Hold {
     }
 
     /// Takes a lease of each resource that it needs, and the contract, for a request, or none at
-    /// all; those that it has stay.
+    /// all; those that it has stay. Effects can be staged if it `commits`.
     ///
     /// # Errors
     ///
@@ -156,9 +160,11 @@ impl Hold {
         &self,
         request: RequestId,
         contract: &[String],
+        commits: bool,
         cancel: &Arc<Cancel>,
     ) -> Result<(), Fault> {
         let mut running = self.lock();
+        running.commits = commits;
         if running.request.as_ref().is_some_and(|(its, _)| *its == request) {
             return Ok(());
         }
@@ -179,13 +185,20 @@ impl Hold {
         Ok(())
     }
 
-    /// Gives all leases back. After that nobody cancels the request for them any more.
+    /// The effects that were staged so far; they are not the running transaction's any more.
+    pub(in crate::tree) fn take_staged(&self) -> Vec<Staged> {
+        std::mem::take(&mut self.lock().staged)
+    }
+
+    /// Gives all leases back, and forgets staged effects. After that nobody cancels the request for
+    /// them any more.
     pub(in crate::tree) fn end(&self) {
         self.give_back(&mut self.lock());
     }
 
     fn give_back(&self, running: &mut Running) {
         running.request = None;
+        running.staged.clear();
         for Held { place, lease, seat } in running.held.drain(..) {
             if let Some(seat) = seat {
                 seat.end();
@@ -265,6 +278,29 @@ impl Outside for Hold {
         let (ticket, claim) = ticket();
         resource.caller().call(Call { seat, operation, until, ticket })?;
         Ok(claim)
+    }
+
+    fn stage(
+        &self,
+        resource: &str,
+        operation: Operation,
+        repeatable: bool,
+        bytes: usize,
+    ) -> Result<(), CallError> {
+        let (_, resource) = self.find(resource).ok_or(CallError::NoSuchResource)?;
+        if resource.kind() != operation.kind() {
+            return Err(CallError::WrongKind);
+        }
+        resource.provider().admits(&operation)?;
+        let mut running = self.lock();
+        let Some((request, _)) = running.request.as_ref().filter(|_| running.commits) else {
+            return Err(CallError::Denied("what runs commits nothing".to_owned()));
+        };
+        let (daemon, request) = (self.daemon.clone(), *request);
+        let effect = Effect { operation, repeatable, daemon, request };
+        let staged = resource.caller().outbox().stage(effect, bytes)?;
+        running.staged.push(staged);
+        Ok(())
     }
 
     fn look(&self, resource: &str) -> Option<(bool, ResourceGeneration)> {

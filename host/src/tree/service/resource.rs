@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::base::clock::Clock;
 use crate::base::error::{Code, Fault};
 use crate::base::ids::{ConnectionId, LeaseId, LeaseIds, NodeId, RequestId, ResourceGeneration};
-use crate::mechanisms::providers::{Caller, Observer, Provider, Shown};
+use crate::mechanisms::providers::{Caller, EffectCounts, Observer, Provider, Shown};
 use crate::mechanisms::sandbox::Cancel;
 use crate::pure::lease::{Lease, Leases};
 use crate::pure::needs::Slot;
@@ -45,6 +45,8 @@ pub struct ResourceView {
     pub generation: ResourceGeneration,
     /// Deaths so soon after a recovery that the next one waits longer.
     pub flaps: u32,
+    /// What became of effects that were staged for it.
+    pub effects: EffectCounts,
     /// Its leases, oldest first.
     pub leases: Vec<LeaseView>,
     /// The daemons that need it.
@@ -268,6 +270,7 @@ impl Resource {
             since_nanos: state.since_nanos(),
             generation: state.generation,
             flaps: state.shown.flaps,
+            effects: self.caller.outbox().counts(),
             leases: leases.collect(),
             needed_by,
             used_by,

@@ -2,7 +2,7 @@
 
 use guest_sdk::prelude::*;
 use guest_sdk::resource::{self, Stand};
-use guest_sdk::{files, http, redis, sql};
+use guest_sdk::{files, http, redis, sql, staged};
 
 /// Names and values.
 type Headers = Vec<(String, String)>;
@@ -123,6 +123,87 @@ impl Caller {
     pub fn ask_and_crash(&mut self, name: String, words: Vec<String>) -> Result<(), Rejection> {
         redis::command(&name, &words)?;
         panic!("after it had asked")
+    }
+
+    /// Stages a command, counts that, and answers how often it has asked.
+    pub fn stage(
+        &mut self,
+        name: String,
+        words: Vec<String>,
+        repeatable: bool,
+    ) -> Result<u64, Rejection> {
+        self.asked += 1;
+        let effect = staged::redis(&words);
+        if repeatable { effect.repeatable() } else { effect }.stage(&name)?;
+        Ok(self.asked)
+    }
+
+    /// Stages so many commands, each with its number at the end, and counts that.
+    pub fn stage_often(
+        &mut self,
+        name: String,
+        words: Vec<String>,
+        times: u32,
+    ) -> Result<u64, Rejection> {
+        for number in 0..times {
+            let number = number.to_string();
+            staged::redis(words.iter().chain([&number])).stage(&name)?;
+        }
+        self.asked += 1;
+        Ok(self.asked)
+    }
+
+    /// Stages a statement with a number, and counts that.
+    pub fn stage_sql(
+        &mut self,
+        name: String,
+        statement: String,
+        number: i64,
+    ) -> Result<(), Rejection> {
+        staged::sql(&statement, [number]).stage(&name)?;
+        self.asked += 1;
+        Ok(())
+    }
+
+    /// Stages one of each other kind, for resources of these names.
+    pub fn stage_each(
+        &mut self,
+        sql: String,
+        directory: String,
+        http: String,
+        url: String,
+    ) -> Result<(), Rejection> {
+        let statement = "INSERT INTO effects VALUES ($1, $2)";
+        staged::sql(statement, [sql::Value::Int(7), "seven".into()]).stage(&sql)?;
+        staged::append("effects.log", b"seven\n").stage(&directory)?;
+        staged::http(http::Request::new("POST", url).with_body("seven")).stage(&http)?;
+        self.asked += 1;
+        Ok(())
+    }
+
+    /// Stages a command, and then says no, crashes, or asks a Redis that never answers.
+    #[expect(clippy::panic, reason = "it is asked to")]
+    pub fn stage_and_fail(
+        &mut self,
+        name: String,
+        words: Vec<String>,
+        how: String,
+    ) -> Result<(), Rejection> {
+        self.asked += 1;
+        staged::redis(&words).stage(&name)?;
+        match how.as_str() {
+            "reject" => reject!("no", "it was asked to"),
+            "crash" => panic!("after it had staged"),
+            "crash once" => assert!(context::attempt() > 1, "the first try"),
+            _ => drop(redis::command(&name, ["HANG"])?),
+        }
+        Ok(())
+    }
+
+    /// Stages a command, though it is a read.
+    pub fn stage_in_read(&self, name: String, words: Vec<String>) -> Result<(), Rejection> {
+        staged::redis(&words).stage(&name)?;
+        Ok(())
     }
 
     /// Counts as if it had asked.

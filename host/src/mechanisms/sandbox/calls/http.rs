@@ -11,11 +11,25 @@ use crate::pure::resource::operation::{CallResult, HttpAnswer, HttpRequest, Oper
 /// `http.request`.
 #[derive(Clone, ComponentType, Debug, Lift)]
 #[component(record)]
-struct WitRequest {
+pub(super) struct WitRequest {
     method: String,
     url: String,
     headers: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
+}
+
+impl WitRequest {
+    pub(super) fn bytes(&self) -> usize {
+        let head = self.method.len().saturating_add(self.url.len());
+        size(&self.headers, &self.body).saturating_add(head)
+    }
+}
+
+impl From<WitRequest> for HttpRequest {
+    fn from(request: WitRequest) -> Self {
+        let WitRequest { method, url, headers, body } = request;
+        Self { method, url, headers, body }
+    }
 }
 
 /// `http.response`.
@@ -30,11 +44,8 @@ struct WitResponse {
 pub(super) fn link(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
     let mut http = linker.instance(&format!("bulkhead:guest/http@{VERSION}"))?;
     http.func_wrap("send", |mut store: Store<'_>, (name, request): (String, WitRequest)| {
-        let WitRequest { method, url, headers, body } = request;
-        let head = method.len().saturating_add(url.len());
-        let bytes = size(&headers, &body).saturating_add(head);
-        let operation = Operation::Http(HttpRequest { method, url, headers, body });
-        let answer = ask(&mut store, &name, operation, bytes)?;
+        let bytes = request.bytes();
+        let answer = ask(&mut store, &name, Operation::Http(request.into()), bytes)?;
         Ok((response(&mut store, answer)?,))
     })
 }
