@@ -50,8 +50,8 @@ impl Fake {
     }
 
     /// One that is there and takes calls as a Redis does, on so many shared connections: `ECHO x`
-    /// answers `x`, `COUNT` and any script how often it was asked, `HANG` nothing, and
-    /// `ONCE x` nothing for the first time.
+    /// answers `x`, `COUNT` and any script how often it was asked, `HANG` nothing,
+    /// `ONCE x` nothing for the first time, and `SLOW x` after five milliseconds.
     #[must_use]
     pub fn shared(lines: usize) -> Self {
         let fake = Self::alive();
@@ -277,7 +277,7 @@ impl Line for FakeLine {
                 _ => return Err(CallError::WrongKind),
             };
             let again = match words.as_slice() {
-                [word, text] if word == b"ECHO" || word == b"ONCE" => {
+                [word, text] if matches!(word.as_slice(), b"ECHO" | b"ONCE" | b"SLOW") => {
                     let text = String::from_utf8_lossy(text).into_owned();
                     let mut heard = state.heard.lock().unwrap_or_else(PoisonError::into_inner);
                     let again = heard.contains(&text);
@@ -288,6 +288,10 @@ impl Line for FakeLine {
             };
             let answer = match words.as_slice() {
                 [word, text] if word == b"ECHO" || (again && word == b"ONCE") => {
+                    RedisValue::Bytes(text.clone())
+                }
+                [word, text] if word == b"SLOW" => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
                     RedisValue::Bytes(text.clone())
                 }
                 [word] if word == b"COUNT" => {

@@ -165,6 +165,19 @@ impl Caller {
         Ok(())
     }
 
+    /// Stages a request over HTTP, and counts that.
+    pub fn stage_http(
+        &mut self,
+        name: String,
+        url: String,
+        repeatable: bool,
+    ) -> Result<(), Rejection> {
+        let effect = staged::http(http::Request::new("PUT", url));
+        if repeatable { effect.repeatable() } else { effect }.stage(&name)?;
+        self.asked += 1;
+        Ok(())
+    }
+
     /// Stages one of each other kind, for resources of these names.
     pub fn stage_each(
         &mut self,
