@@ -33,9 +33,12 @@ impl<G: Stateful> bindings::Guest for Component<G> {
     }
 
     fn prime() {
-        // A lean guest holds nothing of the host's.
+        // A lean guest without files holds nothing of the host's.
         #[cfg(not(feature = "lean"))]
         crate::streams::acquire();
+        if G::HOOKS.files {
+            crate::directories::acquire();
+        }
     }
 
     fn init(parameters: Vec<u8>) -> Result<(), bindings::Rejection> {

@@ -77,6 +77,8 @@ pub struct Hooks {
     pub on_restore: bool,
     pub on_stale: bool,
     pub shutdown: bool,
+    /// No hook: it reads files with std.
+    pub files: bool,
 }
 
 /// Why a call has no value.

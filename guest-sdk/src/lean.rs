@@ -9,8 +9,8 @@
 //! that (files, sockets, the seed of a `HashMap`) still comes from wasi-libc and std, with its
 //! imports.
 //!
-//! Files can't be written this way, since that is the same C function as printing: a guest that has
-//! files turns the feature `lean` off.
+//! Files can't be written this way, since that is the same C function as printing. No host lets
+//! guests do that.
 
 #![expect(unsafe_code, reason = "these are the C functions that std calls")]
 

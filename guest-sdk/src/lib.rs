@@ -133,8 +133,8 @@
 //! Every import of a component costs time at each restart, so with the default feature `lean` a
 //! guest has no WASI imports until it uses something that needs them: files, sockets, standard
 //! input, or a `HashMap` (one function, for its seed; a `BTreeMap` needs none). With `lean`,
-//! environment variables are empty and files can't be written; turn it off for a guest that has
-//! files.
+//! environment variables are empty. A guest that reads files says so: `#[guest(files)]`. It can't
+//! write any; see [`files`] for adding to one.
 
 pub use guest_sdk_macros::{data, guest, state};
 
@@ -151,6 +151,8 @@ pub mod clock;
 #[cfg(target_family = "wasm")]
 mod component;
 pub mod context;
+#[cfg(target_family = "wasm")]
+mod directories;
 pub mod entropy;
 pub mod files;
 mod guest;

@@ -29,7 +29,7 @@ pub const GUESTS: [&str; 8] =
     ["chaos", "compute", "counter", "ledger", "limits", "rates", "smallbank", "sql"];
 
 /// Guests that only tests run.
-pub const TEST_GUESTS: [&str; 3] = ["caller", "keyvalue", "ledger-next"];
+pub const TEST_GUESTS: [&str; 4] = ["caller", "keyvalue", "ledger-next", "reader"];
 
 /// The repository.
 #[must_use]

@@ -28,6 +28,7 @@ mod host {
     mod postgres;
     pub(crate) mod printing;
     mod provider_calls;
+    mod reading;
     mod redis;
     mod resources;
     mod sql;

@@ -7,11 +7,11 @@ use syn::Type;
 use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
 
-use crate::form::Form;
+use crate::form::Arguments;
 use crate::program::{Answer, Argument, Contract, Hook, Program};
 
 /// Writes everything that a guest becomes.
-pub(crate) fn program(program: &Program, form: Option<&Form>) -> TokenStream {
+pub(crate) fn program(program: &Program, arguments: &Arguments) -> TokenStream {
     let block = &program.block;
     let guest = &*block.self_ty;
     let contracts = program.contracts.iter().map(description);
@@ -21,7 +21,8 @@ pub(crate) fn program(program: &Program, form: Option<&Form>) -> TokenStream {
     let recover = program.recover.as_ref().map(recover);
     let on_restore = program.on_restore.as_ref().map(on_restore);
     let check = program.check.as_ref().map(check);
-    let implemented = form.map(|form| form.implement(guest));
+    let implemented = arguments.form.as_ref().map(|form| form.implement(guest));
+    let files = arguments.files;
     let carried = carried(guest);
     let on_stale = program.on_stale.as_ref().map(on_stale);
     let shutdown = program.shutdown.as_ref().map(shutdown);
@@ -41,6 +42,7 @@ pub(crate) fn program(program: &Program, form: Option<&Form>) -> TokenStream {
                 on_restore: #has_on_restore,
                 on_stale: #has_on_stale,
                 shutdown: #has_shutdown,
+                files: #files,
             };
 
             #init
@@ -303,7 +305,10 @@ mod tests {
     use syn::{ItemImpl, parse_quote};
 
     fn expand(block: ItemImpl) -> String {
-        let expanded = super::program(&Program::parse(block).unwrap(), None);
+        let expanded = {
+            let arguments = Arguments { files: false, form: None };
+            super::program(&Program::parse(block).unwrap(), &arguments)
+        };
         syn::parse2::<syn::File>(expanded.clone()).unwrap();
         expanded.to_string()
     }

@@ -61,6 +61,28 @@ impl Form {
     }
 }
 
+/// The arguments of `#[guest]`: `files`, before a form.
+pub(crate) struct Arguments {
+    /// It reads files with std.
+    pub(crate) files: bool,
+    pub(crate) form: Option<Form>,
+}
+
+impl Parse for Arguments {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let is_files = |name: Ident| name == "files";
+        let files = input.fork().parse().is_ok_and(is_files);
+        if files {
+            input.parse::<Ident>()?;
+            if !input.is_empty() {
+                input.parse::<Token![,]>()?;
+            }
+        }
+        let form = if input.is_empty() { None } else { Some(input.parse()?) };
+        Ok(Self { files, form })
+    }
+}
+
 impl Parse for Form {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let (mut version, mut from) = (None, None);

@@ -39,11 +39,15 @@ use proc_macro2::TokenStream as TokenStream2;
 /// `#[guest(version = 3, from = OldLedger)]` says in which version of its form it keeps the state,
 /// and from which older form it takes it over: by `impl From<OldLedger>`, or by `TryFrom` with an
 /// error that becomes a `Rejection`. Without that, the version is 1.
+///
+/// `#[guest(files)]`, or `#[guest(files, version = 3, from = OldLedger)]`, is for a guest that
+/// reads files with `std::fs`, or whose libraries do: the directories that its daemon may read are
+/// in `/`, each under the name of the resource.
 #[proc_macro_attribute]
 pub fn guest(attribute: TokenStream, item: TokenStream) -> TokenStream {
-    let expanded = form::Form::parse(attribute.into()).and_then(|form| {
+    let expanded = syn::parse::<form::Arguments>(attribute).and_then(|arguments| {
         let program = syn::parse(item).and_then(program::Program::parse)?;
-        Ok(expand::program(&program, form.as_ref()))
+        Ok(expand::program(&program, &arguments))
     });
     or_compile_error(expanded)
 }

@@ -452,6 +452,16 @@ pub const URL_BYTES_MAX: usize = 8 << 10;
 /// each.
 pub const HTTP_CHECK_EVERY: Duration = Duration::from_secs(5);
 
+/// Bytes of a file that one call reads: a guest asks again for more.
+pub const FILE_READ_BYTES_MAX: usize = 64 << 10;
+
+/// Names in a directory that a guest can list: they are in the host's memory all at once.
+pub const DIRECTORY_NAMES_MAX: usize = 10_000;
+
+/// Calls to the files of one directory at once, each by a thread that a hung disk may keep; more
+/// wait.
+pub const FILE_CALLS_MAX: usize = 8;
+
 /// Names of HTTP servers that are looked up at once, each by a thread that can't be told to stop;
 /// more wait.
 pub const HTTP_LOOKUPS_MAX: usize = 8;

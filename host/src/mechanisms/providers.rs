@@ -77,6 +77,11 @@ pub trait Provider: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Whether guests find its files under its name.
+    fn is_read(&self) -> bool {
+        false
+    }
+
     /// Opens a connection, or says why it can't. The keeper gives up after
     /// [`crate::base::limits::CONNECT_TIME_MAX`] by dropping this, which must leave nothing open.
     fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, String>>;

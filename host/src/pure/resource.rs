@@ -16,6 +16,7 @@
 
 pub mod allow;
 pub mod delivery;
+pub mod files;
 mod machine;
 pub mod operation;
 pub mod outgoing;

@@ -5,21 +5,22 @@
 //! one's files is worth nothing. So it counts as a death and a recovery, also when nobody looked in
 //! between.
 
+mod files;
+
 use std::fs::File;
 use std::future::pending;
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{Access as Permission, AtFlags, CWD, Mode, OFlags};
 
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
-use tokio::time::{Instant, timeout_at};
+use cap_std::fs::Dir;
 
+use self::files::{Files, admitted};
 use super::{Connection, Line, Pending, Provider, Sharing};
 use crate::pure::manifest::Access;
-use crate::pure::resource::operation::{CallError, CallResult, Operation, Reply};
+use crate::pure::resource::operation::{CallError, Operation};
 
 /// A directory that daemons depend on.
 #[derive(Debug)]
@@ -45,6 +46,10 @@ impl Provider for Directory {
         self.path.display().to_string()
     }
 
+    fn is_read(&self) -> bool {
+        self.access == Access::Read
+    }
+
     fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, String>> {
         let (path, access) = (self.path.clone(), self.access);
         Box::pin(async move {
@@ -59,8 +64,8 @@ impl Provider for Directory {
         Sharing::Shared(1)
     }
 
-    fn admits(&self, _operation: &Operation) -> Result<(), CallError> {
-        may_append(self.access)
+    fn admits(&self, operation: &Operation) -> Result<(), CallError> {
+        admitted(operation, self.access)
     }
 
     fn open(&self) -> Pending<'_, Result<Box<dyn Line>, String>> {
@@ -70,68 +75,9 @@ impl Provider for Directory {
                 Dir::open_ambient_dir(&path, ambient_authority())
                     .map_err(|error| format!("{}: {error}", path.display()))
             });
-            let line = Appending { dir: Arc::new(dir.await?), access };
-            Ok(Box::new(line) as Box<dyn Line>)
+            Ok(Box::new(Files::new(dir.await?, access)) as Box<dyn Line>)
         })
     }
-}
-
-/// Appends to files. Paths are walked beneath the directory, whatever links do meanwhile.
-struct Appending {
-    dir: Arc<Dir>,
-    access: Access,
-}
-
-impl Line for Appending {
-    fn call(&mut self, operation: Operation, until: Instant) -> Pending<'static, CallResult> {
-        let (dir, access) = (self.dir.clone(), self.access);
-        Box::pin(async move {
-            let Operation::Append { path, bytes } = operation else {
-                return Err(CallError::WrongKind);
-            };
-            may_append(access)?;
-            let work = tokio::task::spawn_blocking(move || append(&dir, &path, &bytes));
-            match timeout_at(until, work).await {
-                Ok(Ok(done)) => done.map(|()| Reply::Done).map_err(refused),
-                Ok(Err(_panicked)) => Err(CallError::Died),
-                Err(_) => Err(CallError::TimedOut),
-            }
-        })
-    }
-
-    fn died(&mut self) -> Pending<'_, String> {
-        Box::pin(pending())
-    }
-}
-
-fn may_append(access: Access) -> Result<(), CallError> {
-    match access {
-        Access::Read => Err(CallError::Denied("the directory is there to be read".to_owned())),
-        Access::Write | Access::Append => Ok(()),
-    }
-}
-
-fn append(dir: &Dir, path: &str, bytes: &[u8]) -> std::io::Result<()> {
-    let mut options = OpenOptions::new();
-    // Nothing that it opens may wait: a pipe without a reader would.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    options.append(true).create(true).custom_flags(flags.bits().cast_signed());
-    let mut file = dir.open_with(path, &options)?;
-    if !file.metadata()?.is_file() {
-        return Err(std::io::Error::other("it is no file"));
-    }
-    file.write_all(bytes)
-}
-
-fn refused(error: std::io::Error) -> CallError {
-    let code = match error.kind() {
-        ErrorKind::NotFound => "not_found",
-        ErrorKind::PermissionDenied => "not_permitted",
-        ErrorKind::IsADirectory | ErrorKind::NotADirectory | ErrorKind::Other => "no_file",
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "full",
-        _ => "io",
-    };
-    CallError::Refused { code: code.to_owned(), message: error.to_string() }
 }
 
 struct Opened {
@@ -179,7 +125,7 @@ fn open(path: &Path, access: Access) -> Result<File, String> {
     let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?;
     let needed = match access {
         Access::Read => Permission::READ_OK | Permission::EXEC_OK,
-        Access::Write | Access::Append => Permission::WRITE_OK | Permission::EXEC_OK,
+        Access::Append => Permission::WRITE_OK | Permission::EXEC_OK,
     };
     rustix::fs::accessat(CWD, path, needed, AtFlags::empty()).map_err(failed)?;
     Ok(directory.into())

@@ -240,9 +240,7 @@ impl Asker {
                     answered => answered,
                 }
             }
-            Operation::Sql { .. } | Operation::Append { .. } | Operation::Http(_) => {
-                Err(CallError::WrongKind)
-            }
+            _ => Err(CallError::WrongKind),
         }
     }
 

@@ -5,15 +5,17 @@
 //! has ended is never an answer: the guest is stopped, so that it can't commit half of something.
 
 mod files;
+mod filesystem;
 mod http;
 mod keyvalue;
 mod redis;
 mod settings;
 mod sql;
 mod staged;
+mod streams;
 mod types;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wasmtime::component::Linker;
 
@@ -25,7 +27,10 @@ use crate::base::limits::{CALL_BYTES_MAX, CALL_TIME_MAX};
 use crate::base::ticket::{Claim, Claimed};
 use crate::pure::resource::operation::{CallError, CallResult, Operation};
 
-/// Links all interfaces to resources.
+pub(super) use self::filesystem::FileStream;
+
+/// Links all interfaces to resources, in place of those of WASI that would wait, or reach outside,
+/// in ways of their own.
 ///
 /// # Errors
 ///
@@ -38,7 +43,41 @@ pub(super) fn link(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
     http::link(linker)?;
     staged::link(linker)?;
     keyvalue::link(linker)?;
-    settings::link(linker)
+    settings::link(linker)?;
+    linker.allow_shadowing(true);
+    streams::link(linker)?;
+    filesystem::link(linker)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// A call that is under way. Dropping it gives the answer up.
+struct Begun {
+    resource: String,
+    claim: Claim<CallResult>,
+    until: Instant,
+    /// The transaction has to have ended by then, too.
+    is_last: bool,
+}
+
+impl Begun {
+    /// What its end means to the guest.
+    fn end(&self, ended: Waited) -> Result<CallResult, Stop> {
+        let resource = &self.resource;
+        match ended {
+            Waited::Ended(code) => {
+                let text = format!("cancelled while it waited for resource `{resource}`");
+                Err(Stop::new(code, text))
+            }
+            // Whoever of the two looked at the time first.
+            Waited::Late | Waited::Settled(Err(CallError::TimedOut)) if self.is_last => {
+                let text = format!("still waiting for resource `{resource}` at its deadline");
+                Err(Stop::new(Code::Deadline, text))
+            }
+            Waited::Late => Ok(Err(CallError::TimedOut)),
+            Waited::Settled(answer) => Ok(answer),
+        }
+    }
 }
 
 /// Asks a resource, and waits. `bytes` is what the guest hands over.
@@ -48,36 +87,45 @@ fn ask(
     operation: Operation,
     bytes: usize,
 ) -> wasmtime::Result<CallResult> {
+    let began = Instant::now();
+    let begun = match begin(store, resource, operation, bytes, CALL_TIME_MAX)? {
+        Ok(begun) => begun,
+        Err(error) => return Ok(Err(error)),
+    };
+    let state = store.data_mut();
+    let ended = wait(state, &begun.claim, begun.until);
+    state.waited(began.elapsed());
+    Ok(begun.end(ended)?)
+}
+
+/// Asks a resource, which has this much time to answer.
+fn begin(
+    store: &mut Store<'_>,
+    resource: &str,
+    operation: Operation,
+    bytes: usize,
+    time: Duration,
+) -> wasmtime::Result<Result<Begun, CallError>> {
     charge(store, resource.len().saturating_add(bytes))?;
     let state = store.data_mut();
     if bytes > CALL_BYTES_MAX {
         return Ok(Err(CallError::TooLarge(CALL_BYTES_MAX as u64)));
     }
+    state.resources_are_there()?;
     let Some(outside) = state.outside.clone() else { return Ok(Err(CallError::NoSuchResource)) };
-    state.live_calls = state.live_calls.saturating_add(1);
+    if operation.is_live() {
+        state.live_calls = state.live_calls.saturating_add(1);
+    }
     let began = Instant::now();
     let deadline = state.deadline(began);
-    let until = deadline.min(began + CALL_TIME_MAX);
-    let ended = match outside.call(resource, operation, until) {
-        Ok(claim) => wait(state, &claim, until),
+    let until = deadline.min(began + time);
+    let claim = match outside.call(resource, operation, until) {
+        Ok(claim) => claim,
         // Its lease has ended, or is about to.
-        Err(CallError::Died) => wait(state, &gone(), until),
-        Err(error) => Waited::Settled(Err(error)),
+        Err(CallError::Died) => gone(),
+        Err(error) => return Ok(Err(error)),
     };
-    state.waited(began.elapsed());
-    match ended {
-        Waited::Ended(code) => {
-            let text = format!("cancelled while it waited for resource `{resource}`");
-            Err(Stop::new(code, text).into())
-        }
-        // Whoever of the two looked at the time first.
-        Waited::Late | Waited::Settled(Err(CallError::TimedOut)) if deadline <= until => {
-            let text = format!("still waiting for resource `{resource}` at its deadline");
-            Err(Stop::new(Code::Deadline, text).into())
-        }
-        Waited::Late => Ok(Err(CallError::TimedOut)),
-        Waited::Settled(answer) => Ok(answer),
-    }
+    Ok(Ok(Begun { resource: resource.to_owned(), claim, until, is_last: deadline <= until }))
 }
 
 /// A claim to which no answer will come.

@@ -87,8 +87,8 @@ impl Sandbox {
         let engine = Engine::new(&config).map_err(EngineError::Engine)?;
         let mut linker = Linker::new(&engine);
         host_calls::link(&mut linker).map_err(EngineError::Engine)?;
-        calls::link(&mut linker).map_err(EngineError::Engine)?;
         wasi::link(&mut linker).map_err(EngineError::Engine)?;
+        calls::link(&mut linker).map_err(EngineError::Engine)?;
         let ticker = Ticker::start(&engine, &options.vitals).map_err(EngineError::Ticker)?;
         Ok(Self {
             engine,

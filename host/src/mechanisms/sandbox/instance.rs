@@ -71,7 +71,9 @@ impl Environment {
         budget_bytes: usize,
     ) -> Self {
         let entropy = EntropyStream::pinned(seed);
-        Self(StoreState::new(log, outputs, entropy, CpuShare::FULL, budget_bytes))
+        let mut state = StoreState::new(log, outputs, entropy, CpuShare::FULL, budget_bytes);
+        state.repeating = true;
+        Self(state)
     }
 
     /// The seed of a transaction's random numbers.
@@ -444,7 +446,10 @@ impl Instance {
             return Ok(());
         }
         let kept = self.handles;
-        let message = format!("the call ended with {now} host resources held, not {kept}");
+        let mut message = format!("the call ended with {now} host resources held, not {kept}");
+        if self.store.data().asked_directories {
+            message.push_str("; a guest that reads files acquires directories in `prime`");
+        }
         Err(Caught::new(Code::HandleLeak, message))
     }
 }

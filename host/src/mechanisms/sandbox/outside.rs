@@ -44,6 +44,9 @@ pub trait Outside: Send + Sync {
     /// Whether the daemon has a resource of that name and kind.
     fn is_of_kind(&self, resource: &str, kind: &str) -> bool;
 
+    /// The names of the directories that the daemon may read.
+    fn directories(&self) -> Vec<String>;
+
     /// What each key begins with at that resource.
     fn prefix(&self, resource: &str) -> String;
 

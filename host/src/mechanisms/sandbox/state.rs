@@ -1,5 +1,6 @@
 //! What a Store carries: the running transaction, its meters and its limits.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use super::calls::FileStream;
 use super::cancel::Cancel;
 use super::crash::Stop;
 use super::handover::Passage;
@@ -226,6 +228,12 @@ pub(super) struct StoreState {
     /// The resources that it may call; none when it has none.
     pub(super) outside: Option<Arc<dyn Outside>>,
     pub(super) live_calls: u32,
+    /// It runs a transaction again, of whose resources nothing is kept.
+    pub(super) repeating: bool,
+    /// What streams of files read, by their places in the table.
+    pub(super) file_streams: BTreeMap<u32, FileStream>,
+    /// The running call asked for the directories.
+    pub(super) asked_directories: bool,
     /// What the running call sees of other daemons.
     pub(super) seen: Seen,
     /// The range that the running call wants to show: address and size.
@@ -277,6 +285,9 @@ impl StoreState {
             outputs,
             outside: None,
             live_calls: 0,
+            repeating: false,
+            file_streams: BTreeMap::new(),
+            asked_directories: false,
             seen: Seen::default(),
             shown: None,
             ticks_left: 0,
@@ -292,6 +303,7 @@ impl StoreState {
     /// Forgets the dead instance's resources and begins a generation.
     pub(super) fn begin_generation(&mut self, generation: Generation) {
         self.table = table();
+        self.file_streams.clear();
         self.diary.with(|diary| diary.generation = generation);
     }
 
@@ -300,6 +312,7 @@ impl StoreState {
         self.request = context.request;
         self.host_calls = 0;
         self.live_calls = 0;
+        self.asked_directories = false;
         self.seen.clear();
         self.shown = None;
         self.rested = Duration::ZERO;
@@ -356,6 +369,16 @@ impl StoreState {
     /// How many these are.
     pub(super) fn handles(&mut self) -> usize {
         if self.table.is_empty() { 0 } else { self.table.iter_mut().count() }
+    }
+
+    /// Refuses to go on where a transaction that is run again met its resources.
+    pub(super) fn resources_are_there(&self) -> Result<(), Stop> {
+        if self.repeating {
+            let message = "here it met a resource, and what that answered was not kept: a replay \
+                           can't go on";
+            return Err(Stop::new(Code::HostcallUnsupported, message));
+        }
+        Ok(())
     }
 
     /// Books one host call that moves `bytes`.

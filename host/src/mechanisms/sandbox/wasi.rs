@@ -1,8 +1,9 @@
 //! The part of WASI that makes sense inside a transaction: printing, the clock, random numbers, an
-//! empty environment. No files, no sockets, no waiting.
+//! empty environment. No sockets, no waiting for time; files are resources.
 //!
 //! The functions are wasmtime-wasi's own; this module gives them the transaction's clock and
-//! entropy and the log as output, and replaces what would block.
+//! entropy and the log as output, and replaces what would block. Streams, what waits for them, and
+//! files are in [`super::calls`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -70,7 +71,7 @@ pub(super) fn link(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
 type DynPollable = wasmtime_wasi::p2::DynPollable;
 
 /// The versions of WASI 0.2 under which wasmtime-wasi registers its functions.
-const WASI_VERSIONS: [&str; 1] = ["0.2.12"];
+pub(super) const WASI_VERSIONS: [&str; 1] = ["0.2.12"];
 
 #[derive(Debug)]
 struct FrozenClock(Arc<AtomicU64>);

@@ -46,8 +46,6 @@ const KINDS: &[Kind] = &[
 pub enum Access {
     /// Read files.
     Read,
-    /// Read and write files.
-    Write,
     /// Add to files, and nothing else.
     Append,
 }
@@ -201,21 +199,32 @@ fn provider(walk: &mut Walk, fields: &Fields<'_, '_>, kind: &str) -> Option<Prov
             url: required(walk, fields, "url", "like \"postgres://user@127.0.0.1/database\"")?,
         },
         "http" => http(walk, fields),
-        "directory" => {
-            let access = walk.one_of(fields, "access", &["read", "write", "append"]);
-            ProviderSpec::Directory {
-                access: match access {
-                    Some("write") => Access::Write,
-                    Some("append") => Access::Append,
-                    _ => Access::Read,
-                },
-                path: required(walk, fields, "path", "a path like \"./reports\"")?,
-            }
-        }
+        "directory" => ProviderSpec::Directory {
+            access: access(walk, fields),
+            path: required(walk, fields, "path", "a path like \"./reports\"")?,
+        },
         "clock" => ProviderSpec::Clock,
         "entropy" => ProviderSpec::Entropy,
         _ => ProviderSpec::Config { values: values(walk, fields) },
     })
+}
+
+fn access(walk: &mut Walk, fields: &Fields<'_, '_>) -> Access {
+    let like = "one of read, append";
+    let Some(word) = walk.word(fields, "access", like) else { return Access::Read };
+    match word.name.as_str() {
+        "read" => {}
+        "append" => return Access::Append,
+        "write" => {
+            let message = "what guests write to files can't be undone with their transaction: \
+                           `append` lets them add lines to files, and nothing else";
+            walk.complain(&word.span, message);
+        }
+        other => {
+            walk.complain(&word.span, format!("`access` is {like}, not `{}`", shown(other)));
+        }
+    }
+    Access::Read
 }
 
 /// A text that must be there.

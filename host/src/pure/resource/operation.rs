@@ -1,6 +1,8 @@
 //! What transactions ask of resources, as values: what a guest's call carries to a provider, and
 //! what comes back.
 
+use super::files::{FileCall, FileReply};
+
 /// One thing that a transaction asks of a resource.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Operation {
@@ -29,6 +31,8 @@ pub enum Operation {
         /// What.
         bytes: Vec<u8>,
     },
+    /// A directory: looks into it.
+    Files(FileCall),
     /// HTTP: one request.
     Http(HttpRequest),
 }
@@ -40,9 +44,16 @@ impl Operation {
         match self {
             Self::Redis(_) | Self::RedisScript { .. } => "redis",
             Self::Sql { .. } => "postgres",
-            Self::Append { .. } => "directory",
+            Self::Append { .. } | Self::Files(_) => "directory",
             Self::Http(_) => "http",
         }
+    }
+
+    /// Whether it may change something outside, which no rollback undoes. Only what surely doesn't
+    /// says no.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        !matches!(self, Self::Files(_))
     }
 }
 
@@ -53,6 +64,8 @@ pub enum Reply {
     Redis(Vec<RedisValue>),
     /// SQL: rows.
     Sql(SqlRows),
+    /// A directory: what was seen.
+    Files(FileReply),
     /// HTTP: whatever was answered, an error's status too.
     Http(HttpAnswer),
     /// It is done.

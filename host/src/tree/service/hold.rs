@@ -317,6 +317,11 @@ impl Outside for Hold {
         self.find(resource).is_some_and(|(_, resource)| resource.kind() == kind)
     }
 
+    fn directories(&self) -> Vec<String> {
+        let read = self.resources.iter().filter(|resource| resource.provider().is_read());
+        read.map(|resource| resource.short_name().to_owned()).collect()
+    }
+
     fn prefix(&self, resource: &str) -> String {
         let found = self.find(resource);
         found.map(|(_, resource)| resource.provider().prefix().to_owned()).unwrap_or_default()

@@ -142,7 +142,12 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "[resources.q]\nprovider = \"directory\"\npath = \"p\"\naccess = \"rw\"",
         "6:10",
-        "one of read, write, append, not `rw`",
+        "one of read, append, not `rw`",
+    ),
+    (
+        "[resources.q]\nprovider = \"directory\"\npath = \"p\"\naccess = \"write\"",
+        "6:10",
+        "what guests write to files can't be undone with their transaction: `append` lets",
     ),
     (
         "[resources.q]\nprovider = \"directory\"\npath = \"p\"\ninit = []",
