@@ -29,7 +29,7 @@ pub const GUESTS: [&str; 8] =
     ["chaos", "compute", "counter", "ledger", "limits", "rates", "smallbank", "sql"];
 
 /// Guests that only tests run.
-pub const TEST_GUESTS: [&str; 4] = ["caller", "keyvalue", "ledger-next", "reader"];
+pub const TEST_GUESTS: [&str; 5] = ["caller", "fetcher", "keyvalue", "ledger-next", "reader"];
 
 /// The repository.
 #[must_use]

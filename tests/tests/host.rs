@@ -38,4 +38,5 @@ mod host {
     mod supervision;
     mod tree;
     mod upgrade;
+    mod wasi_http;
 }

@@ -462,6 +462,10 @@ pub const DIRECTORY_NAMES_MAX: usize = 10_000;
 /// wait.
 pub const FILE_CALLS_MAX: usize = 8;
 
+/// Requests of `wasi:http` that a transaction may have under way, with bodies of up to
+/// [`CALL_BYTES_MAX`] each way.
+pub const HTTP_EXCHANGES_MAX: usize = 8;
+
 /// Names of HTTP servers that are looked up at once, each by a thread that can't be told to stop;
 /// more wait.
 pub const HTTP_LOOKUPS_MAX: usize = 8;

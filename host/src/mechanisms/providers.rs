@@ -82,6 +82,12 @@ pub trait Provider: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Whether guests may send requests to this URL. Which one a request is for is decided by
+    /// that; whether it is sent, when it is.
+    fn allows(&self, _url: &str) -> bool {
+        false
+    }
+
     /// Opens a connection, or says why it can't. The keeper gives up after
     /// [`crate::base::limits::CONNECT_TIME_MAX`] by dropping this, which must leave nothing open.
     fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, String>>;

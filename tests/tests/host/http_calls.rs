@@ -1,6 +1,6 @@
 //! Requests of guests to HTTP servers, and what becomes of them when a server is no good.
 
-pub(crate) mod server;
+pub(super) mod server;
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};

@@ -45,11 +45,13 @@ impl Seat {
         self.ended.load(Ordering::SeqCst)
     }
 
-    /// Ends when the transaction does. For one at a time.
+    /// Ends when the transaction does.
     pub(super) async fn over(&self) {
         while !self.has_ended() {
             self.over.notified().await;
         }
+        // Another call of it may wait for the same.
+        self.over.notify_one();
     }
 
     pub(super) fn connection(&self) -> ConnectionId {

@@ -100,6 +100,10 @@ impl Provider for Http {
         shown.join(", ")
     }
 
+    fn allows(&self, url: &str) -> bool {
+        Url::parse(url).is_ok_and(|url| reach(&self.client.rules, &url).is_some())
+    }
+
     fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, String>> {
         let server = self.client.rules.iter().find_map(|rule| Some((rule.server()?, rule.reach())));
         let server = server.filter(|_| self.check).map(|(url, reach)| (url.clone(), reach));

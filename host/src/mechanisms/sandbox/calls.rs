@@ -14,6 +14,7 @@ mod sql;
 mod staged;
 mod streams;
 mod types;
+mod wasi_http;
 
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,7 @@ use crate::base::ticket::{Claim, Claimed};
 use crate::pure::resource::operation::{CallError, CallResult, Operation};
 
 pub(super) use self::filesystem::FileStream;
+pub(super) use self::wasi_http::Exchange;
 
 /// Links all interfaces to resources, in place of those of WASI that would wait, or reach outside,
 /// in ways of their own.
@@ -47,11 +49,13 @@ pub(super) fn link(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     streams::link(linker)?;
     filesystem::link(linker)?;
+    wasi_http::link(linker)?;
     linker.allow_shadowing(false);
     Ok(())
 }
 
 /// A call that is under way. Dropping it gives the answer up.
+#[derive(Debug)]
 struct Begun {
     resource: String,
     claim: Claim<CallResult>,
@@ -134,6 +138,7 @@ fn gone() -> Claim<CallResult> {
 }
 
 /// How a wait ended.
+#[derive(Debug)]
 enum Waited {
     Settled(CallResult),
     /// Somebody wants the transaction gone, with this code.

@@ -41,6 +41,10 @@ pub trait Outside: Send + Sync {
     /// The only resource of that kind; none when there are more, or none.
     fn only(&self, kind: &str) -> Option<String>;
 
+    /// The resource of HTTP that a request to this URL is for: the only one, or the first that
+    /// lets it pass.
+    fn for_url(&self, url: &str) -> Option<String>;
+
     /// Whether the daemon has a resource of that name and kind.
     fn is_of_kind(&self, resource: &str, kind: &str) -> bool;
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::calls::FileStream;
+use super::calls::{Exchange, FileStream};
 use super::cancel::Cancel;
 use super::crash::Stop;
 use super::handover::Passage;
@@ -232,6 +232,8 @@ pub(super) struct StoreState {
     pub(super) repeating: bool,
     /// What streams of files read, by their places in the table.
     pub(super) file_streams: BTreeMap<u32, FileStream>,
+    /// Of which each request of `wasi:http` has a copy.
+    pub(super) exchange: Exchange,
     /// The running call asked for the directories.
     pub(super) asked_directories: bool,
     /// What the running call sees of other daemons.
@@ -287,6 +289,7 @@ impl StoreState {
             live_calls: 0,
             repeating: false,
             file_streams: BTreeMap::new(),
+            exchange: Exchange::default(),
             asked_directories: false,
             seen: Seen::default(),
             shown: None,

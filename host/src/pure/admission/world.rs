@@ -53,6 +53,7 @@ impl World {
             Interface { name: "bulkhead:guest/http", version: "0.1." },
             Interface { name: "bulkhead:guest/staged", version: "0.1." },
             Interface { name: "wasi:config/", version: "0.2.0-rc.1" },
+            Interface { name: "wasi:http/", version: "0.2." },
             Interface { name: "wasi:keyvalue/", version: "0.2.0-draft" },
             Interface { name: "wasi:cli/", version: "0.2." },
             Interface { name: "wasi:clocks/", version: "0.2." },

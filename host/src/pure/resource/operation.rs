@@ -85,6 +85,16 @@ pub struct HttpRequest {
     pub body: Vec<u8>,
 }
 
+impl HttpRequest {
+    /// Bytes of all that the guest says.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let sizes = self.headers.iter().map(|(name, value)| name.len().saturating_add(value.len()));
+        let head = self.method.len().saturating_add(self.url.len());
+        sizes.fold(head.saturating_add(self.body.len()), usize::saturating_add)
+    }
+}
+
 /// An answer of HTTP.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HttpAnswer {

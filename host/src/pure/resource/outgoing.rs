@@ -21,6 +21,13 @@ const HOSTS: [&str; 9] = [
     "upgrade",
 ];
 
+/// Whether a header says how a request is sent.
+#[must_use]
+pub fn is_hosts(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    HOSTS.contains(&name.as_str()) || name.starts_with("proxy-")
+}
+
 /// The head with which a request is sent to its URL.
 ///
 /// # Errors
@@ -50,7 +57,7 @@ pub fn head(request: &HttpRequest, url: &Url) -> Result<Request<()>, CallError> 
     for (name, value) in &request.headers {
         let name = HeaderName::from_bytes(name.as_bytes());
         let name = name.map_err(|_| denied("a header's name is no word"))?;
-        if HOSTS.contains(&name.as_str()) || name.as_str().starts_with("proxy-") {
+        if is_hosts(name.as_str()) {
             return Err(CallError::Denied(format!("the header `{name}` is the host's")));
         }
         let value = HeaderValue::from_bytes(value);

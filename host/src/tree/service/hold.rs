@@ -313,6 +313,13 @@ impl Outside for Hold {
         of_kind.next().is_none().then(|| only.short_name().to_owned())
     }
 
+    fn for_url(&self, url: &str) -> Option<String> {
+        self.only("http").or_else(|| {
+            let allows = self.resources.iter().find(|resource| resource.provider().allows(url));
+            allows.map(|resource| resource.short_name().to_owned())
+        })
+    }
+
     fn is_of_kind(&self, resource: &str, kind: &str) -> bool {
         self.find(resource).is_some_and(|(_, resource)| resource.kind() == kind)
     }

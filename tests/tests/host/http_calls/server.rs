@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-pub(crate) const MIB: usize = 1 << 20;
+pub(in crate::host) const MIB: usize = 1 << 20;
 
 /// A server on this machine, each of whose connections is for one request.
-pub(crate) struct Server {
+pub(in crate::host) struct Server {
     address: SocketAddr,
     seen: Arc<Seen>,
     thread: Option<JoinHandle<()>>,
@@ -26,11 +26,13 @@ struct Seen {
 
 impl Server {
     /// What `answer` writes is the answer; with its end the connection is closed.
-    pub(crate) fn start(answer: impl Fn(&str, &mut TcpStream) + Send + Sync + 'static) -> Self {
+    pub(in crate::host) fn start(
+        answer: impl Fn(&str, &mut TcpStream) + Send + Sync + 'static,
+    ) -> Self {
         Self::at((Ipv4Addr::LOCALHOST, 0).into(), answer)
     }
 
-    pub(crate) fn at(
+    pub(in crate::host) fn at(
         address: SocketAddr,
         answer: impl Fn(&str, &mut TcpStream) + Send + Sync + 'static,
     ) -> Self {
@@ -60,42 +62,42 @@ impl Server {
     }
 
     /// One that says always the same.
-    pub(crate) fn saying(answer: &'static str) -> Self {
+    pub(in crate::host) fn saying(answer: &'static str) -> Self {
         Self::start(move |_, stream| drop(stream.write_all(answer.as_bytes())))
     }
 
     /// One that waits until the client goes away.
-    pub(crate) fn silent() -> Self {
+    pub(in crate::host) fn silent() -> Self {
         Self::start(|_, stream| drop(stream.read(&mut [0])))
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    pub(in crate::host) fn port(&self) -> u16 {
         self.address.port()
     }
 
-    pub(crate) fn url(&self, path: &str) -> String {
+    pub(in crate::host) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub(in crate::host) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Clients that went away, or whose answer is whole.
-    pub(crate) fn done(&self) -> usize {
+    pub(in crate::host) fn done(&self) -> usize {
         self.seen.done.load(Ordering::SeqCst)
     }
 
     /// Requests that came, whole.
-    pub(crate) fn requests(&self) -> usize {
+    pub(in crate::host) fn requests(&self) -> usize {
         self.seen.requests.lock().unwrap().len()
     }
 
-    pub(crate) fn connections(&self) -> usize {
+    pub(in crate::host) fn connections(&self) -> usize {
         self.seen.connections.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn last_request(&self) -> String {
+    pub(in crate::host) fn last_request(&self) -> String {
         self.seen.requests.lock().unwrap().last().unwrap().clone()
     }
 }
@@ -127,7 +129,7 @@ fn read_request(stream: &mut TcpStream) -> io::Result<String> {
 }
 
 /// Writes this again and again, a GiB at most, and answers how many bytes were taken.
-pub(crate) fn flood(stream: &mut TcpStream, piece: &[u8]) -> usize {
+pub(in crate::host) fn flood(stream: &mut TcpStream, piece: &[u8]) -> usize {
     let mut written = 0;
     while written < 1 << 30 && stream.write_all(piece).is_ok() {
         written += piece.len();

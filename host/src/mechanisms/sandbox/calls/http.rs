@@ -18,13 +18,6 @@ pub(super) struct WitRequest {
     body: Vec<u8>,
 }
 
-impl WitRequest {
-    pub(super) fn bytes(&self) -> usize {
-        let head = self.method.len().saturating_add(self.url.len());
-        size(&self.headers, &self.body).saturating_add(head)
-    }
-}
-
 impl From<WitRequest> for HttpRequest {
     fn from(request: WitRequest) -> Self {
         let WitRequest { method, url, headers, body } = request;
@@ -44,8 +37,9 @@ struct WitResponse {
 pub(super) fn link(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
     let mut http = linker.instance(&format!("bulkhead:guest/http@{VERSION}"))?;
     http.func_wrap("send", |mut store: Store<'_>, (name, request): (String, WitRequest)| {
+        let request = HttpRequest::from(request);
         let bytes = request.bytes();
-        let answer = ask(&mut store, &name, Operation::Http(request.into()), bytes)?;
+        let answer = ask(&mut store, &name, Operation::Http(request), bytes)?;
         Ok((response(&mut store, answer)?,))
     })
 }

@@ -7,7 +7,7 @@ use super::super::state::StoreState;
 use super::http::WitRequest;
 use super::types::{WitError, WitSqlValue};
 use crate::base::limits::CALL_BYTES_MAX;
-use crate::pure::resource::operation::{CallError, Operation, SqlValue};
+use crate::pure::resource::operation::{CallError, HttpRequest, Operation, SqlValue};
 
 /// `staged.script`.
 #[derive(Clone, ComponentType, Debug, Lift)]
@@ -35,36 +35,33 @@ enum WitEffect {
 }
 
 impl WitEffect {
-    fn bytes(&self) -> usize {
+    /// What is to be done, and how many bytes that is.
+    fn operation(self) -> (Operation, usize) {
         let sum = |words: &[Vec<u8>]| words.iter().map(Vec::len).fold(0, usize::saturating_add);
         match self {
-            Self::Redis(words) => sum(words),
+            Self::Redis(words) => {
+                let bytes = sum(&words);
+                (Operation::Redis(words), bytes)
+            }
             Self::RedisScript(WitScript { script, keys, arguments }) => {
-                script.len().saturating_add(sum(keys)).saturating_add(sum(arguments))
+                let bytes = sum(&keys).saturating_add(sum(&arguments)).saturating_add(script.len());
+                (Operation::RedisScript { script, keys, arguments }, bytes)
             }
             Self::Sql((statement, values)) => {
                 let sizes = values.iter().map(WitSqlValue::bytes);
-                sizes.fold(statement.len(), usize::saturating_add)
-            }
-            Self::Append((path, bytes)) => path.len().saturating_add(bytes.len()),
-            Self::Http(request) => request.bytes(),
-        }
-    }
-}
-
-impl From<WitEffect> for Operation {
-    fn from(effect: WitEffect) -> Self {
-        match effect {
-            WitEffect::Redis(words) => Self::Redis(words),
-            WitEffect::RedisScript(WitScript { script, keys, arguments }) => {
-                Self::RedisScript { script, keys, arguments }
-            }
-            WitEffect::Sql((statement, values)) => {
+                let bytes = sizes.fold(statement.len(), usize::saturating_add);
                 let values = values.into_iter().map(SqlValue::from).collect();
-                Self::Sql { statement, values }
+                (Operation::Sql { statement, values }, bytes)
             }
-            WitEffect::Append((path, bytes)) => Self::Append { path, bytes },
-            WitEffect::Http(request) => Self::Http(request.into()),
+            Self::Append((path, bytes)) => {
+                let size = path.len().saturating_add(bytes.len());
+                (Operation::Append { path, bytes }, size)
+            }
+            Self::Http(request) => {
+                let request = HttpRequest::from(request);
+                let bytes = request.bytes();
+                (Operation::Http(request), bytes)
+            }
         }
     }
 }
@@ -74,13 +71,13 @@ pub(super) fn link(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
     staged.func_wrap(
         "stage",
         |mut store: Store<'_>, (name, effect, repeatable): (String, WitEffect, bool)| {
-            let bytes = effect.bytes();
+            let (operation, bytes) = effect.operation();
             charge(&mut store, name.len().saturating_add(bytes))?;
             if bytes > CALL_BYTES_MAX {
                 return Ok((Err(WitError::from(CallError::TooLarge(CALL_BYTES_MAX as u64))),));
             }
             let staged = match &store.data().outside {
-                Some(outside) => outside.stage(&name, effect.into(), repeatable, bytes),
+                Some(outside) => outside.stage(&name, operation, repeatable, bytes),
                 None => Err(CallError::NoSuchResource),
             };
             Ok((staged.map_err(WitError::from),))
