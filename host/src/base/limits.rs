@@ -524,3 +524,6 @@ pub const EFFECT_DELAY_MAX: Duration = Duration::from_secs(10);
 
 /// Time that a stop gives effects whose resources are there.
 pub const EFFECTS_STOP_MAX: Duration = Duration::from_secs(2);
+
+/// States of a daemon that are kept to be looked at: five deaths of a resource.
+pub const STATES_KEPT_MAX: usize = 16;

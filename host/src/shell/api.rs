@@ -157,6 +157,7 @@ pub fn daemon_json(daemon: &DaemonView, hash: Option<&str>) -> Value {
         "kind": "daemon",
         "name": daemon.name,
         "state": report.state.as_str(),
+        "states": daemon.states.iter().map(|state| state.as_str()).collect::<Vec<_>>(),
         "parked": report.parked.as_ref().filter(|_| !waits).map(fault_json),
         "waits_for": report.parked.as_ref().filter(|_| waits).map(fault_json),
         "off": bits::off(&daemon.bits),

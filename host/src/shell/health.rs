@@ -101,6 +101,7 @@ fn of_daemon(state: DaemonState) -> service_state::Daemon {
     match state {
         DaemonState::Ready | DaemonState::Running => service_state::Daemon::Ready,
         DaemonState::Waiting => service_state::Daemon::Waiting,
+        DaemonState::Starting => service_state::Daemon::Starting,
         DaemonState::Restarting => service_state::Daemon::Restarting,
         DaemonState::Parked | DaemonState::Stopped => service_state::Daemon::GivenUp,
     }

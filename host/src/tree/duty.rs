@@ -102,6 +102,7 @@ impl Charge for Duty {
 
     fn died(&mut self, panic: &str) {
         self.heart.rest();
+        self.daemon.gauges().set_state(DaemonState::Restarting);
         self.daemon.drop_leases();
         if let Some(berth) = &self.berth {
             berth.leave();

@@ -1,5 +1,6 @@
 //! What a daemon shows of itself while it works: written by its thread, read by everybody.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::base::error::{Code, Fault};
+use crate::base::limits::STATES_KEPT_MAX;
 
 /// What a daemon is doing.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -21,10 +23,13 @@ pub enum DaemonState {
     Parked = 2,
     /// Gone.
     Stopped = 3,
-    /// Its thread died; it waits for the next one.
+    /// Its thread died and it waits for the next one, or what it needs is there again and it is
+    /// being started.
     Restarting = 4,
     /// A resource that it needs is not available.
     Waiting = 5,
+    /// It has no first state yet.
+    Starting = 6,
 }
 
 impl DaemonState {
@@ -38,6 +43,7 @@ impl DaemonState {
             Self::Stopped => "stopped",
             Self::Restarting => "restarting",
             Self::Waiting => "waiting",
+            Self::Starting => "starting",
         }
     }
 }
@@ -87,6 +93,8 @@ pub struct Gauges {
     /// The running request; 0 when there is none.
     pub(super) running: AtomicU64,
     pub(super) running_since: AtomicU64,
+    /// What it was lately, newest last. Whether it runs a transaction is no matter here.
+    states: Mutex<VecDeque<DaemonState>>,
     restart_nanos: Mutex<Option<Histogram<u32>>>,
     parked: Mutex<Option<Fault>>,
     last_exit: Mutex<Option<LastExit>>,
@@ -96,7 +104,7 @@ pub struct Gauges {
 impl Default for Gauges {
     fn default() -> Self {
         Self {
-            state: AtomicU8::new(DaemonState::Ready as u8),
+            state: AtomicU8::new(DaemonState::Starting as u8),
             generation: AtomicU64::default(),
             sequence: AtomicU64::default(),
             committed: AtomicU64::default(),
@@ -119,6 +127,7 @@ impl Default for Gauges {
             crash_reports_dropped: AtomicU64::default(),
             running: AtomicU64::default(),
             running_since: AtomicU64::default(),
+            states: Mutex::new(VecDeque::from([DaemonState::Starting])),
             restart_nanos: Mutex::new(histogram()),
             parked: Mutex::default(),
             last_exit: Mutex::default(),
@@ -220,7 +229,22 @@ pub struct Report {
 
 impl Gauges {
     pub(super) fn set_state(&self, state: DaemonState) {
-        self.state.store(state as u8, Ordering::Relaxed);
+        let before = self.state.swap(state as u8, Ordering::Relaxed);
+        let up = [DaemonState::Ready as u8, DaemonState::Running as u8];
+        if before == state as u8 || (up.contains(&before) && up.contains(&(state as u8))) {
+            return;
+        }
+        let state = if state == DaemonState::Running { DaemonState::Ready } else { state };
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        if states.len() == STATES_KEPT_MAX {
+            states.pop_front();
+        }
+        states.push_back(state);
+    }
+
+    /// What it was lately, newest last: at most [`STATES_KEPT_MAX`].
+    pub(super) fn states(&self) -> Vec<DaemonState> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
     }
 
     pub(super) fn set_parked(&self, reason: Option<Fault>) {
@@ -263,6 +287,7 @@ impl Gauges {
             3 => DaemonState::Stopped,
             4 => DaemonState::Restarting,
             5 => DaemonState::Waiting,
+            6 => DaemonState::Starting,
             _ => DaemonState::Ready,
         };
         Report {
@@ -310,6 +335,22 @@ impl Gauges {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn s0_20_states_are_noted_in_order_and_transactions_are_not() {
+        use DaemonState::{Ready, Running, Starting, Waiting};
+        let gauges = Gauges::default();
+        for state in [Waiting, Ready, Running, Ready, Running, Waiting, Waiting, Running] {
+            gauges.set_state(state);
+        }
+        assert_eq!(gauges.states(), [Starting, Waiting, Ready, Waiting, Ready]);
+        for _ in 0..STATES_KEPT_MAX {
+            gauges.set_state(Waiting);
+            gauges.set_state(Ready);
+        }
+        assert_eq!(gauges.states().len(), STATES_KEPT_MAX);
+        assert_eq!(gauges.states().last(), Some(&Ready));
+    }
 
     #[test]
     fn a_report_shows_what_was_recorded() {

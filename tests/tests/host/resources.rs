@@ -347,6 +347,29 @@ fn a_daemon_that_waited_for_its_first_start_and_whose_guest_refuses_it_is_parked
 }
 
 #[test]
+fn s0_20_the_states_of_a_daemon_follow_its_resource_in_order() {
+    use DaemonState::{Ready, Restarting, Starting, Stopped, Waiting};
+    let cache = Fake::alive();
+    let plans = vec![counter("bank", &[CACHE]), counter("alone", &[])];
+    let tree = Tree::with_resources(plans, vec![cache.plan(CACHE, &[])], None);
+    let states = |daemon: &str| tree.view(daemon).states;
+    for _ in 0..2 {
+        assert_eq!(tree.call("bank", "increment", json!({"by": 3})).outcome.word(), "committed");
+        let seen = states("bank").len();
+        cache.kill();
+        until("waiting", || state(&tree, "bank") == Waiting);
+        cache.revive();
+        until("ready", || states("bank").len() == seen + 3);
+    }
+    tree.root.refuse_requests();
+    until("over", || tree.root.daemons_left().is_empty());
+    let recovery = [Waiting, Restarting, Ready];
+    let expected = [&[Starting, Ready][..], &recovery, &recovery, &[Stopped]].concat();
+    assert_eq!(states("bank"), expected);
+    assert_eq!(states("alone"), [Starting, Ready, Stopped]);
+}
+
+#[test]
 fn s0_06_a_drill_takes_a_resource_down_and_lets_go_of_it() {
     let cache = Fake::alive();
     let resources = vec![cache.plan(CACHE, &[])];

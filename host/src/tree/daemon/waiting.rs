@@ -10,7 +10,7 @@ use crate::base::error::{Code, Fault};
 use crate::base::ids::RequestId;
 use crate::mechanisms::providers::Staged;
 use crate::pure::request::{Outcome, Stale};
-use crate::tree::gauges::Gauges;
+use crate::tree::gauges::{DaemonState, Gauges};
 
 /// Losing a lease in a row, with the resource there all the time, that a start takes.
 const STALE_STARTS_MAX: u32 = 3;
@@ -194,6 +194,7 @@ impl Daemon {
             return;
         }
         self.now.look(self.world.clock.as_ref());
+        self.gauges.set_state(DaemonState::Restarting);
         match self.start_with_leases() {
             Ok(()) => {
                 Gauges::add(&self.gauges.resource_restarts, 1);

@@ -20,6 +20,8 @@ pub struct DaemonView {
     pub budget_bytes: usize,
     /// Its numbers; those of all its instances together.
     pub report: Report,
+    /// What it was lately, newest last; none for a stateless one as a whole.
+    pub states: Vec<DaemonState>,
     /// How often its thread died.
     pub deaths: u64,
     /// What a person switched off.
@@ -40,6 +42,7 @@ impl DaemonView {
             name: name.to_owned(),
             budget_bytes: worker.options.budget_bytes,
             report: worker.report(),
+            states: worker.gauges.states(),
             deaths: worker.child.deaths(),
             bits,
             held,
@@ -55,6 +58,7 @@ impl DaemonView {
             name: crew.name.clone(),
             budget_bytes: instances.iter().map(|instance| instance.budget_bytes).sum(),
             report: together(&instances),
+            states: Vec::new(),
             deaths: instances.iter().map(|instance| instance.deaths).sum(),
             bits,
             held: held + instances.iter().map(|instance| instance.held).sum::<usize>(),
@@ -97,11 +101,12 @@ impl Root {
 /// The numbers of several instances as those of one daemon. It is as well as the instance that is
 /// best off: that one takes the requests.
 fn together(instances: &[DaemonView]) -> Report {
-    const BEST_FIRST: [DaemonState; 6] = [
+    const BEST_FIRST: [DaemonState; 7] = [
         DaemonState::Running,
         DaemonState::Ready,
         DaemonState::Waiting,
         DaemonState::Restarting,
+        DaemonState::Starting,
         DaemonState::Parked,
         DaemonState::Stopped,
     ];
