@@ -1,5 +1,6 @@
 //! What is measured: the host, driven in several ways, and what it replaces.
 
+pub mod calls;
 pub mod compute;
 pub mod crew;
 pub mod daemon;
@@ -10,7 +11,6 @@ pub mod fleet;
 pub mod fork;
 pub mod helper;
 pub mod instance;
-pub mod limiter;
 pub mod native;
 pub mod pooled;
 pub mod rooted;

@@ -1,21 +1,23 @@
-//! A rate limiter on a Redis: the guest `limits` in a host, and the same script by the native
-//! client.
+//! Calls of resources: a guest in a host, and the same by the native clients.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use host::mechanisms::providers::redis::{Jobs, Redis};
+use host::mechanisms::providers::Provider;
 use host::mechanisms::sandbox::Sandbox;
 use host::pure::request::{Outcome, Request};
 use host::pure::resource::{Policy, Status};
 use host::tree::{DaemonOptions, DaemonPlan, ResourcePlan, Root, RootOptions};
 use redis::Script;
 use redis::aio::MultiplexedConnection;
-use serde_json::json;
+use serde_json::Value;
 use tokio::runtime::Runtime;
+use tokio_postgres::NoTls;
+use tokio_postgres::types::Type;
 
 use super::{MIB, deploy, quiet_root};
 
+/// What guests know as `cache`.
 const RESOURCE: &str = "bench/cache";
 
 /// The script of the guest `limits`.
@@ -26,7 +28,7 @@ const COUNT: &str = "local count = redis.call('INCR', KEYS[1]) \
 /// Longest wait for the server.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The client alone, on a runtime of this thread.
+/// The client of Redis alone, on a runtime of this thread.
 pub struct Native {
     runtime: Runtime,
     connection: MultiplexedConnection,
@@ -73,6 +75,52 @@ impl Native {
     }
 }
 
+/// The client of `PostgreSQL` alone, on a runtime of this thread.
+pub struct NativeSql {
+    runtime: Runtime,
+    client: tokio_postgres::Client,
+}
+
+impl std::fmt::Debug for NativeSql {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NativeSql").finish_non_exhaustive()
+    }
+}
+
+impl NativeSql {
+    /// Connects.
+    ///
+    /// # Panics
+    ///
+    /// When that fails.
+    #[must_use]
+    pub fn start(url: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let (client, connection) =
+            runtime.block_on(tokio_postgres::connect(url, NoTls)).expect("a connection");
+        let _driver = runtime.spawn(connection);
+        Self { runtime, client }
+    }
+
+    /// Time of so many runs of a statement, one after the other.
+    ///
+    /// # Panics
+    ///
+    /// When one fails.
+    #[must_use]
+    pub fn run(&self, statement: &str, times: u32) -> Duration {
+        let start = Instant::now();
+        self.runtime.block_on(async {
+            for _ in 0..times {
+                let rows = self.client.query_typed(statement, &[(&7_i64, Type::INT8)]).await;
+                assert_eq!(rows.expect("it answers").len(), 1);
+            }
+        });
+        start.elapsed()
+    }
+}
+
 /// A daemon in a host, in memory.
 #[derive(Debug)]
 pub struct Hosted {
@@ -86,13 +134,13 @@ impl Hosted {
     ///
     /// When that fails.
     #[must_use]
-    pub fn start(sandbox: &Sandbox, url: &str) -> Self {
-        let options = DaemonOptions::new("limits", 4 * MIB);
+    pub fn start(sandbox: &Sandbox, guest: &str, provider: Arc<dyn Provider>) -> Self {
+        let options = DaemonOptions::new("a", 4 * MIB);
         let needs = vec![RESOURCE.to_owned()];
-        let plan = DaemonPlan { needs, ..DaemonPlan::new(deploy(sandbox, "limits"), options) };
+        let plan = DaemonPlan { needs, ..DaemonPlan::new(deploy(sandbox, guest), options) };
         let resource = ResourcePlan {
             name: RESOURCE.to_owned(),
-            provider: Arc::new(Redis::new(url, None, 1, Jobs::new()).expect("a URL")),
+            provider,
             jobs: Vec::new(),
             policy: Policy::default(),
         };
@@ -105,23 +153,26 @@ impl Hosted {
         Self { root }
     }
 
-    /// Time of so many transactions, each of which counts once.
+    /// Time of so many transactions.
     ///
     /// # Panics
     ///
     /// When one is not committed.
     #[must_use]
-    pub fn count(&self, contract: &str, times: u32) -> Duration {
-        let args = match contract {
-            "take" => json!({"user": "hosted", "limit": u32::MAX, "seconds": 60}),
-            _ => json!({}),
-        };
+    pub fn run(&self, contract: &str, args: &Value, times: u32) -> Duration {
         let start = Instant::now();
         for _ in 0..times {
-            let answer = self.root.call(Request::new("limits", contract, args.clone()));
+            let answer = self.root.call(Request::new("a", contract, args.clone()));
             let answer = answer.expect("an answer");
             assert!(matches!(answer.outcome, Outcome::Committed(_)), "{answer:?}");
         }
         start.elapsed()
+    }
+
+    /// Waits until every effect that was staged is over.
+    pub fn settle(&self) {
+        while self.root.effects_left() > 0 {
+            std::thread::yield_now();
+        }
     }
 }
