@@ -16,6 +16,7 @@ pub mod ingress;
 pub mod json;
 pub mod keys;
 pub mod kill_bits;
+pub mod layers;
 pub mod lease;
 pub mod manifest;
 pub mod needs;

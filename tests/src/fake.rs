@@ -51,7 +51,8 @@ impl Fake {
 
     /// One that is there and takes calls as a Redis does, on so many shared connections: `ECHO x`
     /// answers `x`, `COUNT` and any script how often it was asked, `HANG` nothing,
-    /// `ONCE x` nothing for the first time, and `SLOW x` after five milliseconds.
+    /// `ONCE x` nothing for the first time, and `SLOW x` after five milliseconds, when it has heard
+    /// `x.`, too.
     #[must_use]
     pub fn shared(lines: usize) -> Self {
         let fake = Self::alive();
@@ -292,6 +293,8 @@ impl Line for FakeLine {
                 }
                 [word, text] if word == b"SLOW" => {
                     tokio::time::sleep(Duration::from_millis(5)).await;
+                    let done = format!("{}.", String::from_utf8_lossy(text));
+                    state.heard.lock().unwrap_or_else(PoisonError::into_inner).push(done);
                     RedisValue::Bytes(text.clone())
                 }
                 [word] if word == b"COUNT" => {

@@ -104,6 +104,7 @@ impl Charge for Duty {
         self.heart.rest();
         self.daemon.gauges().set_state(DaemonState::Restarting);
         self.daemon.drop_leases();
+        self.at_rest(None);
         if let Some(berth) = &self.berth {
             berth.leave();
         }
@@ -265,6 +266,14 @@ impl Duty {
         // It lost what it used of a resource, and not the resource.
         if self.daemon.is_waiting() && !self.bits.lacks() {
             self.go_on();
+        }
+        self.at_rest(Some(turns));
+    }
+
+    /// Those that start after it may go on.
+    fn at_rest(&self, turns: Option<u64>) {
+        if let Some(hold) = &self.world.hold {
+            hold.at_rest(turns);
         }
     }
 

@@ -487,7 +487,7 @@ impl Ground {
         let (clock, entropy) = (self.clock.clone(), self.entropy.clone());
         let id = self.next_id();
         let dependent = berth.as_ref().map_or(&name, |berth| &berth.crew.name);
-        let hold = self.board.hold(dependent, id, &plan.needs, &plan.uses, &plan.guest);
+        let hold = self.board.hold((dependent, id), &plan);
         let hold = hold.map_err(RootError::Daemon)?;
         let world = World { clock, entropy, log, outputs: self.outputs.clone(), hold };
         let gate = match self.journal.as_ref().filter(|_| berth.is_none()) {

@@ -358,6 +358,63 @@ fn s0_22_the_shutdown_hook_is_the_last_transaction() {
     assert_eq!(tree.committed("a", "ended", json!({})), 2, "each was durable");
 }
 
+/// Daemons that are started one after the other are so at each recovery, and one that can't start
+/// yet keeps nobody waiting.
+#[test]
+fn s0_03_a_recovery_starts_daemons_in_order_of_dependency() {
+    const LOG: &str = "bank/log";
+    const BOOKS: &str = "bank/books";
+    let [cache, log, books] = [1, 4, 1].map(Fake::shared);
+    let daemon =
+        |name: &str, needs: &[&str], layer: usize| DaemonPlan { layer, ..caller(name, needs, &[]) };
+    // In an order of names that is none of theirs.
+    let plans = vec![
+        daemon("a", &[CACHE, LOG], 2),
+        daemon("b", &[CACHE, LOG], 0),
+        daemon("c", &[CACHE, LOG, BOOKS], 1),
+        daemon("d", &[CACHE, LOG], 1),
+        DaemonPlan { layer: 3, ..caller("e", &[LOG], &[CACHE]) },
+    ];
+    let resources = vec![cache.plan(CACHE, &[]), log.plan(LOG, &[]), books.plan(BOOKS, &[])];
+    let tree = Tree::with_resources(plans, resources, None);
+    for name in ["a", "b", "c", "d"] {
+        let _value = tree.committed(name, "be", json!({"name": name}));
+    }
+    let all = |state_of: DaemonState, names: &[&str]| {
+        until("all of them", || names.iter().all(|name| state(&tree, name) == state_of));
+    };
+    for round in 0..6 {
+        let without_books = round % 2 == 1;
+        let seen = log.heard().len();
+        cache.kill();
+        all(DaemonState::Waiting, &["a", "b", "c", "d"]);
+        if without_books {
+            books.kill();
+            until("down", || {
+                tree.root
+                    .resources()
+                    .iter()
+                    .any(|view| view.name == BOOKS && view.status != Status::Available)
+            });
+        }
+        cache.revive();
+        all(DaemonState::Ready, &["a", "b", "d"]);
+        if without_books {
+            assert_eq!(log.heard()[seen..], ["b", "b.", "d", "d.", "a", "a."]);
+            books.revive();
+            all(DaemonState::Ready, &["c"]);
+            assert_eq!(log.heard()[seen + 6..], ["c", "c."]);
+        } else {
+            all(DaemonState::Ready, &["c"]);
+            let heard = log.heard()[seen..].to_vec();
+            assert_eq!(heard[..2], ["b", "b."], "{heard:?}");
+            assert_eq!(heard[6..], ["a", "a."], "{heard:?}");
+        }
+    }
+    let generations = ["a", "b", "c", "d", "e"].map(|name| tree.view(name).report.generation);
+    assert_eq!(generations, [7, 7, 7, 7, 1]);
+}
+
 #[test]
 fn c6_what_is_appended_stays_in_its_directory() {
     let scratch = tempfile::tempdir().unwrap();

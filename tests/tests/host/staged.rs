@@ -280,7 +280,7 @@ fn a_stop_carries_out_what_it_can() {
     let _value = tree.committed("a", "stage_often", args.clone());
     drop(tree);
     // With what the guest said itself at its end.
-    assert_eq!(fake.heard().len(), 101);
+    assert_eq!(fake.heard().len(), 201);
     // Nobody waits for one that is down.
     let tree = tree_of(&fake, caller(&[], &[CACHE]));
     fake.kill();
@@ -288,7 +288,7 @@ fn a_stop_carries_out_what_it_can() {
     let _value = tree.committed("a", "stage_often", args);
     assert_eq!(tree.root.effects_left(), 0);
     drop(tree);
-    assert_eq!(fake.heard().len(), 101);
+    assert_eq!(fake.heard().len(), 201);
 }
 
 #[test]

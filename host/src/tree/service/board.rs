@@ -15,7 +15,6 @@ use crate::base::limits::RESOURCES_START_WAIT;
 use crate::base::stop::StopLatch;
 use crate::base::vitals::Vitals;
 use crate::mechanisms::providers::{Keeping, Providers, Switch, calls};
-use crate::mechanisms::sandbox::Guest;
 use crate::pure::resource::Machine;
 use crate::tree::root::DaemonPlan;
 
@@ -81,19 +80,17 @@ impl Board {
     /// `E_RESOURCE_UNKNOWN`, also for what a contract of its guest needs.
     pub(in crate::tree) fn hold(
         &self,
-        daemon: &str,
-        node: NodeId,
-        needs: &[String],
-        uses: &[String],
-        guest: &Guest,
+        (daemon, node): (&str, NodeId),
+        plan: &DaemonPlan,
     ) -> Result<Option<Arc<Hold>>, Fault> {
         let find = |name: &String| self.find(name).map(|(one, _)| one.clone());
+        let DaemonPlan { guest, needs, uses, layer, .. } = plan;
         let needs = needs.iter().map(find).collect::<Result<Vec<_>, Fault>>()?;
         let uses = uses.iter().map(find).collect::<Result<Vec<_>, Fault>>()?;
         if needs.is_empty() && uses.is_empty() {
             return contract_needs(None, daemon, guest).map(|_none| None);
         }
-        Ok(Some(Arc::new(Hold::new(daemon, node, needs, uses, guest)?)))
+        Ok(Some(Arc::new(Hold::new((daemon, node, *layer), needs, uses, guest)?)))
     }
 
     /// By its whole name, or by its own when no other service has one of that name.

@@ -15,6 +15,7 @@ use crate::base::ids::{LeaseId, NodeId, RequestId, ResourceGeneration};
 use crate::base::ticket::{Claim, ticket};
 use crate::mechanisms::providers::{Call, Effect, Seat, Staged};
 use crate::mechanisms::sandbox::{Cancel, Guest, Outside};
+use crate::pure::layers::Stage;
 use crate::pure::needs::{Slot, Slots};
 use crate::pure::resource::operation::{CallError, CallResult, Operation};
 use crate::tree::bits::KillBits;
@@ -24,6 +25,8 @@ use crate::tree::mailbox::Mailbox;
 pub struct Hold {
     daemon: Arc<str>,
     node: NodeId,
+    /// How many daemons start before it in a row.
+    layer: usize,
     /// First those that it needs.
     resources: Vec<Arc<Resource>>,
     needs: usize,
@@ -57,8 +60,7 @@ impl std::fmt::Debug for Hold {
 
 impl Hold {
     pub(super) fn new(
-        daemon: &str,
-        node: NodeId,
+        (daemon, node, layer): (&str, NodeId, usize),
         needs: Vec<Arc<Resource>>,
         uses: Vec<Arc<Resource>>,
         guest: &Guest,
@@ -69,7 +71,7 @@ impl Hold {
         let running = Running { request: None, held, commits: false, staged: Vec::new() };
         let running = Mutex::new(running);
         let (daemon, contracts) = (daemon.into(), BTreeMap::new());
-        let mut hold = Self { daemon, node, resources, needs: count, contracts, running };
+        let mut hold = Self { daemon, node, layer, resources, needs: count, contracts, running };
         hold.contracts = hold.contract_needs(guest)?;
         Ok(hold)
     }
@@ -104,8 +106,25 @@ impl Hold {
         // What changes between that and this is told again here.
         for (slot, resource) in self.slots() {
             let (daemon, bits, mailbox) = (self.daemon.clone(), bits.clone(), mailbox.clone());
-            let (in_doubt, needs) = (false, needed.contains(slot));
-            resource.attach(Dependent { daemon, slot, bits, mailbox, in_doubt, node, needs });
+            resource.attach(Dependent {
+                daemon,
+                slot,
+                bits,
+                mailbox,
+                in_doubt: false,
+                node,
+                needs: needed.contains(slot),
+                layer: self.layer,
+                follows: node == self.node,
+                stage: Stage::default(),
+            });
+        }
+    }
+
+    /// The daemon has followed what its bits said up to this turn, or won't follow any.
+    pub(in crate::tree) fn at_rest(&self, turns: Option<u64>) {
+        for resource in &self.resources {
+            resource.at_rest(self.node, turns);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::base::error::{Code, Fault};
 use crate::base::ids::{ConnectionId, LeaseId, LeaseIds, NodeId, RequestId, ResourceGeneration};
 use crate::mechanisms::providers::{Caller, EffectCounts, Observer, Provider, Shown};
 use crate::mechanisms::sandbox::Cancel;
+use crate::pure::layers::{Stage, turn};
 use crate::pure::lease::{Lease, Leases};
 use crate::pure::needs::Slot;
 use crate::pure::request::Stale;
@@ -70,6 +71,11 @@ pub(super) struct Dependent {
     pub(super) node: NodeId,
     /// It, or one of its contracts, can't do without.
     pub(super) needs: bool,
+    /// How many daemons start before it in a row.
+    pub(super) layer: usize,
+    /// It has a thread that follows what it is told, and says when it has.
+    pub(super) follows: bool,
+    pub(super) stage: Stage,
 }
 
 impl Dependent {
@@ -79,6 +85,14 @@ impl Dependent {
 
     fn up(&self) {
         self.bits.set_up(self.slot);
+    }
+
+    /// It is there again for this one.
+    fn tell(&mut self) {
+        let starts = self.follows && self.needs && self.mailbox.refuses().is_none();
+        self.stage = if starts { Stage::Told } else { Stage::AtRest };
+        self.up();
+        self.mailbox.nudge();
     }
 }
 
@@ -97,6 +111,16 @@ struct State {
 }
 
 impl State {
+    /// Tells those whose turn it is that it is there again, layer by layer.
+    fn go_on(&mut self) {
+        loop {
+            let stages = self.dependents.iter().map(|one| (one.layer, one.stage));
+            let Some(layer) = turn(stages) else { return };
+            let held = |one: &&mut Dependent| one.layer == layer && one.stage == Stage::Held;
+            self.dependents.iter_mut().filter(held).for_each(Dependent::tell);
+        }
+    }
+
     fn since_nanos(&self) -> u64 {
         match self.shown.status {
             Status::Down { since_nanos, .. } | Status::Held { since_nanos } => since_nanos,
@@ -221,7 +245,23 @@ impl Resource {
     }
 
     pub(super) fn detach(&self, daemon: &str) {
-        self.lock().dependents.retain(|dependent| *dependent.daemon != *daemon);
+        let mut state = self.lock();
+        state.dependents.retain(|dependent| *dependent.daemon != *daemon);
+        state.go_on();
+    }
+
+    /// That one has followed what it was told up to this turn, or won't follow any: those after it
+    /// may go on.
+    pub(super) fn at_rest(&self, node: NodeId, turns: Option<u64>) {
+        let mut state = self.lock();
+        // Told again meanwhile, it comes again.
+        let told = |one: &&mut Dependent| {
+            let followed = turns.is_none_or(|turns| turns == one.bits.turns());
+            one.node == node && one.stage == Stage::Told && followed
+        };
+        let Some(dependent) = state.dependents.iter_mut().find(told) else { return };
+        dependent.stage = Stage::AtRest;
+        state.go_on();
     }
 
     /// A lease for a request, which ends with the resource.
@@ -288,8 +328,10 @@ impl Observer for Resource {
                 state.generation = *generation;
                 for dependent in &mut state.dependents {
                     dependent.in_doubt = false;
-                    dependent.up();
+                    dependent.stage = Stage::Held;
                 }
+                state.go_on();
+                return;
             }
             Change::Down { since_nanos, why } => {
                 state.available = false;
@@ -299,6 +341,7 @@ impl Observer for Resource {
                     let fault = self.unavailable(&dependent.daemon, &state);
                     dependent.down(since_nanos, fault);
                 }
+                state.dependents.iter_mut().for_each(|one| one.stage = Stage::AtRest);
                 for (lease, ended) in state.leases.take_all() {
                     self.end_lease(lease, &ended, &why);
                 }

@@ -13,6 +13,8 @@ type Headers = Vec<(String, String)>;
 pub struct Caller {
     asked: u64,
     ended: u64,
+    /// What it calls itself.
+    name: String,
 }
 
 #[guest]
@@ -33,6 +35,19 @@ impl Caller {
             "ask_often" => reject!("gone", "{} is gone", stale.resource),
             _ => Ok(Fallback::none()),
         }
+    }
+
+    /// Tells a log, if it has a name and there is one.
+    #[on_restore]
+    fn restored(&mut self, _generation: u64) {
+        if !self.name.is_empty() && resource::look("log").is_some() {
+            drop(redis::command("log", ["SLOW", &self.name]));
+        }
+    }
+
+    /// From here on it has a name.
+    pub fn be(&mut self, name: String) {
+        self.name = name;
     }
 
     /// Counts, and tells the cache if there is one.
