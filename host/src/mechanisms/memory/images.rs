@@ -16,7 +16,8 @@
 //! `&self` of the daemon's only `Images`, and the daemon calls them only while no guest code runs:
 //! guest code runs inside calls of the sandbox, on the daemon's own thread. So no reference made
 //! here ever coexists with a write of the guest. Every range is checked against the mapped capacity
-//! before a slice is made of it.
+//! before a slice is made of it. The committed image has other readers where it is shared: `follow`
+//! says why none of them reads while it is written.
 
 #![expect(unsafe_code, reason = "makes slices of memory that guests also write")]
 
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 use super::OVERRUN_BYTES;
 use super::cards::{BLOCK, Changed, Control, card_mark, drain, live_state, state_address};
+use super::follow::Sharing;
 use super::mapping::{MapError, Mapping};
 use super::slot::Slot;
 use crate::pure::checkpoint::state_hash;
@@ -92,11 +94,14 @@ pub enum ImagesError {
 pub struct Images {
     pub(super) live: Arc<Slot>,
     pub(super) controls: Vec<Control>,
-    pub(super) committed: Mapping,
+    /// Followers read it, too, while nothing changes it.
+    pub(super) committed: Arc<Mapping>,
     pub(super) committed_size: usize,
     pub(super) budget: usize,
     pub(super) card_shift: u32,
     pub(super) state_offset: usize,
+    /// What lets others follow the committed image; none when nobody does.
+    pub(super) sharing: Option<Sharing>,
 }
 
 impl Images {
@@ -107,7 +112,7 @@ impl Images {
     /// [`ImagesError`] when the kernel refuses, or the shape is out of range.
     pub fn new(budget: usize, shape: &Shape) -> Result<Self, ImagesError> {
         let live = Slot::new(budget, &[(0, budget)], "live image")?;
-        let committed = Mapping::prefaulted(budget, "committed image")?;
+        let committed = Arc::new(Mapping::prefaulted(budget, "committed image")?);
         let mut controls = Vec::with_capacity(shape.controls.len());
         let used_cards = budget.div_ceil(1 << shape.card_shift);
         if used_cards.next_multiple_of(BLOCK) > shape.state_offset {
@@ -129,7 +134,17 @@ impl Images {
             controls.push(Control { slot, state_bytes, committed_state });
         }
         let (card_shift, state_offset) = (shape.card_shift, shape.state_offset);
-        Ok(Self { live, controls, committed, committed_size: 0, budget, card_shift, state_offset })
+        let (committed_size, sharing) = (0, None);
+        Ok(Self {
+            live,
+            controls,
+            committed,
+            committed_size,
+            budget,
+            card_shift,
+            state_offset,
+            sharing,
+        })
     }
 
     /// The slot of the live image.
@@ -165,7 +180,8 @@ impl Images {
     /// The committed bytes.
     #[must_use]
     pub fn committed(&self) -> &[u8] {
-        // SAFETY: mapped for `budget` bytes, and committed_size <= budget; only `&mut self` writes.
+        // SAFETY: mapped for `budget` bytes, and committed_size <= budget; only `&mut self` writes,
+        // followers read.
         unsafe {
             std::slice::from_raw_parts(self.committed.address(0).as_ptr(), self.committed_size)
         }
@@ -183,6 +199,8 @@ impl Images {
     }
 
     fn commit_and(&mut self, mut look: impl FnMut(u64, &[u8], &[u8])) -> Changed {
+        self.begin_change();
+        let sharing = self.sharing.as_ref();
         let live_size = self.live.size();
         let from = self.live.base().as_ptr();
         let to = self.committed.address(0).as_ptr();
@@ -192,8 +210,11 @@ impl Images {
             let overlaps =
                 |output: &Range<usize>| range.start < output.end && output.start < range.end;
             touched |= before.as_ref().is_some_and(overlaps);
+            if let Some(sharing) = sharing {
+                sharing.note(&range);
+            }
             // SAFETY: `drain` gives ranges inside live_size <= budget, which both images map; they
-            // are different mappings, and no guest code runs.
+            // are different mappings, no guest code runs, and no follower reads during a change.
             let (new, old) = unsafe {
                 (
                     std::slice::from_raw_parts(from.add(range.start), range.len()),
@@ -242,10 +263,11 @@ impl Images {
     /// Makes the whole live image the committed one, whatever is marked: a first commit.
     pub fn commit_whole(&mut self) {
         let (old_size, size) = (self.committed_size, self.live.size());
+        self.change(0..old_size.max(size));
         let from = self.live.base().as_ptr();
         let to = self.committed.address(0).as_ptr();
         // SAFETY: both images map `size` and `old_size` <= budget bytes, and are different
-        // mappings.
+        // mappings; no follower reads during a change.
         unsafe {
             std::ptr::copy_nonoverlapping(from, to, size);
             if old_size > size {
@@ -333,7 +355,7 @@ impl Images {
         debug_assert!(fits, "a committed size is inside the budget");
     }
 
-    fn put_state_back(&mut self) {
+    pub(super) fn put_state_back(&mut self) {
         for control in &mut self.controls {
             let bytes = control.state_bytes;
             let to = state_address(&control.slot, self.state_offset);
@@ -420,173 +442,4 @@ impl Images {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::limits::WASM_PAGE_BYTES;
-
-    const SHIFT: u32 = 12;
-
-    fn shape(controls: Vec<ControlShape>) -> Shape {
-        let (control_bytes, state_offset) = ((1 << 20) + WASM_PAGE_BYTES, 1 << 20);
-        Shape { card_shift: SHIFT, control_bytes, state_offset, controls }
-    }
-
-    fn images(budget: usize, modules: usize) -> Images {
-        let controls = vec![ControlShape { state_bytes: 16 }; modules];
-        let images = Images::new(budget, &shape(controls)).unwrap();
-        assert!(images.live_slot().set_size(budget));
-        images
-    }
-
-    /// Writes like a guest: mark first, then the byte.
-    fn write(images: &Images, module: usize, address: usize, value: u8) {
-        mark(images, module, address);
-        // SAFETY: tests stay inside the live size.
-        unsafe { images.live_slot().base().as_ptr().add(address).write(value) };
-    }
-
-    fn mark(images: &Images, module: usize, address: usize) {
-        let table = images.control_slot(module).unwrap().base().as_ptr();
-        // SAFETY: the card table covers every 32-bit address.
-        unsafe { table.add(address >> SHIFT).write(1) };
-    }
-
-    fn read(images: &Images, address: usize) -> u8 {
-        // SAFETY: tests stay inside the live size.
-        unsafe { images.live_slot().base().as_ptr().add(address).read() }
-    }
-
-    #[test]
-    fn commit_keeps_and_roll_back_undoes() {
-        let mut images = images(1 << 20, 1);
-        write(&images, 0, 70_000, 7);
-        let changed = images.commit();
-        assert_eq!(changed.cards, 1);
-        assert_eq!(changed.bytes, 4096 + OVERRUN_BYTES as u64);
-        images.verify().unwrap();
-        write(&images, 0, 70_000, 8);
-        write(&images, 0, 0, 9);
-        images.roll_back();
-        assert_eq!((read(&images, 70_000), read(&images, 0)), (7, 0));
-        images.verify().unwrap();
-        assert_eq!(images.commit(), Changed::default(), "marks are gone");
-    }
-
-    #[test]
-    fn neighbouring_cards_are_one_run_and_the_last_card_is_cut_at_the_end() {
-        let mut images = images(1 << 20, 1);
-        for card in [3, 4, 5, 255] {
-            write(&images, 0, card << SHIFT, 1);
-        }
-        let changed = images.commit();
-        assert_eq!(changed.cards, 4);
-        assert_eq!(changed.bytes, 3 * 4096 + OVERRUN_BYTES as u64 + 4096);
-        images.verify().unwrap();
-    }
-
-    #[test]
-    fn a_store_across_two_cards_needs_only_the_first_mark() {
-        let mut images = images(1 << 20, 1);
-        mark(&images, 0, 4090);
-        for address in 4090..4090 + 16 {
-            // SAFETY: inside the live size.
-            unsafe { images.live_slot().base().as_ptr().add(address).write(5) };
-        }
-        images.commit();
-        images.verify().unwrap();
-    }
-
-    #[test]
-    fn marks_of_all_modules_count() {
-        let mut images = images(1 << 20, 3);
-        write(&images, 0, 4096, 1);
-        write(&images, 2, 4097, 2);
-        write(&images, 1, 900_000, 3);
-        assert_eq!(images.commit().cards, 2);
-        images.verify().unwrap();
-    }
-
-    #[test]
-    fn growth_is_undone_and_regrown_bytes_are_zero() {
-        let mut images = images(1 << 20, 1);
-        assert!(images.live_slot().set_size(65_536));
-        write(&images, 0, 5, 1);
-        images.commit();
-        assert!(images.live_slot().set_size(1 << 20));
-        write(&images, 0, 65_535, 2);
-        write(&images, 0, 65_536, 3);
-        write(&images, 0, 500_000, 4);
-        images.roll_back();
-        assert_eq!(images.live_size(), 65_536);
-        assert!(images.live_slot().set_size(1 << 20));
-        assert_eq!((read(&images, 65_536), read(&images, 500_000)), (0, 0));
-        images.commit();
-        images.verify().unwrap();
-    }
-
-    #[test]
-    fn an_unmarked_write_is_found_by_the_oracle() {
-        let mut images = images(1 << 20, 1);
-        images.commit();
-        images.verify_marks().unwrap();
-        mark(&images, 0, 8192);
-        // SAFETY: inside the live size. The second byte is in the overrun of the mark.
-        unsafe {
-            images.live_slot().base().as_ptr().add(8192 + 4096 + 5).write(1);
-            images.verify_marks().unwrap();
-            images.live_slot().base().as_ptr().add(123).write(1);
-        };
-        assert_eq!(images.verify_marks(), Err(Mismatch::Data { offset: 123 }));
-        images.commit();
-        assert_eq!(images.verify(), Err(Mismatch::Data { offset: 123 }));
-    }
-
-    #[test]
-    fn a_first_commit_forgets_the_state_before_it() {
-        let mut images = images(1 << 20, 1);
-        write(&images, 0, 1_000_000, 7);
-        images.commit();
-        images.clear_live();
-        assert!(images.live_slot().set_size(65_536));
-        images.commit_whole();
-        images.verify().unwrap();
-        assert!(images.live_slot().set_size(1 << 20));
-        images.roll_back();
-        assert!(images.live_slot().set_size(1 << 20));
-        images.commit();
-        images.verify().unwrap();
-        assert_eq!(read(&images, 1_000_000), 0);
-    }
-
-    #[test]
-    fn a_shape_that_does_not_fit_is_refused() {
-        let control = |state_bytes| vec![ControlShape { state_bytes }];
-        assert!(matches!(
-            Images::new(1 << 20, &shape(control(WASM_PAGE_BYTES + 1))),
-            Err(ImagesError::Layout)
-        ));
-        let short = Shape { state_offset: 256, ..shape(control(16)) };
-        assert!(matches!(Images::new(1 << 20, &short), Err(ImagesError::Layout)));
-    }
-
-    #[test]
-    fn clearing_and_loading_bring_the_commit_back() {
-        let mut images = images(1 << 20, 1);
-        write(&images, 0, 77, 7);
-        let state = state_address(&images.controls[0].slot, images.state_offset);
-        // SAFETY: the state area has 16 bytes.
-        unsafe { state.write(42) };
-        images.commit();
-        let hash = images.committed_hash();
-        assert_eq!(hash, images.live_hash());
-        images.clear_live();
-        assert_eq!(read(&images, 77), 0);
-        let state = |images: &Images| live_state(&images.controls[0], images.state_offset)[0];
-        assert_eq!(state(&images), 0);
-        images.set_live_size_to_committed();
-        images.load_committed();
-        images.verify().unwrap();
-        assert_eq!(state(&images), 42);
-        assert_eq!(images.committed_hash(), hash);
-    }
-}
+mod tests;

@@ -2,8 +2,9 @@
 //!
 //! # Safety argument
 //!
-//! Only the committed image is written, which no instance can reach, through `&mut Images`; every
-//! range is checked against the committed size, which is inside the mapped budget.
+//! Only the committed image is written, which no instance can reach, through `&mut Images`, and as
+//! a change, during which no follower reads; every range is checked against the committed size,
+//! which is inside the mapped budget.
 
 #![expect(unsafe_code, reason = "writes into a mapping")]
 
@@ -12,6 +13,7 @@ use super::images::Images;
 impl Images {
     /// Makes the committed image empty, as if there had never been a commit: for loading one.
     pub fn clear_committed(&mut self) {
+        self.change(0..self.committed_size);
         // SAFETY: `committed_size` <= budget bytes are mapped; `&mut self` is the only access.
         unsafe { self.committed.address(0).as_ptr().write_bytes(0, self.committed_size) };
         self.committed_size = 0;
@@ -27,12 +29,14 @@ impl Images {
             return false;
         }
         if bytes < self.committed_size {
+            self.change(bytes..self.committed_size);
             // SAFETY: both sizes are inside the budget, which is mapped.
             unsafe {
                 let end = self.committed.address(bytes).as_ptr();
                 end.write_bytes(0, self.committed_size - bytes);
             }
         }
+        self.begin_change();
         self.committed_size = bytes;
         true
     }
@@ -43,6 +47,7 @@ impl Images {
         if offset.checked_add(bytes.len()).is_none_or(|end| end > self.committed_size) {
             return false;
         }
+        self.change(offset..offset + bytes.len());
         // SAFETY: inside the committed size, which is inside the mapped budget.
         unsafe {
             let to = self.committed.address(offset).as_ptr();
@@ -54,6 +59,7 @@ impl Images {
     /// Sets the committed globals of one core module; false when there are not as many.
     #[must_use]
     pub fn write_committed_state(&mut self, module: usize, state: &[u8]) -> bool {
+        self.begin_change();
         match self.controls.get_mut(module) {
             Some(control) if control.committed_state.len() == state.len() => {
                 control.committed_state.copy_from_slice(state);
