@@ -10,6 +10,7 @@ mod duty;
 mod gauges;
 mod guest_log;
 mod mailbox;
+mod readers;
 mod replay;
 mod root;
 mod service;

@@ -498,3 +498,29 @@ fn s0_17_a_stateless_daemon_is_one_row_with_its_instances_under_it() {
     let health: Value = serde_json::from_str(&health.out).unwrap();
     assert_eq!((&health["state"], &health["daemons"]), (&json!("ok"), &json!(2)));
 }
+
+#[test]
+fn s0_17_readers_stand_under_their_daemon_and_run_what_only_reads() {
+    let text = "[service]\nname = \"web\"\n[daemons.ledger]\nguest = \"ledger.wasm\"\n\
+        readers = 2\nbudget = \"2MiB\"\n";
+    let place = Place::with(&[("web.toml", text)]);
+    let _running = place.start(&["services/web.toml", "--data", "data"], &[]);
+    let paid = place.host(&["call", "ledger", "deposit", "account=ann", "amount=5"]);
+    assert_eq!(paid.code, Some(0), "{paid:?}");
+    let total = place.host(&["call", "ledger", "total"]);
+    assert_eq!((total.code, total.out.trim()), (Some(0), "5"));
+    let ledger = place.daemon("ledger");
+    assert_eq!((&ledger["read"], &ledger["budget_bytes"]), (&json!(0), &json!(2 << 20)));
+    let readers = ledger["readers"].as_array().unwrap();
+    let names: Vec<_> = readers.iter().map(|one| (&one["name"], &one["kind"])).collect();
+    let kind = json!("reader");
+    let expected = [json!("ledger/reader-0"), json!("ledger/reader-1")];
+    assert_eq!(names, expected.iter().map(|name| (name, &kind)).collect::<Vec<_>>());
+    assert!(readers.iter().all(|one| one["parent"] == ledger["id"]));
+    assert_eq!(readers.iter().filter_map(|one| one["read"].as_u64()).sum::<u64>(), 1);
+    assert!(place.host(&["ps"]).out.contains("ready, 0 of 2 readers busy"));
+    assert!(place.host(&["ps", "--tree"]).out.contains("`- ledger/reader-1"));
+    let refused = place.host(&["revert", "ledger/reader-0", "--to", "1"]);
+    assert!(refused.err.contains("error[E_STATELESS]"), "{refused:?}");
+    assert_eq!(place.host(&["simulate-crash", "ledger/reader-1"]).code, Some(0));
+}

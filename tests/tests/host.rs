@@ -28,7 +28,9 @@ mod host {
     mod postgres;
     pub(crate) mod printing;
     mod provider_calls;
+    mod readers;
     mod reading;
+    mod reads_durable;
     mod redis;
     mod resources;
     mod sql;

@@ -310,8 +310,8 @@ codes! {
         "A daemon of that name is running, or has state in the data directory."
         "Choose another name; `host ps` lists the running ones.";
     Stateless "E_STATELESS" Operator
-        "The daemon is stateless: nothing outlives a request, so there is no history, copy or upgrade of it."
-        "`host ps --tree` lists its instances; what needs a state needs a daemon without `stateless`.";
+        "The daemon is stateless, or a reader of another one's state: there is no history, copy or upgrade of it."
+        "`host ps --tree` lists instances and readers; ask the daemon whose reader it is, or one without `stateless`.";
     DaemonFile "E_DAEMON_FILE" Operator
         "The daemon has a guest's file: it would be there again, empty, at the next start."
         "Start the host without the file; only daemons that were forked or restored are removed.";

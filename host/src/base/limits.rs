@@ -414,6 +414,14 @@ pub const RESOURCE_CONNECTIONS_MAX: u64 = 64;
 /// Instances of a stateless daemon: each has a thread and a budget of its own.
 pub const INSTANCES_MAX: u64 = 1024;
 
+/// Readers of a daemon: each has a thread and two images of its own, and copies what each commit
+/// changes.
+pub const READERS_MAX: u64 = 64;
+
+/// Time that a read waits for a commit to get on its way to the journal, before the daemon itself
+/// is asked: a thousand times what that takes.
+pub const FOLLOW_WAIT: Duration = Duration::from_millis(100);
+
 /// Longest delay that a manifest may name for a resource: a peer that is back is noticed by then.
 pub const RESOURCE_DELAY_MAX: Duration = UP_DELAY_MAX;
 

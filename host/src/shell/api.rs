@@ -165,7 +165,12 @@ pub fn daemon_json(daemon: &DaemonView, hash: Option<&str>) -> Value {
         "instances": daemon
             .instances
             .iter()
-            .map(|instance| instance_json(daemon, instance))
+            .map(|instance| member_json(daemon, "instance", instance))
+            .collect::<Vec<_>>(),
+        "readers": daemon
+            .readers
+            .iter()
+            .map(|reader| member_json(daemon, "reader", reader))
             .collect::<Vec<_>>(),
         "generation": report.generation,
         "sequence": report.sequence,
@@ -201,12 +206,12 @@ pub fn daemon_json(daemon: &DaemonView, hash: Option<&str>) -> Value {
     })
 }
 
-/// One instance of a stateless daemon, under that.
-fn instance_json(daemon: &DaemonView, instance: &DaemonView) -> Value {
-    let mut node = daemon_json(instance, None);
+/// One instance of a stateless daemon, or one reader, under its daemon.
+fn member_json(daemon: &DaemonView, kind: &str, member: &DaemonView) -> Value {
+    let mut node = daemon_json(member, None);
     if let Some(node) = node.as_object_mut() {
         node.insert("parent".to_owned(), json!(daemon.id));
-        node.insert("kind".to_owned(), json!("instance"));
+        node.insert("kind".to_owned(), json!(kind));
     }
     node
 }

@@ -198,6 +198,16 @@ impl KillBits {
         }
     }
 
+    /// The transaction that was started last is run by another daemon; answers whether somebody
+    /// waits for its end here. On the daemon's thread.
+    pub(super) fn pass_on(&self) -> bool {
+        let watched = self.lock().finish("not started");
+        if watched {
+            self.ended.notify_all();
+        }
+        watched
+    }
+
     /// Changes the bits; answers them, and how many requests were held before.
     pub(super) fn change(&self, change: impl FnOnce(&mut Bits)) -> (Bits, usize) {
         let mut state = self.lock();

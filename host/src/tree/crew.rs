@@ -1,5 +1,5 @@
-//! A stateless daemon: several instances, each on its own thread and images, which take requests
-//! out of one bounded line.
+//! A stateless daemon, or the readers of one with a state: several instances, each on its own
+//! thread and images, which take requests out of one bounded line.
 //!
 //! ```text
 //!   request ---> line, held ones beside it ---> whichever instance is idle ---> answer
@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::bits::KillBits;
 use super::mailbox::{Mailbox, Unsent};
+use super::readers::{Leader, Renewal, is_read};
 use super::service::Hold;
 use super::worker::Message;
 use crate::base::error::{Code, Fault};
@@ -39,6 +40,8 @@ struct Member {
     /// None until it is being started.
     mailbox: Option<Arc<Mailbox>>,
     place: Place,
+    /// Other code, which it goes on with when it gets around to it.
+    renewal: Option<Renewal>,
 }
 
 struct State {
@@ -56,12 +59,21 @@ pub(super) struct Crew {
     pub(super) guest: Arc<Guest>,
     /// What is refused or held, for the daemon as a whole. What runs is in its instances' own.
     pub(super) bits: Arc<KillBits>,
+    /// Whose readers they are, if they are.
+    pub(super) leader: Option<Leader>,
     state: Mutex<State>,
 }
 
 impl Crew {
-    pub(super) fn new(id: NodeId, name: &str, guest: Arc<Guest>, size: usize) -> Arc<Self> {
-        let member = || Member { mailbox: None, place: Place::Serving };
+    /// Of a stateless daemon, or with a `leader` of the readers of that.
+    pub(super) fn new(
+        id: NodeId,
+        name: &str,
+        guest: Arc<Guest>,
+        size: usize,
+        leader: Option<Leader>,
+    ) -> Arc<Self> {
+        let member = || Member { mailbox: None, place: Place::Serving, renewal: None };
         let state = State {
             queue: VecDeque::new(),
             members: std::iter::repeat_with(member).take(size).collect(),
@@ -69,7 +81,7 @@ impl Crew {
             closed: false,
         };
         let (name, bits, state) = (name.to_owned(), Arc::default(), Mutex::new(state));
-        Arc::new(Self { id, name, guest, bits, state })
+        Arc::new(Self { id, name, guest, bits, leader, state })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -92,6 +104,22 @@ impl Crew {
         drop(state);
         nudge(woken);
         Ok(())
+    }
+
+    /// Whether a request to the daemon is one for its readers at this moment.
+    pub(super) fn reads(&self, message: &Message) -> bool {
+        let Message::Transact(bound, guest, _) = message else { return false };
+        is_read(bound, guest)
+            && self.leader.as_ref().is_some_and(Leader::serves)
+            && self.lock().some_serve()
+    }
+
+    /// Gives each member other code, in the order of their numbers.
+    pub(super) fn renew(&self, renewals: impl Iterator<Item = Renewal>) {
+        for (member, renewal) in self.lock().members.iter_mut().zip(renewals) {
+            member.renewal = Some(renewal);
+        }
+        self.wake();
     }
 
     fn refuses(&self, state: &State) -> Option<Fault> {
@@ -255,6 +283,11 @@ impl Berth {
         let held = std::iter::from_fn(|| if over { self.crew.bits.next(true) } else { None });
         let held: Vec<Message> = held.collect();
         state.queue.drain(..).chain(held).collect()
+    }
+
+    /// Other code for this reader, if there is some that it hasn't got.
+    pub(super) fn take_renewal(&self) -> Option<Renewal> {
+        self.crew.lock().members.get_mut(self.index)?.renewal.take()
     }
 
     /// The instance gets a thread again.

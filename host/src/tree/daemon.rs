@@ -22,6 +22,7 @@
 //! * Nothing of a transaction that did not commit is ever seen by another one.
 
 mod crashes;
+mod follow;
 mod lineage;
 mod now;
 mod options;
@@ -35,6 +36,7 @@ mod start;
 mod upgrade;
 mod waiting;
 
+pub(super) use follow::Following;
 pub(super) use lineage::load as load_checkpoint;
 pub use options::{DaemonOptions, World};
 pub(super) use recorder::check_size;
@@ -147,6 +149,8 @@ pub struct Daemon {
     halfway: bool,
     /// It has no first state yet, because it waits for a resource.
     unborn: bool,
+    /// Whose state it reads, when it has none of its own.
+    following: Option<Following>,
 }
 
 impl Daemon {
@@ -294,17 +298,17 @@ impl Daemon {
         settled.map_err(|caught| self.crash(caught, bound.contract, attempt, usage.fuel))
     }
 
-    /// Commits the changes of a call that returned, or puts them back when it was a read. A
-    /// stateless daemon has nothing but reads.
+    /// Commits the changes of a call that returned, or puts them back when it was a read. One
+    /// without a state of its own has nothing but reads.
     fn settle(&mut self, bound: &Bound, attempt: u32, value: Vec<u8>) -> Result<Outcome, Caught> {
         let request = self.keyed;
         let read_only = check_result(&self.guest, bound.contract, &value)?.read_only;
-        let stateless = self.options.stateless.is_some();
-        if stateless {
+        let keeps_state = self.keeps_state();
+        if !keeps_state {
             // What a commit shows of others.
             self.host_bugs = 0;
         }
-        if read_only || stateless {
+        if read_only || !keeps_state {
             self.put_back()?;
             self.keep_answer(bound, attempt, &value);
             Gauges::add(&self.gauges.read, 1);

@@ -9,6 +9,10 @@
 //!
 //! A deadline ends a transaction, not its sync: an answer waits as long as the sync takes. Other
 //! daemons wait only for what they commit themselves.
+//!
+//! Readers of a daemon's state pass its gate as well. They see no commit before its record was
+//! handed over, so that they wait behind it. When the journal was opened again since, another
+//! commit may have the number of the one that they saw: then they are refused.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,14 +57,15 @@ impl Gate {
         if let Some(spare) = daemon.spare_buffers().filter(|spare| spare.is_empty()) {
             self.submitter.buffers(spare);
         }
+        let seen = Seen(daemon.seen_incarnation());
         let (sequence, record) = match last {
             Some((sequence, record)) => (sequence, Some(record)),
             None if transacted.sequence.0 < self.synced.load(Ordering::Acquire) => {
-                return reply(transacted);
+                return reply(seen.stands(&self.seat, transacted));
             }
             None => (transacted.sequence, None),
         };
-        let synced = self.synced.clone();
+        let (synced, seat) = (self.synced.clone(), self.seat.clone());
         let showing = daemon.take_showing().map(Box::new);
         let staged = daemon.take_staged();
         let on_synced = move |receipt: Result<CommitReceipt, JournalFault>| match receipt {
@@ -70,7 +75,7 @@ impl Gate {
                     showing.show();
                 }
                 staged.into_iter().for_each(Staged::release);
-                reply(transacted);
+                reply(seen.stands(&seat, transacted));
             }
             Err(fault) => reply(failed(transacted, &fault, is_commit)),
         };
@@ -87,6 +92,7 @@ impl Gate {
         drop(self.settle(daemon));
         daemon.reload();
         drop(self.settle(daemon));
+        daemon.publish();
     }
 
     /// Waits until all commits of the daemon are durable: before it takes its first request, and
@@ -128,6 +134,24 @@ impl Gate {
             // Only while the host stops: nothing was attempted.
             (refused.on_synced)(Err(JournalFault::closed()));
         }
+    }
+}
+
+/// The journal's incarnation that a reader saw a state of; none for the daemon itself, which
+/// notices before its next transaction.
+#[derive(Clone, Copy)]
+struct Seen(Option<u64>);
+
+impl Seen {
+    /// Asked when the commit that was seen counts as durable: no other one had its number before
+    /// the incarnation grew.
+    fn stands(self, seat: &JournalSeat, transacted: Transacted) -> Transacted {
+        if self.0.is_none_or(|seen| seen == seat.journal.incarnation()) {
+            return transacted;
+        }
+        let message = "the commit that was read did not become durable";
+        let outcome = Outcome::Rejected(Fault::new(Code::StorePoisoned, message).into());
+        Transacted { outcome, ..transacted }
     }
 }
 

@@ -40,6 +40,9 @@ pub(super) fn start(
         (First::Adopt(checkpoint), seat) => {
             Daemon::adopt(guest, images, options, world, &checkpoint, seat)?
         }
+        (First::Follow(following, _), _) => {
+            Daemon::reader(guest, images, options, world, following)
+        }
         (First::Open, Some(seat)) => Daemon::open(guest, images, options, world, seat)?,
         (First::Open, None) => Daemon::start(guest, images, options, world)?,
     };
@@ -49,6 +52,7 @@ pub(super) fn start(
         daemon.report_crashes_to(gate.reporter.clone());
     }
     show(&mut daemon);
+    daemon.publish();
     Ok(daemon)
 }
 
@@ -67,7 +71,8 @@ pub(super) struct Duty {
     pub(super) turns: u64,
     /// A request that may wait, and was about to run when something died that it needs.
     pub(super) put_back: Option<Message>,
-    /// Where its requests come from, when it is one of the instances of a stateless daemon.
+    /// Where its requests come from, when it is one of the instances of a stateless daemon, or a
+    /// reader.
     pub(super) berth: Option<Berth>,
 }
 
@@ -135,12 +140,16 @@ impl Charge for Duty {
         let over = matches!(why, Refused::Over);
         let held = std::iter::from_fn(|| if over { self.bits.next(true) } else { None });
         let left = self.berth.as_ref().map(|berth| berth.gone(shut, over)).unwrap_or_default();
+        let leader = self.berth.as_ref().and_then(|berth| berth.crew.leader.as_ref());
         let waits = self.put_back.take().into_iter().chain(self.messages.try_iter());
         for message in waits.chain(held).chain(left) {
-            if let Message::Transact(_, _, reply) = message {
-                let refused = refused(&self.daemon, fault.clone());
-                self.bits.end(&refused.outcome);
-                reply(refused);
+            let Message::Transact(bound, guest, reply) = message else { continue };
+            let refused = refused(&self.daemon, fault.clone());
+            self.bits.end(&refused.outcome);
+            match leader.filter(|_| !over) {
+                // What a reader doesn't run, the daemon does.
+                Some(leader) => leader.run(Message::Transact(bound, guest, reply)),
+                None => reply(refused),
             }
         }
         if over {
@@ -176,6 +185,10 @@ impl Duty {
                     self.heart.rest();
                 }
                 Message::Transact(bound, guest, reply) => {
+                    let Some((bound, guest, reply)) = self.take_on((bound, guest, reply)) else {
+                        self.heart.rest();
+                        continue;
+                    };
                     let started = self.world.clock.monotonic_nanos();
                     self.transact(bound, &guest, reply);
                     let rested = self.daemon.rested().as_nanos();
@@ -233,11 +246,13 @@ impl Duty {
                 reply(transacted);
             }
         }
+        self.daemon.publish();
     }
 
-    /// The guest's last transaction, when the host stops.
+    /// The guest's last transaction, when the host stops: that of the daemon itself, if it has
+    /// readers.
     fn shut_down(&mut self) {
-        if !self.is_stopping() {
+        if !self.is_stopping() || self.daemon.is_reader() {
             return;
         }
         self.heart.work(self.daemon.options().limits.deadline + WATCH_SLACK);
@@ -310,7 +325,10 @@ impl Duty {
     /// The next message that isn't held, none at the end.
     fn next_due(&mut self, now: u64) -> Option<Message> {
         loop {
+            self.renew();
             self.mind_needs();
+            // What was done besides transactions is settled.
+            self.daemon.publish();
             self.refuse_expired();
             if let Some(message) = self.put_back.take() {
                 let at = self.daemon.sequence();
@@ -343,7 +361,9 @@ impl Duty {
 
     /// The next request of the line that it shares with other instances, if it is one of several.
     fn next_of_crew(&self, stopping: bool) -> Option<Message> {
-        self.berth.as_ref()?.next(&self.bits, self.daemon.parked().is_none(), stopping)
+        let starts = || self.daemon.is_reader() && self.daemon.is_waiting() && !self.bits.lacks();
+        let up = self.daemon.parked().is_none() || starts();
+        self.berth.as_ref()?.next(&self.bits, up, stopping)
     }
 
     /// The next message, none at the end. Now and then the guest's `save` is tried in between, and

@@ -247,6 +247,14 @@ impl Gauges {
         self.states.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
     }
 
+    /// It runs requests, as far as its guest and its resources go, or will in a moment.
+    pub(super) fn serves(&self) -> bool {
+        const SERVES: [DaemonState; 3] =
+            [DaemonState::Ready, DaemonState::Running, DaemonState::Restarting];
+        let state = self.state.load(Ordering::Relaxed);
+        SERVES.iter().any(|&serves| serves as u8 == state)
+    }
+
     pub(super) fn set_parked(&self, reason: Option<Fault>) {
         *self.parked.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }

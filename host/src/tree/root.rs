@@ -9,6 +9,7 @@ mod crew;
 mod lineage;
 mod plan;
 mod promise;
+mod readers;
 mod root_loop;
 mod stop;
 mod upgrade;
@@ -79,9 +80,12 @@ pub type Reply = Box<dyn FnOnce(Answer) + Send>;
 
 /// All daemons of this process.
 pub struct Root {
-    /// Also the instances of stateless daemons, as `NAME/0` and so on.
+    /// Also the instances of stateless daemons, as `NAME/0` and so on, and readers, as
+    /// `NAME/reader-0` and so on.
     daemons: RwLock<Daemons>,
     crews: BTreeMap<String, Arc<Crew>>,
+    /// The readers of daemons, by the names of these.
+    readers: BTreeMap<String, Arc<Crew>>,
     bill: RwLock<Bill>,
     /// Held while a daemon is added or removed.
     changing: Mutex<()>,
@@ -127,6 +131,7 @@ impl Root {
         let mut root = Self {
             daemons: RwLock::default(),
             crews: BTreeMap::new(),
+            readers: BTreeMap::new(),
             bill: RwLock::new(bill),
             changing: Mutex::default(),
             ground,
@@ -164,7 +169,7 @@ impl Root {
         started.and(rest)
     }
 
-    /// Starts one daemon; one of several instances when it is ready.
+    /// Starts one daemon; one of several instances, or with readers, when it is ready.
     fn begin(
         &mut self,
         plan: DaemonPlan,
@@ -173,6 +178,9 @@ impl Root {
     ) -> Result<(), RootError> {
         if plan.options.stateless.is_some() {
             return self.start_crew(&plan, images);
+        }
+        if plan.options.readers > 0 {
+            return self.start_with_readers(&plan, images, starting);
         }
         for images in images {
             starting.push(self.ground.spawn(plan.clone(), images, First::Open, None)?);
@@ -471,7 +479,7 @@ impl Ground {
     }
 
     /// Starts a daemon's thread, which makes or loads its first state. An instance of a stateless
-    /// one has a `berth`, and no journal.
+    /// one has a `berth`, and no journal; a reader has its daemon's.
     fn spawn(
         &self,
         plan: DaemonPlan,
@@ -490,9 +498,10 @@ impl Ground {
         let hold = self.board.hold((dependent, id), &plan);
         let hold = hold.map_err(RootError::Daemon)?;
         let world = World { clock, entropy, log, outputs: self.outputs.clone(), hold };
-        let gate = match self.journal.as_ref().filter(|_| berth.is_none()) {
-            Some(journal) => Some(journal.gate(&plan)?),
-            None => None,
+        let gate = match (&first, self.journal.as_ref().filter(|_| berth.is_none())) {
+            (First::Follow(_, gate), _) => gate.clone(),
+            (_, Some(journal)) => Some(journal.gate(&plan)?),
+            (_, None) => None,
         };
         tracing::debug!(daemon = name, "starting");
         let thread = format!("daemon-{name}");

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use super::bits::KillBits;
 use super::child::{Child, Standing};
 use super::crew::Berth;
-use super::daemon::{Bound, Daemon, DaemonOptions, Transacted, World};
+use super::daemon::{Bound, Daemon, DaemonOptions, Following, Transacted, World};
 use super::durable::Gate;
 use super::duty::{self, Duty};
 use super::gauges::{DaemonState, Gauges, Report};
 use super::mailbox::{Mailbox, Unsent};
+use super::readers::Leader;
 use super::root::DaemonPlan;
 use super::service::Hold;
 use crate::base::error::{Code, Fault};
@@ -60,8 +61,10 @@ pub(super) struct Worker {
     /// Those that it can.
     pub(super) uses: Vec<String>,
     hold: Option<Arc<Hold>>,
-    /// Its place, when it is one of the instances of a stateless daemon.
+    /// Its place, when it is one of the instances of a stateless daemon, or a reader.
     pub(super) berth: Option<Berth>,
+    /// Its way to the journal, if it has one; its readers take the same.
+    pub(super) gate: Option<Gate>,
 }
 
 /// Where a daemon's first state comes from.
@@ -70,6 +73,8 @@ pub(super) enum First {
     Open,
     /// A checkpoint of another daemon, or of a snapshot.
     Adopt(Arc<Checkpoint>),
+    /// The one that another daemon has committed, for reading; with the way to its journal.
+    Follow(Following, Option<Gate>),
 }
 
 /// What a started daemon shares with the root: its numbers, and what cancels.
@@ -89,6 +94,7 @@ pub(super) struct Starting {
     uses: Vec<String>,
     hold: Option<Arc<Hold>>,
     berth: Option<Berth>,
+    gate: Option<Gate>,
 }
 
 impl Starting {
@@ -106,7 +112,8 @@ impl Starting {
         let (sender, messages) = sync_channel(MAILBOX_REQUESTS_MAX);
         let mailbox = Arc::new(Mailbox::new(&options.name, sender));
         let bits = Arc::new(KillBits::default());
-        let key = gate.as_ref().map(|gate| gate.seat.key);
+        // What readers have seen is not theirs.
+        let key = gate.as_ref().filter(|_| berth.is_none()).map(|gate| gate.seat.key);
         if let Some(hold) = &world.hold {
             hold.attach(&bits, &mailbox);
         }
@@ -127,6 +134,7 @@ impl Starting {
             uses,
             hold: world.hold.clone(),
             berth: berth.clone(),
+            gate: gate.clone(),
         };
         let its = child.clone();
         child.begin(move || {
@@ -194,11 +202,17 @@ impl Starting {
             uses: self.uses,
             hold: self.hold,
             berth: self.berth,
+            gate: self.gate,
         })
     }
 }
 
 impl Worker {
+    /// Its end towards its readers.
+    pub(super) fn leader(&self) -> Leader {
+        Leader::new(&self.mailbox, &self.gauges)
+    }
+
     /// Its end of the resources, if it has any.
     pub(super) fn hold(&self) -> Option<&Arc<Hold>> {
         self.hold.as_ref()

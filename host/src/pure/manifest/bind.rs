@@ -173,6 +173,7 @@ fn bound_daemon(spec: &DaemonSpec<Text>, values: &Values) -> Option<DaemonSpec<B
         cpu: spec.cpu,
         parameters: InitParameters(parameters),
         stateless: spec.stateless,
+        readers: spec.readers,
     })
 }
 

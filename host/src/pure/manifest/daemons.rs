@@ -13,7 +13,7 @@ use super::resources::required;
 use super::text::Text;
 use super::walk::{Fields, Named, Walk, shown};
 use crate::base::limits::{
-    BUDGET_MAX_BYTES, BUDGET_MIN_BYTES, DAEMONS_MAX, INSTANCES_MAX, RETRIES_MAX,
+    BUDGET_MAX_BYTES, BUDGET_MIN_BYTES, DAEMONS_MAX, INSTANCES_MAX, READERS_MAX, RETRIES_MAX,
 };
 use crate::pure::order::layers;
 use crate::pure::pace::CpuShare;
@@ -37,6 +37,7 @@ const KEYS: &[&str] = &[
     "parameters",
     "stateless",
     "instances",
+    "readers",
 ];
 
 /// What a guest's `init` gets. Shown without its values: secrets may be among them.
@@ -92,6 +93,8 @@ pub struct DaemonSpec<T> {
     pub parameters: InitParameters,
     /// It has no state, and so many instances.
     pub stateless: Option<u32>,
+    /// So many run its read-only transactions beside it.
+    pub readers: u32,
 }
 
 /// Reads all daemons, as many as can be read.
@@ -145,6 +148,10 @@ fn daemon(
         cpu: walk.setting(fields, "cpu", "a share of one processor like 0.5", str::parse),
         parameters: parameters(walk, fields),
         stateless: stateless(walk, fields),
+        readers: walk
+            .number(fields, "readers", 0..=READERS_MAX)
+            .and_then(|number| u32::try_from(number).ok())
+            .unwrap_or(0),
         // The last one: what else is wrong is said as well when it is missing.
         guest: required(walk, fields, "guest", "a file like \"ledger.wasm\"")?,
     })
@@ -176,6 +183,9 @@ fn stateless(walk: &mut Walk, fields: &Fields<'_, '_>) -> Option<u32> {
             &span,
             "`on_crash` needs a state: a stateless daemon goes on with its first one",
         );
+    }
+    if let Some(span) = span("readers") {
+        walk.complain(&span, "`readers` read a state: a stateless daemon has `instances`");
     }
     Some(instances.and_then(|instances| u32::try_from(instances).ok()).unwrap_or(1))
 }

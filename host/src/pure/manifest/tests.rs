@@ -66,6 +66,7 @@ retries = 2
 retry_live = true
 restarts = "3/1m,emergency"
 cpu = 0.5
+readers = 3
 after = ["limits"]
 parameters = { limit = 5, names = ["a", "${redis_url}"], deep = { on = true, part = 0.5 } }
 
@@ -125,7 +126,8 @@ fn a_manifest_with_everything_is_read_whole() {
         "deep": { "on": true, "part": 0.5 },
     });
     assert_eq!(Some(ledger.parameters.expose()), parameters.as_object());
-    assert_eq!(bank.daemons[1].stateless, Some(4));
+    assert_eq!((bank.daemons[1].stateless, bank.daemons[1].readers), (Some(4), 0));
+    assert_eq!((ledger.stateless, ledger.readers), (None, 3));
 }
 
 #[test]

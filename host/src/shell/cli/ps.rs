@@ -78,10 +78,12 @@ fn state(node: &Value) -> String {
     if let Some(micros) = node.get("running_us") {
         words = vec![format!("{} {micros} us", text(node, "state"))];
     }
-    let instances = list(node, "instances");
-    if !instances.is_empty() {
-        let busy = instances.iter().filter(|one| text(one, "state") == "running").count();
-        words.push(format!("{busy} of {} busy", instances.len()));
+    for (members, word) in [("instances", ""), ("readers", "readers ")] {
+        let members = list(node, members);
+        if !members.is_empty() {
+            let busy = members.iter().filter(|one| text(one, "state") == "running").count();
+            words.push(format!("{busy} of {} {word}busy", members.len()));
+        }
     }
     words.extend(is("paused").then(|| "paused".to_owned()));
     words.extend(is("disabled").then(|| "disabled".to_owned()));
@@ -193,8 +195,8 @@ fn all_troubles(answer: &Value) -> String {
     let nodes = daemons.flat_map(|daemon| {
         // What all instances have is said once.
         let all = stands(daemon, "parked") || stands(daemon, "waits_for");
-        let instances = if all { &[] } else { list(daemon, "instances") };
-        [daemon].into_iter().chain(instances)
+        let members = ["instances", "readers"].map(|members| list(daemon, members));
+        [daemon].into_iter().chain(members.into_iter().flatten().filter(move |_| !all))
     });
     nodes.map(troubles).collect()
 }

@@ -239,6 +239,7 @@ fn daemon_options(
         if let Some(instances) = spec.and_then(|spec| spec.stateless) {
             options = options.stateless(instances);
         }
+        options.readers = spec.map_or(0, |spec| spec.readers);
         let limits = &mut options.limits;
         limits.fuel = fuel.of(name, spec.and_then(|spec| spec.fuel)).unwrap_or(limits.fuel);
         let given = deadline.of(name, spec.and_then(|spec| spec.deadline));

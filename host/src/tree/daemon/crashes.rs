@@ -32,8 +32,7 @@ impl Daemon {
     /// What a report of the next try would refer to; none when no reports are made.
     pub(super) fn stand(&self) -> Option<Stand> {
         self.reports.as_ref()?;
-        let recorder = self.recorder.as_ref()?;
-        let (record, daemon_key) = (recorder.last_hash(), recorder.seat().key.0);
+        let (record, daemon_key) = self.last_record()?;
         Some(Stand { sequence: self.sequence, record, daemon_key })
     }
 
@@ -82,9 +81,10 @@ impl Daemon {
             // Every path that takes the phase puts one back.
             Phase::Between => [0; 32],
         };
+        let of = self.following.as_ref().map(|following| following.of.as_ref());
         CrashReport {
             id: bound.request,
-            daemon: self.options.name.clone(),
+            daemon: of.unwrap_or(&self.options.name).to_owned(),
             daemon_key: stand.daemon_key,
             sequence: stand.sequence,
             record: stand.record,

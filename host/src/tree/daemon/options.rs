@@ -72,6 +72,9 @@ pub struct DaemonOptions {
     /// It has no state: each transaction starts on its first one and changes nothing, and so many
     /// run at once, each in an instance with a budget and a thread of its own.
     pub stateless: Option<u32>,
+    /// So many threads run its read-only transactions beside it, each on images of its own that
+    /// follow its commits.
+    pub readers: u32,
     /// Compare whole images at each commit and roll back: finds holes in the write barrier.
     pub verify: bool,
 }
@@ -94,6 +97,7 @@ impl DaemonOptions {
             restarts: Policy::new(Restart::Permanent).with_exhausted(Exhausted::Park),
             share: CpuShare::FULL,
             stateless: None,
+            readers: 0,
             verify: false,
         }
     }

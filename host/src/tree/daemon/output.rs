@@ -32,9 +32,9 @@ impl Daemon {
     }
 
     /// Copies what the committed state shows: after a commit that changed it, and whenever the
-    /// state became another one as a whole. A stateless daemon shows nothing.
+    /// state became another one as a whole. One without a state of its own shows nothing.
     pub(in crate::tree) fn show_output(&mut self) {
-        if self.options.stateless.is_some() {
+        if !self.keeps_state() {
             return;
         }
         let range = self.images.output();

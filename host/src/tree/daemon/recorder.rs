@@ -90,6 +90,11 @@ impl Recorder {
         self.incarnation != Some(self.seat.journal.incarnation())
     }
 
+    /// The journal's when the state was loaded; none when the state can't be relied on.
+    pub(super) fn incarnation(&self) -> Option<u64> {
+        self.incarnation
+    }
+
     /// The state can't be relied on any more: only what is durable can.
     pub(super) fn doubt(&mut self) {
         self.incarnation = None;

@@ -84,7 +84,7 @@ impl Daemon {
 
     fn start_as_policy_says(&mut self, crash: &Crash, contract: u32) -> Result<(), Fault> {
         match self.options.on_crash {
-            _ if self.options.stateless.is_some() => self.start_on_checkpoint(),
+            _ if !self.keeps_state() => self.start_on_checkpoint(),
             OnCrash::Checkpoint => self.start_on_checkpoint(),
             OnCrash::Zero => self.replacing(Self::start_over),
             OnCrash::Ask if self.guest.hooks().recover => self.ask(crash, contract),
@@ -108,10 +108,10 @@ impl Daemon {
         self.tell_restored()
     }
 
-    /// Runs the guest's `on-restore`, if it has one, and commits what that changed. What a
-    /// stateless daemon starts on is no earlier state.
+    /// Runs the guest's `on-restore`, if it has one, and commits what that changed. What one
+    /// without a state of its own starts on is no earlier one.
     pub(super) fn tell_restored(&mut self) -> Result<(), Fault> {
-        if !self.guest.hooks().on_restore || self.options.stateless.is_some() {
+        if !self.guest.hooks().on_restore || !self.keeps_state() {
             return Ok(());
         }
         let (generation, context) = (self.generation, own_context(&self.world));
@@ -282,6 +282,9 @@ impl Daemon {
     /// The reason why it stays parked; a daemon that isn't parked is `Ok`.
     pub fn resume(&mut self) -> Result<(), Fault> {
         let Some(reason) = self.parked() else { return Ok(()) };
+        if self.is_waiting() && self.is_reader() {
+            return Ok(());
+        }
         if self.is_stale() || self.is_waiting() {
             return Err(reason.clone());
         }

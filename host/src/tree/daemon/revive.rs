@@ -4,6 +4,8 @@
 //! committed image; that one is replaced by nothing that fails in between, and if the thread died
 //! right there, the daemon is parked.
 
+use std::time::Duration;
+
 use super::start::environment;
 use super::{Daemon, Phase, Transacted};
 use crate::base::error::{Code, Fault};
@@ -68,12 +70,25 @@ impl Daemon {
         self.gauges.set_parked(None);
         let revived = match parked {
             Some(reason) => Err(reason),
+            None if self.is_reader() => return self.revive_reader(),
             None if self.halfway => Err(self.lost(&why)),
             None => self.start_anew().and_then(|()| self.tell_restored()),
         };
         if let Err(reason) = revived {
             self.park(reason);
         }
+        self.show_state();
+    }
+
+    /// Whatever was half done on its images is done again from what it follows.
+    fn revive_reader(&mut self) {
+        self.images.set_live_size_to_committed();
+        self.images.load_committed();
+        if let Phase::Parked(parked) = &mut self.phase {
+            parked.1.code = Code::Unavailable;
+        }
+        self.gauges.set_parked(self.parked().cloned());
+        self.follow(Duration::ZERO);
         self.show_state();
     }
 

@@ -153,7 +153,7 @@ impl Daemon {
     }
 
     /// A daemon that begins by waiting for a resource; it takes the next generation then.
-    fn without_instance(
+    pub(super) fn without_instance(
         guest: Arc<Guest>,
         images: Images,
         options: DaemonOptions,
@@ -205,6 +205,7 @@ impl Daemon {
             staged: Vec::new(),
             showing: None,
             seen: Vec::new(),
+            following: None,
             halfway: false,
             unborn: false,
         }

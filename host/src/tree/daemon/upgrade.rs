@@ -283,7 +283,7 @@ impl Daemon {
 
     /// Whether it has a state that other code could take over.
     fn hands_over(&self) -> bool {
-        self.options.stateless.is_none()
+        self.keeps_state()
     }
 
     fn warn_of(&self, upgradable: &Upgradable) {

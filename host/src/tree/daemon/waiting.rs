@@ -25,9 +25,9 @@ impl Daemon {
         self.parked().is_some_and(|reason| reason.code == Code::Unavailable)
     }
 
-    /// Has no state yet, since what it needs has not been there.
+    /// Has no state yet, since what it needs has not been there, or a reader has followed nobody.
     pub(in crate::tree) fn is_unborn(&self) -> bool {
-        self.unborn
+        self.unborn || self.has_seen_nothing()
     }
 
     /// What a request is answered while there is no instance.
@@ -46,7 +46,7 @@ impl Daemon {
         let contract = self.guest.contract_at(bound.contract);
         let needs = contract.map(|contract| contract.needs.as_slice()).unwrap_or_default();
         let commits = contract.is_some_and(|contract| !contract.read_only);
-        let commits = commits && self.options.stateless.is_none();
+        let commits = commits && self.keeps_state();
         hold.begin(bound.request, needs, commits, &self.cancel)
     }
 
@@ -192,6 +192,9 @@ impl Daemon {
     pub(in crate::tree) fn go_on(&mut self) {
         if !self.is_waiting() {
             return;
+        }
+        if self.is_reader() {
+            return self.follow_on();
         }
         self.now.look(self.world.clock.as_ref());
         self.gauges.set_state(DaemonState::Restarting);

@@ -19,7 +19,7 @@ pub struct Switched {
     pub bits: Bits,
     /// Requests that were held when it was switched.
     pub held: usize,
-    /// The transactions that were stopped; several only at a stateless daemon.
+    /// The transactions that were stopped; several only at a stateless daemon, or one with readers.
     pub stopped: Vec<Stopped>,
     /// Transactions that go on although new ones like them would not start.
     pub left: Vec<RequestId>,
@@ -137,7 +137,7 @@ impl Root {
         asked: &Asked,
         cancel: bool,
         mine: impl Fn(&str) -> bool,
-        change: impl FnOnce(&mut Bits),
+        change: impl FnMut(&mut Bits),
     ) -> Switched {
         let (bits, held) = asked.change(change);
         // Nothing that is wanted starts any more, so what is found here is all that there is.
@@ -172,7 +172,7 @@ impl Root {
     }
 }
 
-fn switch_on(asked: &Asked, change: impl FnOnce(&mut Bits)) -> Switched {
+fn switch_on(asked: &Asked, change: impl FnMut(&mut Bits)) -> Switched {
     let (bits, held) = asked.change(change);
     asked.wake();
     Switched { bits, held, stopped: Vec::new(), left: Vec::new(), was_parked: false }

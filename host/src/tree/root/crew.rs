@@ -1,4 +1,4 @@
-//! Stateless daemons: their instances, and what the root finds under a name.
+//! Stateless daemons: their instances; and what the root finds under a name.
 
 use std::sync::Arc;
 
@@ -19,6 +19,8 @@ use crate::tree::worker::{First, Message, Starting, Worker};
 pub(super) enum Asked {
     /// With a state, and one instance.
     One(Arc<Worker>),
+    /// With a state, and readers of it.
+    Led(Arc<Worker>, Arc<Crew>),
     /// Stateless.
     Crew(Arc<Crew>),
 }
@@ -26,22 +28,22 @@ pub(super) enum Asked {
 impl Asked {
     pub(super) fn name(&self) -> &str {
         match self {
-            Self::One(worker) => &worker.options.name,
+            Self::One(worker) | Self::Led(worker, _) => &worker.options.name,
             Self::Crew(crew) => &crew.name,
         }
     }
 
-    /// What of it is refused and held.
+    /// What of it is refused.
     pub(super) fn bits(&self) -> &KillBits {
         match self {
-            Self::One(worker) => &worker.bits,
+            Self::One(worker) | Self::Led(worker, _) => &worker.bits,
             Self::Crew(crew) => &crew.bits,
         }
     }
 
     pub(super) fn guest(&self) -> Arc<Guest> {
         match self {
-            Self::One(worker) => worker.guest(),
+            Self::One(worker) | Self::Led(worker, _) => worker.guest(),
             Self::Crew(crew) => crew.guest.clone(),
         }
     }
@@ -49,7 +51,7 @@ impl Asked {
     /// Its last commit.
     pub(super) fn sequence(&self) -> Sequence {
         match self {
-            Self::One(worker) => Sequence(worker.gauges.report().sequence),
+            Self::One(worker) | Self::Led(worker, _) => Sequence(worker.gauges.report().sequence),
             Self::Crew(_) => Sequence::default(),
         }
     }
@@ -62,14 +64,24 @@ impl Asked {
     pub(super) fn send(&self, message: Message) -> Result<(), Box<Unsent>> {
         match self {
             Self::One(worker) => worker.send(message),
+            Self::Led(worker, crew) if crew.reads(&message) => match crew.send(message) {
+                Err(unsent) if unsent.fault.code != Code::QueueFull => worker.send(unsent.message),
+                sent => sent,
+            },
+            Self::Led(worker, _) => worker.send(message),
             Self::Crew(crew) => crew.send(message),
         }
     }
 
     /// Changes what is switched off; answers that, and how many requests were held before.
-    pub(super) fn change(&self, change: impl FnOnce(&mut Bits)) -> (Bits, usize) {
+    pub(super) fn change(&self, mut change: impl FnMut(&mut Bits)) -> (Bits, usize) {
         match self {
             Self::One(worker) => worker.bits.change(change),
+            Self::Led(worker, crew) => {
+                let (bits, held) = worker.bits.change(&mut change);
+                let (_same, more) = crew.change(change);
+                (bits, held + more)
+            }
             Self::Crew(crew) => crew.change(change),
         }
     }
@@ -78,6 +90,10 @@ impl Asked {
     pub(super) fn wake(&self) {
         match self {
             Self::One(worker) => worker.wake(),
+            Self::Led(worker, crew) => {
+                worker.wake();
+                crew.wake();
+            }
             Self::Crew(crew) => crew.wake(),
         }
     }
@@ -89,10 +105,15 @@ impl Asked {
     /// `E_STATELESS`.
     pub(super) fn keeps_answers(&self) -> Result<(), Fault> {
         match self {
-            Self::One(_) => Ok(()),
+            Self::One(_) | Self::Led(..) => Ok(()),
             Self::Crew(crew) => Err(stateless(&crew.name, "so no answer is kept under a key")),
         }
     }
+}
+
+/// What a member of a crew is.
+fn one_of(crew: &Crew) -> &'static str {
+    if crew.leader.is_some() { "a reader" } else { "one instance" }
 }
 
 fn stateless(name: &str, therefore: &str) -> Fault {
@@ -111,11 +132,14 @@ impl Root {
         }
         let worker = self.worker(name)?;
         if let Some(berth) = &worker.berth {
-            let crew = &berth.crew.name;
-            let message = format!("`{name}` is one instance of daemon `{crew}`: ask that");
+            let (crew, is) = (&berth.crew.name, one_of(&berth.crew));
+            let message = format!("`{name}` is {is} of daemon `{crew}`: ask that");
             return Err(Fault::new(Code::DaemonUnknown, message));
         }
-        Ok(Asked::One(worker))
+        Ok(match self.readers.get(name) {
+            Some(crew) => Asked::Led(worker, crew.clone()),
+            None => Asked::One(worker),
+        })
     }
 
     /// A daemon with one thread, or one of the instances of a stateless one.
@@ -150,6 +174,11 @@ impl Root {
         let worker = self.worker(name)?;
         match &worker.berth {
             None => Ok(worker),
+            Some(berth) if berth.crew.leader.is_some() => {
+                let (crew, is) = (&berth.crew.name, one_of(&berth.crew));
+                let message = format!("`{name}` is {is} of daemon `{crew}`, which has the history");
+                Err(Fault::new(Code::Stateless, message))
+            }
             Some(_) => Err(stateless(name, "so it has no history")),
         }
     }
@@ -158,14 +187,24 @@ impl Root {
     pub(super) fn workers(&self, asked: &Asked) -> Vec<Arc<Worker>> {
         match asked {
             Asked::One(worker) => vec![worker.clone()],
-            Asked::Crew(crew) => {
-                let daemons = read(&self.daemons);
-                let its = |worker: &&Arc<Worker>| {
-                    worker.berth.as_ref().is_some_and(|berth| Arc::ptr_eq(&berth.crew, crew))
-                };
-                daemons.values().filter(its).cloned().collect()
+            Asked::Led(worker, crew) => {
+                let mut workers = self.members(crew);
+                workers.insert(0, worker.clone());
+                workers
             }
+            Asked::Crew(crew) => self.members(crew),
         }
+    }
+
+    /// The threads of a crew, in the order of their numbers.
+    pub(super) fn members(&self, crew: &Arc<Crew>) -> Vec<Arc<Worker>> {
+        let daemons = read(&self.daemons);
+        let its = |worker: &&Arc<Worker>| {
+            worker.berth.as_ref().is_some_and(|berth| Arc::ptr_eq(&berth.crew, crew))
+        };
+        let mut members: Vec<_> = daemons.values().filter(its).cloned().collect();
+        members.sort_by_key(|worker| worker.child.id);
+        members
     }
 
     /// Starts the instances of a stateless daemon, one per pair of images. The first one makes the
@@ -177,7 +216,7 @@ impl Root {
         images: Vec<Images>,
     ) -> Result<(), RootError> {
         let (name, size) = (plan.options.name.as_str(), images.len());
-        let crew = Crew::new(self.ground.next_id(), name, plan.guest.clone(), size);
+        let crew = Crew::new(self.ground.next_id(), name, plan.guest.clone(), size, None);
         self.crews.insert(name.to_owned(), crew.clone());
         let mut starting = Vec::with_capacity(size);
         let started = self.spawn_crew(&crew, plan, images, &mut starting);

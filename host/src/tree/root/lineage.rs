@@ -129,8 +129,9 @@ impl Root {
         )
     }
 
-    /// Answers the checkpoint that was adopted.
-    fn adopt(&self, plan: DaemonPlan, checkpoint: Checkpoint) -> Result<Checkpoint, Fault> {
+    /// Answers the checkpoint that was adopted. A copy has no readers.
+    fn adopt(&self, mut plan: DaemonPlan, checkpoint: Checkpoint) -> Result<Checkpoint, Fault> {
+        plan.options.readers = 0;
         self.add(plan, First::Adopt(Arc::new(checkpoint.clone())))
             .map_err(|error| Fault::from(&error))
             .map(|()| checkpoint)

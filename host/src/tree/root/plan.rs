@@ -39,13 +39,13 @@ impl DaemonPlan {
         Self { guest, options, copied: false, needs: Vec::new(), uses: Vec::new(), layer: 0 }
     }
 
-    /// The names of its instances: its own, but for those of a stateless one.
+    /// The names of what has a thread of it: its own and those of its readers, or those of the
+    /// instances of a stateless one.
     pub(super) fn names(&self) -> impl Iterator<Item = String> {
-        let (name, instances) = (&self.options.name, self.options.stateless);
-        (0..instances.unwrap_or(1)).map(move |index| match instances {
-            None => name.clone(),
-            Some(_) => format!("{name}/{index}"),
-        })
+        let DaemonOptions { name, stateless, readers, .. } = &self.options;
+        let own = stateless.is_none().then(|| name.clone());
+        let (count, what) = stateless.map_or((*readers, "reader-"), |instances| (instances, ""));
+        own.into_iter().chain((0..count).map(move |index| format!("{name}/{what}{index}")))
     }
 }
 

@@ -19,7 +19,7 @@ impl Root {
     /// Refuses requests from here on, those that wait in mailboxes too. What runs goes on.
     pub fn refuse_requests(&self) {
         // Before their instances, which refuse what has got in until then.
-        for crew in self.crews.values() {
+        for crew in self.crews.values().chain(self.readers.values()) {
             crew.close();
         }
         for worker in read(&self.daemons).values() {

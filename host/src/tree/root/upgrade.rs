@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::{Root, RootError};
+use super::Root;
+use super::readers::Reserved;
 use crate::base::error::Fault;
-use crate::mechanisms::memory::{BillLine, Images};
 use crate::mechanisms::sandbox::Guest;
 use crate::tree::daemon::Upgraded;
 use crate::tree::service::contract_needs;
@@ -12,7 +12,8 @@ use crate::tree::service::contract_needs;
 impl Root {
     /// Upgrades a daemon to other code on its state; with `dry_run` all but that. Its requests wait
     /// meanwhile, and go on with the new code. The memory of the new code is reserved beside that
-    /// of the old one, inside the limit, for as long as both are there.
+    /// of the old one, inside the limit, for as long as both are there. Its readers change over one
+    /// by one; what they can't run until then it runs itself.
     ///
     /// # Errors
     ///
@@ -23,21 +24,29 @@ impl Root {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let worker = self.keeper(name)?;
         let contracts = contract_needs(worker.hold(), name, &guest)?;
-        let budget_bytes = worker.options.budget_bytes;
-        let mut bill = self.bill();
-        bill.lines.push(BillLine { name: format!("{name}, new code"), budget_bytes });
-        let checked = bill.check().map_err(RootError::from);
-        let images = checked.and_then(|_bill| Ok(Images::new(budget_bytes, &guest.shape())?));
-        let images = images.map_err(|error| Fault::from(&error))?;
+        let reserved = self.reserve(&worker, &guest, dry_run);
+        let Reserved { images, readers: next } = reserved.map_err(|error| Fault::from(&error))?;
         if let Some(journal) = self.ground.journal.as_ref().filter(|_| !dry_run) {
             // Before any state that it makes. Code that nothing needs is dropped at a start.
             let digest = *guest.facts().digest.as_bytes();
             journal.store.put_code(digest, guest.code()).map_err(|fault| Fault::from(&fault))?;
         }
+        let crew = self.readers.get(name).cloned();
+        let readers: Vec<_> = crew.iter().flat_map(|crew| self.members(crew)).collect();
         self.control(name, move |daemon| {
             let upgraded = daemon.upgrade(guest.clone(), images, dry_run)?;
             if !dry_run {
-                worker.set_guest(guest);
+                let bits = readers.iter().map(|reader| &reader.bits);
+                for bits in bits.chain(crew.iter().map(|crew| &crew.bits)) {
+                    bits.rebind(contracts.clone());
+                }
+                if let Some(crew) = crew {
+                    // They go on with it when they see that there is nobody to follow any more.
+                    crew.renew(next.renewals(&guest));
+                }
+                for worker in readers.iter().chain([&worker]) {
+                    worker.set_guest(guest.clone());
+                }
                 worker.bits.rebind(contracts);
             }
             Ok(upgraded)

@@ -32,6 +32,8 @@ pub struct DaemonView {
     pub contract: Option<String>,
     /// The instances of a stateless daemon, which run its transactions; none for others.
     pub instances: Vec<Self>,
+    /// Those that run read-only transactions beside it, with numbers of their own.
+    pub readers: Vec<Self>,
 }
 
 impl DaemonView {
@@ -48,7 +50,14 @@ impl DaemonView {
             held,
             contract: running.map(|running| running.contract),
             instances: Vec::new(),
+            readers: Vec::new(),
         }
+    }
+
+    /// With its readers. What their line holds it holds.
+    fn with_readers(self, crew: &Crew, readers: Vec<Self>) -> Self {
+        let held = self.held + crew.bits.held();
+        Self { held: held + readers.iter().map(|one| one.held).sum::<usize>(), readers, ..self }
     }
 
     fn of_crew(crew: &Crew, instances: Vec<Self>) -> Self {
@@ -64,13 +73,14 @@ impl DaemonView {
             held: held + instances.iter().map(|instance| instance.held).sum::<usize>(),
             contract: None,
             instances,
+            readers: Vec::new(),
         }
     }
 
-    /// What has threads of it: its instances, or itself.
-    #[must_use]
-    pub fn nodes(&self) -> &[Self] {
-        if self.instances.is_empty() { std::slice::from_ref(self) } else { &self.instances }
+    /// What has threads of it: its instances, or itself and its readers.
+    pub fn nodes(&self) -> impl Iterator<Item = &Self> {
+        let own = self.instances.is_empty().then_some(self);
+        own.into_iter().chain(&self.instances).chain(&self.readers)
     }
 }
 
@@ -83,18 +93,23 @@ impl Root {
             let own = daemons.iter().filter(|(_, worker)| worker.berth.is_none());
             own.map(|(name, worker)| DaemonView::of(name, worker)).collect()
         };
+        let with_readers = |view: DaemonView| match self.readers.get(&view.name) {
+            Some(crew) => view.with_readers(crew, self.member_views(crew)),
+            None => view,
+        };
+        views = views.into_iter().map(with_readers).collect();
         views.extend(self.crews.values().map(|crew| self.crew_view(crew)));
         views.sort_by(|one, other| one.name.cmp(&other.name));
         views
     }
 
     fn crew_view(&self, crew: &Arc<Crew>) -> DaemonView {
-        let workers = self.workers(&super::Asked::Crew(crew.clone()));
-        let mut instances: Vec<DaemonView> =
-            workers.iter().map(|worker| DaemonView::of(&worker.options.name, worker)).collect();
-        // In the order of their numbers.
-        instances.sort_by_key(|instance| instance.id);
-        DaemonView::of_crew(crew, instances)
+        DaemonView::of_crew(crew, self.member_views(crew))
+    }
+
+    fn member_views(&self, crew: &Arc<Crew>) -> Vec<DaemonView> {
+        let members = self.members(crew);
+        members.iter().map(|worker| DaemonView::of(&worker.options.name, worker)).collect()
     }
 }
 

@@ -243,6 +243,12 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "6:1",
         "`on_crash` needs a state",
     ),
+    (
+        "[daemons.e]\nguest = \"e\"\nstateless = true\nreaders = 2",
+        "6:1",
+        "`readers` read a state: a stateless daemon has `instances`",
+    ),
+    ("[daemons.e]\nguest = \"e\"\nreaders = 65", "5:11", "`65` is not a number from 0 to 64"),
     ("[daemons.e]\nguest = \"e\"\ninstances = 4", "5:1", "`instances` needs `stateless = true`"),
     (
         "[daemons.e]\nguest = \"e\"\nstateless = true\ninstances = 0",

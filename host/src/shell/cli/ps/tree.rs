@@ -32,17 +32,19 @@ pub(super) fn tree(answer: &Value) -> String {
     table.to_string()
 }
 
-/// A daemon, or one of its instances, with all that is under it.
+/// A daemon, or one of its instances or readers, with all that is under it.
 fn rows(table: &mut Table, under: &str, last: bool, node: &Value, transactions: &[Value]) {
     table.row(row(node, branch(under, last, &text(node, "name")), state(node)));
     let under = format!("{under}{}", if last { "   " } else { "|  " });
-    let instances = list(node, "instances");
-    for (place, instance) in instances.iter().enumerate() {
-        rows(table, &under, place + 1 == instances.len(), instance, transactions);
-    }
     let id = node.get("id");
     let its = transactions.iter().filter(|transaction| transaction.get("parent") == id);
     let its: Vec<&Value> = its.collect();
+    let members = ["instances", "readers"].iter().flat_map(|all| list(node, all));
+    let members: Vec<&Value> = members.collect();
+    for (place, member) in members.iter().enumerate() {
+        let last = place + 1 == members.len() && its.is_empty();
+        rows(table, &under, last, member, transactions);
+    }
     for (place, transaction) in its.iter().enumerate() {
         let last = place + 1 == its.len();
         let name = branch(&under, last, &text(transaction, "contract"));
@@ -95,7 +97,12 @@ mod tests {
                     { "id": 6, "parent": 4, "kind": "instance", "name": "rate/1",
                       "state": "running", "generation": 1, "restarts": 0 },
                 ] },
-                daemon(3, "shop", Value::Null),
+                {
+                    "id": 3, "parent": 1, "kind": "daemon", "name": "shop", "state": "running",
+                    "generation": 2, "restarts": 1, "readers": [
+                    { "id": 7, "parent": 3, "kind": "reader", "name": "shop/reader-0",
+                      "state": "ready", "generation": 1, "restarts": 0 },
+                ] },
             ],
             "transactions": [
                 {
@@ -118,7 +125,8 @@ mod tests {
             "5   4       instance     |  |- rate/0   ready                               1         0  -",
             "6   4       instance     |  `- rate/1   running                             1         0  -",
             "0b  6       transaction  |     `- look  running 8 us                        1         -  -",
-            "3   1       daemon       `- shop     ready, paused, partly disabled           2         1  -",
+            "3   1       daemon       `- shop     running, 0 of 1 readers busy             2         1  -",
+            "7   3       reader          |- shop/reader-0  ready                           1         0  -",
             "0a  3       transaction     `- buy   running 7 us                             2         -  -",
         ];
         let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
