@@ -13,6 +13,7 @@ pub mod helper;
 pub mod instance;
 pub mod native;
 pub mod pooled;
+pub mod readers;
 pub mod rooted;
 pub mod sqlite;
 pub mod storm;

@@ -6,6 +6,7 @@ pub mod calls;
 pub mod cards;
 pub mod durable;
 pub mod latency;
+pub mod readers;
 pub mod recovery;
 pub mod resources;
 pub mod restart;
@@ -58,7 +59,7 @@ pub struct Section {
 }
 
 /// All comparisons.
-pub const SECTIONS: [Section; 13] = [
+pub const SECTIONS: [Section; 14] = [
     Section {
         name: "restart",
         about: "crash to next commit; fork, pooled instances and Erlang/OTP next to it",
@@ -118,6 +119,11 @@ pub const SECTIONS: [Section; 13] = [
         name: "calls",
         about: "a transaction that asks a Redis, next to the client that the host uses",
         run: calls::run,
+    },
+    Section {
+        name: "readers",
+        about: "reads beside a writer, of a daemon with 0, 1 and 2 readers",
+        run: readers::run,
     },
     Section { name: "cards", about: "commits with cards of several sizes", run: cards::run },
 ];
