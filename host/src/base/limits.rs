@@ -491,6 +491,9 @@ pub const OWN_LOCK_WAIT: Duration = Duration::from_secs(1);
 /// Time between two tries then.
 pub const OWN_LOCK_TICK: Duration = Duration::from_millis(1);
 
+/// Bytes of a value that a guest can compare and swap: each handle keeps what was seen.
+pub const CAS_BYTES_MAX: usize = 1 << 20;
+
 /// Keys that one page of a listing asks the store for: about a page of a terminal, ten times.
 pub const KEYS_LISTED_MAX: u32 = 1000;
 

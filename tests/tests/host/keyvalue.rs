@@ -69,6 +69,32 @@ fn s0_07_a_component_finds_its_keys_in_a_redis_and_those_of_its_prefix_alone() {
 }
 
 #[test]
+fn what_was_seen_is_swapped_and_nothing_else() {
+    let server = Redis::start();
+    let tree = start(&server);
+    let swap = |key: &str, meddle: Option<&str>, value: &str| {
+        let arguments = json!({"key": key, "meddle": meddle, "value": value});
+        tree.committed("one", "swap", arguments).as_str().unwrap().to_owned()
+    };
+    let now = |key: &str| server.ask(&format!("GET {key}"));
+    assert_eq!(swap("a", None, "1"), "none");
+    assert!(now("a").contains("\r\n1\r\n"));
+    assert_eq!(swap("a", None, "2"), "1");
+    assert_eq!(swap("a", Some("3"), "4"), "2, then 3");
+    assert!(now("a").contains("\r\n4\r\n"));
+    // Nothing is not the same as an empty value.
+    assert_eq!(swap("b", Some(""), "5"), "none, then ");
+    assert_eq!(swap("b", Some("5"), "6"), "5", "put back is not changed");
+    assert!(server.ask("RPUSH list x").contains(":1"));
+    assert!(swap("list", None, "7").starts_with("Error::Other"));
+    assert!(server.ask("SETRANGE large 1048576 x").contains(":1048577"));
+    assert!(swap("large", None, "7").contains("more than 1048576 bytes"));
+    // What it saw is gone.
+    let large = "x".repeat(50_000);
+    assert_eq!(swap("c", Some(&large), "8"), format!("none, then {large}"));
+}
+
+#[test]
 fn s0_07_c9_d13_a_forged_handle_and_a_leaked_one_end_their_transaction() {
     let server = Redis::start();
     let tree = start(&server);

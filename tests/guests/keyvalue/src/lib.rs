@@ -49,6 +49,45 @@ mod store {
     pub(crate) use self::wasi::keyvalue::{atomics, batch, store::*};
 }
 
+/// The second draft, of which a part is enough.
+#[cfg(target_family = "wasm")]
+mod second {
+    wit_bindgen::generate!({
+        inline: "
+            package wasi:keyvalue@0.2.0-draft2;
+
+            interface store {
+                variant error { no-such-store, access-denied, other(string) }
+                open: func(identifier: string) -> result<bucket, error>;
+                resource bucket {
+                    set: func(key: string, value: list<u8>) -> result<_, error>;
+                }
+            }
+
+            interface atomics {
+                use store.{bucket, error};
+                variant cas-error { store-error(error), cas-failed(cas) }
+                resource cas {
+                    new: static func(bucket: borrow<bucket>, key: string) -> result<cas, error>;
+                    current: func() -> result<option<list<u8>>, error>;
+                }
+                increment: func(bucket: borrow<bucket>, key: string, delta: s64)
+                    -> result<s64, error>;
+                swap: func(cas: cas, value: list<u8>) -> result<_, cas-error>;
+            }
+
+            world imports {
+                import store;
+                import atomics;
+            }
+        ",
+        generate_all,
+    });
+
+    pub(crate) use self::wasi::keyvalue::atomics::{Cas, CasError, swap};
+    pub(crate) use self::wasi::keyvalue::store::{Error, open};
+}
+
 /// Keeps nothing of its own.
 #[derive(Clone, Debug, Default)]
 pub struct KeyValue {
@@ -61,6 +100,13 @@ impl KeyValue {
     pub fn run(&mut self, store: String, what: String, key: String) -> String {
         self.calls += 1;
         run(&store, &what, &key)
+    }
+
+    /// Looks at a key, sets it to something else if it is to meddle, and swaps what it saw for a
+    /// value: again, when that failed.
+    pub fn swap(&mut self, key: String, meddle: Option<String>, value: String) -> String {
+        self.calls += 1;
+        swap(&key, meddle.as_deref(), &value)
     }
 
     /// Opens a store, and keeps it.
@@ -81,6 +127,11 @@ impl KeyValue {
 
 #[cfg(not(target_family = "wasm"))]
 fn run(_store: &str, _what: &str, _key: &str) -> String {
+    String::new()
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn swap(_key: &str, _meddle: Option<&str>, _value: &str) -> String {
     String::new()
 }
 
@@ -155,6 +206,34 @@ fn run(name: &str, what: &str, key: &str) -> String {
         Err(store::Error::AccessDenied) => "access denied".to_owned(),
         Err(store::Error::Other(why)) => format!("other: {why}"),
     }
+}
+
+#[cfg(target_family = "wasm")]
+fn swap(key: &str, meddle: Option<&str>, value: &str) -> String {
+    let shown = |cas: &second::Cas| match cas.current() {
+        Ok(Some(seen)) => String::from_utf8_lossy(&seen).into_owned(),
+        Ok(None) => "none".to_owned(),
+        Err(error) => format!("{error:?}"),
+    };
+    let done = || -> Result<String, second::Error> {
+        let bucket = second::open("")?;
+        let mut cas = second::Cas::new(&bucket, key)?;
+        let mut text = shown(&cas);
+        if let Some(meddle) = meddle {
+            bucket.set(key, meddle.as_bytes())?;
+        }
+        loop {
+            match second::swap(cas, value.as_bytes()) {
+                Ok(()) => return Ok(text),
+                Err(second::CasError::CasFailed(again)) => {
+                    text = format!("{text}, then {}", shown(&again));
+                    cas = again;
+                }
+                Err(second::CasError::StoreError(error)) => return Err(error),
+            }
+        }
+    };
+    done().unwrap_or_else(|error| format!("{error:?}"))
 }
 
 #[cfg(target_family = "wasm")]

@@ -3,6 +3,8 @@
 //! A store's identifier is the resource's name; the empty one means the only such resource. A
 //! bucket is a handle: one that is held when the transaction ends is a leak, as any other.
 
+mod cas;
+
 use wasmtime::component::{
     ComponentNamedList, ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType,
 };
@@ -85,7 +87,8 @@ type Answer<T> = wasmtime::Result<(Result<T, WitError>,)>;
 
 pub(super) fn link(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
     link_draft::<u64, u64>(linker, "0.2.0-draft")?;
-    link_draft::<String, i64>(linker, "0.2.0-draft2")
+    link_draft::<String, i64>(linker, "0.2.0-draft2")?;
+    cas::link(&mut linker.instance("wasi:keyvalue/atomics@0.2.0-draft2")?)
 }
 
 fn link_draft<C: Cursor, N>(linker: &mut Linker<StoreState>, version: &str) -> wasmtime::Result<()>
