@@ -240,8 +240,13 @@ fn what_one_call_reads_is_bounded_and_paid_for() {
     std::fs::remove_file(data.join("many/0")).unwrap();
     let listed = tree.committed("reader", "run", json!({"what": "names", "path": "/data/many"}));
     assert_eq!(listed, "10000");
+    std::fs::write(data.join("large"), vec![b'x'; 8 << 20]).unwrap();
+    let fuel = || tree.view("reader").report.fuel;
+    let before = fuel();
+    assert_eq!(run(&tree, "count", "/data/large"), (8 << 20).to_string());
+    assert!(fuel() - before >= 8 << 20, "{}", fuel() - before);
     let code = |what: &str| tree.code("reader", "run", json!({"what": what, "path": "/data/hole"}));
-    assert_eq!(code("count"), "E_FUEL", "a byte costs fuel");
+    assert_eq!(code("count"), "E_FUEL");
     assert_eq!(run(&tree, "read", "/data/hole"), "error: out of memory");
     assert_eq!(run(&tree, "read", "/data/a.txt"), "alpha");
 }
@@ -345,7 +350,11 @@ fn c13_a_read_of_a_disk_that_hangs_ends_as_any_other_call() {
             until("it reads", || request().is_some());
             if kills {
                 tree.root.kill(request().unwrap()).unwrap();
-                assert_eq!(code(&asked.join().unwrap()), "E_CANCELLED");
+                let answer = asked.join().unwrap();
+                assert_eq!(code(&answer), "E_CANCELLED");
+                // And not when the call had ended in another way.
+                let Outcome::Crashed(crash) = answer.outcome else { panic!() };
+                assert!(crash.message.contains("while it waited"), "{crash:?}");
             } else {
                 tree.root.switch_resource(DATA, true).unwrap();
                 assert!(matches!(asked.join().unwrap().outcome, Outcome::Cancelled(_)));

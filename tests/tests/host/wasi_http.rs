@@ -168,8 +168,11 @@ fn requests_are_under_way_at_once_and_answers_come_as_they_are_there() {
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nyes").unwrap();
     });
     let tree = tree(&[&server.url("/")]);
-    let urls = json!({"urls": [server.url("/slow"), server.url("/fast")]});
-    assert_eq!(text(&tree, "race", urls), "fast 200: yes, slow 200: yes");
+    let urls = |paths: &[&str]| json!({"urls": paths.iter().map(|path| server.url(path)).collect::<Vec<_>>()});
+    let answers = text(&tree, "race", urls(&["/slow", "/fast"]));
+    assert_eq!(answers, "fast 200: yes, slow 200: yes");
+    let answers = text(&tree, "race", urls(&["/a", "/b", "/c", "/d", "/e", "/f", "/g", "/h"]));
+    assert_eq!(answers.matches("200: yes").count(), 8, "{answers}");
 }
 
 #[test]
@@ -196,7 +199,11 @@ fn c13_a_peer_that_never_answers_is_waited_for_until_something_ends_it() {
             until("it was asked", || server.requests() > before);
             if kills {
                 tree.root.kill(request().unwrap()).unwrap();
-                assert_eq!(code(&asks.join().unwrap()), "E_CANCELLED");
+                let answer = asks.join().unwrap();
+                assert_eq!(code(&answer), "E_CANCELLED");
+                // And not when the call had ended in another way.
+                let Outcome::Crashed(crash) = answer.outcome else { panic!() };
+                assert!(crash.message.contains("while it waited"), "{crash:?}");
             } else {
                 tree.root.switch_resource(RATES, true).unwrap();
                 assert!(matches!(asks.join().unwrap().outcome, Outcome::Cancelled(_)));
@@ -247,6 +254,42 @@ fn d13_what_nobody_waits_for_ends_with_its_transaction() {
     until("nobody waits any more", || server.done() == server.connections());
     assert_eq!(tree.committed("fetcher", "calls", json!({})), 2);
     assert!(tree.root.resources().iter().all(|view| view.leases.is_empty()));
+}
+
+#[test]
+fn d13_all_that_is_under_way_ends_with_its_transaction() {
+    let silent = Arc::new(Server::silent());
+    let its = silent.clone();
+    let fast = Server::start(move |_, stream| {
+        until("all others were asked", || its.requests() == 8);
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nyes").unwrap();
+    });
+    let second = fetcher(Duration::from_secs(60));
+    let first = plan("first", &deployed("fetcher"), |options| {
+        options.limits.deadline = Duration::from_secs(60);
+    });
+    let first = DaemonPlan { needs: vec![RATES.to_owned()], ..first };
+    let resource = http(RATES, &[&silent.url("/"), &fast.url("/")]);
+    let tree = Tree::with_resources(vec![first, second], vec![resource], None);
+    std::thread::scope(|scope| {
+        let fetch = json!({"method": "GET", "url": silent.url("/")});
+        let waits = scope.spawn(|| tree.call("first", "fetch", fetch));
+        until("it was asked", || silent.requests() == 1);
+        let request = || {
+            let resources = tree.root.resources();
+            resources.iter().flat_map(|view| &view.leases).map(|lease| lease.request).next()
+        };
+        let first = request().unwrap();
+        let mut urls = vec![silent.url("/"); 7];
+        urls.push(fast.url("/"));
+        let raced = text(&tree, "race", json!({"urls": urls, "answers": 1}));
+        assert!(raced.ends_with("200: yes"), "{raced}");
+        until("nobody waits any more", || silent.done() == 7);
+        // It was sent before those, and would have ended by itself before them.
+        assert!(!waits.is_finished());
+        tree.root.kill(first).unwrap();
+        assert_eq!(code(&waits.join().unwrap()), "E_CANCELLED");
+    });
 }
 
 #[test]

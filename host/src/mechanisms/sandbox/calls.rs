@@ -29,7 +29,7 @@ use crate::base::ticket::{Claim, Claimed};
 use crate::pure::resource::operation::{CallError, CallResult, Operation};
 
 pub(super) use self::filesystem::FileStream;
-pub(super) use self::wasi_http::Exchange;
+pub(super) use self::wasi_http::Exchanges;
 
 /// Links all interfaces to resources, in place of those of WASI that would wait, or reach outside,
 /// in ways of their own.

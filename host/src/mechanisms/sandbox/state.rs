@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::calls::{Exchange, FileStream};
+use super::calls::{Exchanges, FileStream};
 use super::cancel::Cancel;
 use super::crash::Stop;
 use super::handover::Passage;
@@ -232,8 +232,8 @@ pub(super) struct StoreState {
     pub(super) repeating: bool,
     /// What streams of files read, by their places in the table.
     pub(super) file_streams: BTreeMap<u32, FileStream>,
-    /// Of which each request of `wasi:http` has a copy.
-    pub(super) exchange: Exchange,
+    /// The requests of `wasi:http` that there are.
+    pub(super) exchanges: Exchanges,
     /// The running call asked for the directories.
     pub(super) asked_directories: bool,
     /// What the running call sees of other daemons.
@@ -289,7 +289,7 @@ impl StoreState {
             live_calls: 0,
             repeating: false,
             file_streams: BTreeMap::new(),
-            exchange: Exchange::default(),
+            exchanges: Exchanges::default(),
             asked_directories: false,
             seen: Seen::default(),
             shown: None,

@@ -23,10 +23,11 @@ impl Fetcher {
         wasi::fetch(&method, &url, &headers.unwrap_or_default(), body.as_deref())
     }
 
-    /// Sends one request to each of these at once, and answers whose answers came in which order.
-    pub fn race(&mut self, urls: Vec<String>) -> String {
+    /// Sends one request to each of these at once, and answers whose answers came in which order;
+    /// it may wait for some of them alone.
+    pub fn race(&mut self, urls: Vec<String>, answers: Option<usize>) -> String {
         self.calls += 1;
-        wasi::race(&urls)
+        wasi::race(&urls, answers.unwrap_or(urls.len()))
     }
 
     /// Begins requests, and waits for none: what is left of each is dropped, or kept.
@@ -67,7 +68,7 @@ mod wasi {
         String::new()
     }
 
-    pub(crate) fn race(_urls: &[String]) -> String {
+    pub(crate) fn race(_urls: &[String], _answers: usize) -> String {
         String::new()
     }
 
@@ -203,7 +204,7 @@ mod wasi {
         either(send())
     }
 
-    pub(crate) fn race(urls: &[String]) -> String {
+    pub(crate) fn race(urls: &[String], answers: usize) -> String {
         let send = || {
             let mut waiting = Vec::new();
             for url in urls {
@@ -211,7 +212,7 @@ mod wasi {
                 waiting.push((url, future.map_err(|code| shown(&code))?));
             }
             let mut order = Vec::new();
-            while !waiting.is_empty() {
+            while !waiting.is_empty() && order.len() < answers {
                 let pollables: Vec<_> = waiting.iter().map(|(_, one)| one.subscribe()).collect();
                 let ready = poll(&pollables.iter().collect::<Vec<_>>());
                 drop(pollables);

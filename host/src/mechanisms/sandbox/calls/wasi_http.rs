@@ -31,16 +31,20 @@ pub(super) fn link(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// One of the requests whose bytes a transaction may have in the host's memory at once: its body,
-/// and then that of its answer.
-#[derive(Clone, Debug, Default)]
-pub(in crate::mechanisms::sandbox) struct Exchange(Arc<()>);
+/// How many requests with their answers a transaction has in the host's memory.
+#[derive(Debug, Default)]
+pub(in crate::mechanisms::sandbox) struct Exchanges(Arc<()>);
 
-impl Exchange {
-    /// Another one beside those that there are, of which this one is none.
-    fn begin(&self) -> Option<Self> {
-        // One is the store's own, which has no bytes.
+/// One of these: whoever has bytes of it has a copy.
+#[derive(Clone, Debug)]
+struct Exchange {
+    _counted: Arc<Arc<()>>,
+}
+
+impl Exchanges {
+    /// Another one, if there may be more.
+    fn begin(&self) -> Option<Exchange> {
         let others = Arc::strong_count(&self.0).saturating_sub(1);
-        (others < HTTP_EXCHANGES_MAX).then(|| self.clone())
+        (others < HTTP_EXCHANGES_MAX).then(|| Exchange { _counted: Arc::new(self.0.clone()) })
     }
 }

@@ -206,7 +206,7 @@ fn link_body(types: &mut LinkerInstance<'_, StoreState>) -> wasmtime::Result<()>
         |mut store: Store<'_>, (request,): (Request,)| {
             charge(&mut store, 0)?;
             let state = store.data_mut();
-            let exchange = state.exchange.begin();
+            let exchange = state.exchanges.begin();
             let request = state.table().get_mut(&request)?;
             let (None, Some(exchange)) = (&request.body, exchange) else {
                 return Ok((Err::<Resource<OutgoingBody>, ()>(()),));
@@ -323,7 +323,7 @@ pub(super) fn link_handler(handler: &mut LinkerInstance<'_, StoreState>) -> wasm
             let body = request.body.clone();
             let exchange = match &body {
                 Some(body) => Some(body.lock().exchange.clone()),
-                None => state.exchange.begin(),
+                None => state.exchanges.begin(),
             };
             let Some(exchange) = exchange else {
                 return Ok((Err(ErrorCode::ConnectionLimitReached),));
