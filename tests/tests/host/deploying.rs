@@ -180,7 +180,7 @@ fn h6_imports_that_the_host_does_not_offer_are_refused_by_name() {
     check(&[
         ("unknown", instance("evil:pkg/iface@1.0.0"), Code::ImportUnknown),
         ("a function", with_component("(import \"run\" (func))"), Code::ImportUnknown),
-        ("http", instance("wasi:http/types@0.2.0"), Code::ImportUnknown),
+        ("graph", instance("wasi:nn/graph@0.2.0"), Code::ImportUnknown),
         (
             "a long name",
             instance(&format!("evil:{}/x@1.0.0", "a".repeat(5000))),

@@ -38,13 +38,20 @@ pub(in crate::mechanisms::sandbox) struct Exchanges(Arc<()>);
 /// One of these: whoever has bytes of it has a copy.
 #[derive(Clone, Debug)]
 struct Exchange {
-    _counted: Arc<Arc<()>>,
+    _counted: Arc<Counted>,
+}
+
+/// Counts an exchange as long as it lives.
+#[derive(Debug)]
+struct Counted {
+    _one: Arc<()>,
 }
 
 impl Exchanges {
     /// Another one, if there may be more.
     fn begin(&self) -> Option<Exchange> {
         let others = Arc::strong_count(&self.0).saturating_sub(1);
-        (others < HTTP_EXCHANGES_MAX).then(|| Exchange { _counted: Arc::new(self.0.clone()) })
+        let counted = || Arc::new(Counted { _one: self.0.clone() });
+        (others < HTTP_EXCHANGES_MAX).then(|| Exchange { _counted: counted() })
     }
 }
