@@ -1,3 +1,5 @@
+use std::sync::atomic::AtomicUsize;
+
 use proptest::prelude::*;
 
 use super::super::cards::state_address;
@@ -202,10 +204,12 @@ fn s0_17_followers_beside_one_who_commits_see_one_state_or_the_next_and_none_aga
     let mut owner = images(PAGES);
     let shared = owner.share();
     owner.commit();
+    owner.publish(commit(0));
+    let begun = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         let followers: Vec<_> = (0..2)
             .map(|_| {
-                let mut follower = Follower::new(&shared);
+                let (mut follower, begun) = (Follower::new(&shared), &begun);
                 scope.spawn(move || {
                     let (mut images, mut states, mut last) = (images(0), 0_u64, None);
                     loop {
@@ -213,7 +217,10 @@ fn s0_17_followers_beside_one_who_commits_see_one_state_or_the_next_and_none_aga
                             Followed::Over => return states,
                             Followed::Late => panic!("nothing was published for a minute"),
                             Followed::Same => {}
-                            Followed::Changed { .. } => states += 1,
+                            Followed::Changed { .. } => {
+                                states += 1;
+                                begun.fetch_add(usize::from(states == 1), Ordering::SeqCst);
+                            }
                         }
                         let seen = follower.published().unwrap();
                         assert!(last <= Some(seen.sequence));
@@ -224,13 +231,15 @@ fn s0_17_followers_beside_one_who_commits_see_one_state_or_the_next_and_none_aga
                 })
             })
             .collect();
-        for sequence in 0..COMMITS {
-            owner.publish(commit(sequence));
-            write(&owner, left, sequence + 1);
-            write(&owner, right, sequence + 1);
-            owner.commit();
+        while begun.load(Ordering::SeqCst) < 2 {
+            std::thread::yield_now();
         }
-        owner.publish(commit(COMMITS));
+        for sequence in 1..=COMMITS {
+            write(&owner, left, sequence);
+            write(&owner, right, sequence);
+            owner.commit();
+            owner.publish(commit(sequence));
+        }
         drop(owner);
         let states: Vec<u64> = followers.into_iter().map(|one| one.join().unwrap()).collect();
         assert!(states.iter().all(|&states| states > 0), "{states:?}");
