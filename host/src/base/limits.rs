@@ -422,6 +422,10 @@ pub const READERS_MAX: u64 = 64;
 /// is asked: a thousand times what that takes.
 pub const FOLLOW_WAIT: Duration = Duration::from_millis(100);
 
+/// Time that a commit leaves to reads which waited for the one before: most need some microseconds,
+/// and one that is not scheduled must not hold commits up.
+pub const FOLLOW_TURN: Duration = Duration::from_millis(1);
+
 /// Longest delay that a manifest may name for a resource: a peer that is back is noticed by then.
 pub const RESOURCE_DELAY_MAX: Duration = UP_DELAY_MAX;
 

@@ -31,6 +31,7 @@ use std::time::Duration;
 use super::images::{Images, Mismatch};
 use super::mapping::Mapping;
 use crate::base::ids::Sequence;
+use crate::base::limits::FOLLOW_TURN;
 
 /// Cards whose newest number is kept beside theirs, so that most of an image is passed over at
 /// once.
@@ -118,9 +119,12 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A change begins: waits until nobody copies, and nobody begins to.
+    /// A change begins: waits until nobody copies, and nobody begins to. Whoever waited for the end
+    /// of the change before has a turn first: an owner without a pause would leave them none.
     fn begin(&self) {
-        let mut state = self.lock();
+        let wait =
+            self.turned.wait_timeout_while(self.lock(), FOLLOW_TURN, |state| state.waiting > 0);
+        let mut state = wait.unwrap_or_else(PoisonError::into_inner).0;
         self.number.fetch_add(1, Ordering::AcqRel);
         state.awaited = true;
         while state.copying > 0 {
@@ -151,12 +155,18 @@ impl Shared {
     fn copy(&self, wait: Duration) -> Result<(Copying<'_>, MutexGuard<'_, State>), Followed> {
         let unsettled = || self.number.load(Ordering::Relaxed) % 2 == 1;
         let mut state = self.lock();
-        state.waiting += 1;
-        let waited = self
-            .turned
-            .wait_timeout_while(state, wait, |_| unsettled() && !self.over.load(Ordering::Relaxed));
-        state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        state.waiting -= 1;
+        if unsettled() {
+            state.waiting += 1;
+            let waited = self.turned.wait_timeout_while(state, wait, |_| {
+                unsettled() && !self.over.load(Ordering::Relaxed)
+            });
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.waiting -= 1;
+            if state.waiting == 0 {
+                // The next change may wait for that.
+                self.turned.notify_all();
+            }
+        }
         if self.over.load(Ordering::Relaxed) {
             return Err(Followed::Over);
         }

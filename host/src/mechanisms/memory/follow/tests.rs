@@ -242,7 +242,8 @@ fn s0_17_followers_beside_one_who_commits_see_one_state_or_the_next_and_none_aga
         }
         drop(owner);
         let states: Vec<u64> = followers.into_iter().map(|one| one.join().unwrap()).collect();
-        assert!(states.iter().all(|&states| states > 0), "{states:?}");
+        // Nobody starves beside an owner that makes no pause.
+        assert!(states.iter().all(|&states| states > COMMITS / 100), "{states:?}");
     });
 }
 
