@@ -261,6 +261,7 @@ fn s0_02_a_directory_that_is_down_is_an_error_or_a_wait() {
         until("up", || available(&tree));
         assert_eq!(run(&tree, "read", "/data/a.txt"), "alpha");
         tree.root.switch_resource(DATA, true).unwrap();
+        until("down", || !available(&tree));
         tree
     };
     let tree = start(reader(&[], &[DATA]));

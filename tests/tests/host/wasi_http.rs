@@ -10,9 +10,9 @@ use std::time::Duration;
 use host::mechanisms::providers::Pending;
 use host::mechanisms::providers::http::{Http, Resolve};
 use host::pure::request::{Answer, Outcome};
-use host::pure::resource::Policy;
 use host::pure::resource::allow::Rule;
-use host::tree::{DaemonPlan, ResourcePlan};
+use host::pure::resource::{Policy, Status};
+use host::tree::{DaemonPlan, ResourcePlan, ResourceView};
 use serde_json::{Value, json};
 use tests::{Tree, deployed, in_own_process, plan, until};
 
@@ -149,6 +149,8 @@ fn a_request_is_for_the_resource_that_lets_it_pass() {
     plan.uses = vec![RATES.to_owned(), "bank/other".to_owned()];
     let tree = Tree::with_resources(vec![plan], resources, None);
     tree.root.switch_resource("bank/other", true).unwrap();
+    let is_down = |view: &ResourceView| view.status != Status::Available;
+    until("down", || tree.root.resources().iter().any(is_down));
     assert_eq!(get(&tree, &one.url("/")), "200: one");
     assert_eq!(get(&tree, &other.url("/")), "error: DestinationUnavailable");
     assert_eq!(get(&tree, "http://third.test/"), "error: HttpRequestDenied");
