@@ -226,11 +226,11 @@ fn is_running(tree: &Tree, name: &str) -> bool {
     tree.view(name).report.state == DaemonState::Running
 }
 
-/// How many requests were committed by the daemons that notice nothing, per second.
-fn untouched_rate(tree: &Tree, time: Duration) -> f64 {
+/// How many requests are committed by the daemons that notice nothing, per second, meanwhile.
+fn untouched_rate(tree: &Tree, meanwhile: impl FnOnce()) -> f64 {
     let count = || ["c", "d"].map(|name| tree.view(name).report.sequence).iter().sum::<u64>();
     let (before, since) = (count(), Instant::now());
-    std::thread::sleep(time);
+    meanwhile();
     let committed = count() - before;
     f64::from(u32::try_from(committed).unwrap()) / since.elapsed().as_secs_f64()
 }
@@ -259,13 +259,12 @@ fn outages(victim: Kind, blows: &[Blow]) {
             (name, (0..CLIENTS).map(of).collect::<Vec<_>>())
         });
         std::thread::sleep(Duration::from_millis(200));
-        let quiet = untouched_rate(&tree, Duration::from_millis(300));
-        let (mut storm, mut rates) = (0_u64, Vec::new());
+        let (mut storm, mut quiet, mut struck) = (0_u64, Vec::new(), Vec::new());
         for &blow in blows {
+            quiet.push(untouched_rate(&tree, || std::thread::sleep(Duration::from_millis(500))));
             let before = ["a", "b"].map(|name| generation(&tree, name));
             let resource_before = resource(&tree, VICTIM).generation.0;
-            strike(&tree, &mut server, &proxy, blow);
-            rates.push(untouched_rate(&tree, Duration::from_millis(100)));
+            struck.push(untouched_rate(&tree, || strike(&tree, &mut server, &proxy, blow)));
             let recoveries = resource(&tree, VICTIM).generation.0 - resource_before;
             let started = ["a", "b"].map(|name| generation(&tree, name));
             let expected = before.map(|generation| generation + recoveries);
@@ -274,8 +273,8 @@ fn outages(victim: Kind, blows: &[Blow]) {
             storm += recoveries;
         }
         over.store(true, Ordering::Relaxed);
-        let rate = rates.iter().sum::<f64>() / f64::from(u32::try_from(rates.len()).unwrap());
-        println!("{victim:?}: {storm} recoveries; c and d at {:.2} of before", rate / quiet);
+        println!("{victim:?}: {storm} recoveries; commits of c and d per second between the blows");
+        println!("{quiet:.0?}, from each to its end {struck:.0?}");
         for (name, clients) in clients {
             let seen: Vec<Seen> =
                 clients.into_iter().map(|client| client.join().unwrap()).collect();
