@@ -322,6 +322,8 @@ fn s0_03_a_server_that_is_gone_is_a_death_where_that_is_checked() {
     drop(server);
     until("down", || rates(&tree).status != Status::Available);
     assert_eq!(code(&fetch(&tree, &url)), "E_UNAVAILABLE");
+    // Requests are refused before the daemon has heard of it.
+    until("waiting", || tree.view("caller").report.state == DaemonState::Waiting);
     let _server =
         Server::at(address, |_, stream| drop(stream.write_all(b"HTTP/1.1 200 K\r\n\r\n")));
     until("ready", || tree.view("caller").report.state == DaemonState::Ready);
