@@ -27,6 +27,12 @@ const COUNT: &str = "local count = redis.call('INCR', KEYS[1]) \
 /// Longest wait for the server.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A runtime of this thread.
+fn runtime() -> Runtime {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime")
+}
+
 /// The client of Redis alone, on a runtime of this thread.
 pub struct Native {
     runtime: Runtime,
@@ -48,8 +54,7 @@ impl Native {
     /// When that fails.
     #[must_use]
     pub fn start(url: &str) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.expect("a runtime");
+        let runtime = runtime();
         let client = redis::Client::open(url).expect("a URL");
         let connection = runtime.block_on(client.get_multiplexed_async_connection());
         Self { runtime, connection: connection.expect("a connection"), script: Script::new(COUNT) }
@@ -94,8 +99,7 @@ impl NativeSql {
     /// When that fails.
     #[must_use]
     pub fn start(url: &str) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.expect("a runtime");
+        let runtime = runtime();
         let (client, connection) =
             runtime.block_on(tokio_postgres::connect(url, NoTls)).expect("a connection");
         let _driver = runtime.spawn(connection);
