@@ -57,6 +57,20 @@ pub struct Holdings {
 }
 
 impl Holdings {
+    /// Before and after doing something three times, when it was done once: what stays for good
+    /// is there by then.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no `/proc`.
+    #[must_use]
+    pub fn around(once: impl Fn()) -> (Self, Self) {
+        once();
+        let before = Self::now();
+        (0..3).for_each(|_| once());
+        (before, Self::now())
+    }
+
     /// Right now.
     ///
     /// # Panics

@@ -425,12 +425,7 @@ fn s2_26_s0_17_a_stop_with_all_readers_busy_answers_everybody_and_leaves_nothing
     in_own_process(
         "host::readers::s2_26_s0_17_a_stop_with_all_readers_busy_answers_everybody_and_leaves_nothing",
         || {
-            busy_and_stopped();
-            let before = Holdings::now();
-            for _ in 0..3 {
-                busy_and_stopped();
-            }
-            let after = Holdings::now();
+            let (before, after) = Holdings::around(busy_and_stopped);
             assert_eq!((after.threads, after.descriptors), (before.threads, before.descriptors));
             assert!(after.mappings <= before.mappings + 8, "{before:?} {after:?}");
         },
