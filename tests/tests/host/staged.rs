@@ -1,5 +1,6 @@
 //! Effects that transactions stage: when they are carried out, how often, and when not.
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,12 @@ fn changed(needs: &[&str], uses: &[&str], change: impl FnOnce(&mut DaemonOptions
 
 fn tree_of(fake: &Fake, plan: DaemonPlan) -> Tree {
     Tree::with_resources(vec![plan], vec![fake.plan(CACHE, &[])], None)
+}
+
+/// With a journal there.
+fn durable(fake: &Fake, dir: &Path) -> Tree {
+    let plans = vec![caller(&[CACHE], &[])];
+    Tree::with_resources(plans, vec![fake.plan(CACHE, &[])], Some(store(dir)))
 }
 
 fn stage(tree: &Tree, words: &[&str]) -> Answer {
@@ -239,9 +246,7 @@ fn effects_are_released_when_their_commit_is_durable() {
     in_own_process("host::staged::effects_are_released_when_their_commit_is_durable", || {
         let dir = tempfile::tempdir().unwrap();
         let fake = Fake::shared(1);
-        let plans = vec![caller(&[CACHE], &[])];
-        let resources = vec![fake.plan(CACHE, &[])];
-        let tree = Tree::with_resources(plans, resources, Some(store(dir.path())));
+        let tree = durable(&fake, dir.path());
         echo(&tree, "first");
         assert_eq!(settled(&tree), done(1));
         failpoint::arm("before-sync:1:stall".parse().unwrap());
@@ -260,9 +265,7 @@ fn a_commit_that_fails_has_no_effects() {
     in_own_process("host::staged::a_commit_that_fails_has_no_effects", || {
         let dir = tempfile::tempdir().unwrap();
         let fake = Fake::shared(1);
-        let plans = vec![caller(&[CACHE], &[])];
-        let resources = vec![fake.plan(CACHE, &[])];
-        let tree = Tree::with_resources(plans, resources, Some(store(dir.path())));
+        let tree = durable(&fake, dir.path());
         failpoint::arm("before-sync:1:error".parse().unwrap());
         let failed = stage(&tree, &["ECHO", "never"]);
         assert_ne!(failed.outcome.word(), "committed");
