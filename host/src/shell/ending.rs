@@ -10,7 +10,7 @@ use super::api::Served;
 use super::main_loop::MainLoop;
 use crate::base::error::{Code, Fault};
 use crate::base::failpoint::{self, Point};
-use crate::base::limits::{EFFECTS_STOP_MAX, STOP_ANSWERS, STOP_TICK};
+use crate::base::limits::{STOP_ANSWERS, STOP_TICK};
 use crate::pure::stop_order::{Deadlines, Phase, Seen, StopOrder};
 
 /// Stops everything under the root, then lets the last answers reach their clients. The main loop
@@ -55,12 +55,10 @@ pub(super) fn stop_in_order(
         }
         std::thread::sleep(STOP_TICK);
     }
-    let start = Instant::now();
-    let hurries = || main.vitals().stop().hurries();
-    while root.effects_left() > 0 && !hurries() && start.elapsed() < EFFECTS_STOP_MAX {
+    root.finish_effects(|| {
         main.tick();
-        std::thread::sleep(STOP_TICK);
-    }
+        !main.vitals().stop().hurries()
+    });
     let result = order.forced().map_or(Ok(()), |phase| Err(forced(served, phase)));
     // Clients hear of it even then.
     let answered = || served.attending.load(Ordering::Acquire) == 0;

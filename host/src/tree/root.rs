@@ -16,7 +16,7 @@ mod upgrade;
 mod view;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ use crate::base::clock::Clock;
 use crate::base::entropy::Entropy;
 use crate::base::error::{Code, Fault, printable};
 use crate::base::ids::{NodeId, RequestId, RequestIds, Sequence};
-use crate::base::limits::{DAEMON_STACK_BYTES, EFFECTS_STOP_MAX, STOP_GRACE, STOP_TICK};
+use crate::base::limits::{DAEMON_STACK_BYTES, STOP_GRACE};
 use crate::base::vitals::{Kind, Vitals};
 use crate::mechanisms::journal::{
     Committer, DaemonKey, Durability, Journal, JournalFault, Metrics, Origin, Store,
@@ -91,6 +91,8 @@ pub struct Root {
     changing: Mutex<()>,
     ground: Ground,
     request_ids: RequestIds,
+    /// Effects have had their time.
+    effects_finished: AtomicBool,
 }
 
 type Daemons = BTreeMap<String, Arc<Worker>>;
@@ -136,6 +138,7 @@ impl Root {
             changing: Mutex::default(),
             ground,
             request_ids,
+            effects_finished: AtomicBool::new(false),
         };
         let images = (0..shapes.len()).map_while(|index| arena.take(index));
         root.start_all(plans, images)?;
@@ -407,10 +410,7 @@ impl Root {
         self.ground.root_loop.end();
         // After the last daemon: what they handed over is still made durable and answered.
         self.close_journal();
-        let begun = Instant::now();
-        while self.effects_left() > 0 && begun.elapsed() < EFFECTS_STOP_MAX {
-            std::thread::sleep(STOP_TICK);
-        }
+        self.finish_effects(|| true);
         self.ground.board.stop();
     }
 

@@ -1,7 +1,11 @@
 //! The steps of a stop, for whoever decides when each is due. None waits, but the last.
 
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
 use super::{Root, read};
 use crate::base::error::Fault;
+use crate::base::limits::{EFFECTS_STOP_MAX, STOP_TICK};
 use crate::mechanisms::journal::Journal;
 
 /// A daemon's commits that nobody knows to be durable.
@@ -55,6 +59,19 @@ impl Root {
     #[must_use]
     pub fn effects_left(&self) -> u64 {
         self.ground.board.effects_left()
+    }
+
+    /// Gives effects [`EFFECTS_STOP_MAX`] once the journal is closed, while `goes_on` says so at
+    /// each look. Whoever calls this first decides: later calls, of the root's own end too, wait
+    /// no more.
+    pub fn finish_effects(&self, mut goes_on: impl FnMut() -> bool) {
+        if self.effects_finished.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let start = Instant::now();
+        while self.effects_left() > 0 && start.elapsed() < EFFECTS_STOP_MAX && goes_on() {
+            std::thread::sleep(STOP_TICK);
+        }
     }
 
     /// Why commits are refused now, if they are.
