@@ -7,7 +7,7 @@
 mod bench;
 mod demo;
 mod guests;
-mod mechanisms;
+mod proofs;
 mod step;
 mod test;
 
@@ -28,7 +28,8 @@ Commands:
                 (environment: BULKHEAD_BENCH_DIR, the directory for what is kept on disk)
   soak          run the tests longer, and those that take long (environment: BULKHEAD_SEEDS,
                 PROPTEST_CASES)
-  mechanisms    list the mechanisms that have a test, with the number of their tests
+  mechanisms    list what is proven of the mechanisms, with the number of tests
+  faults        the same of the faults to survive
   help          this text
 
 A first build compiles the WebAssembly engine: 6 to 10 minutes on two cores.
@@ -54,7 +55,8 @@ fn main() -> ExitCode {
         ["soak"] => test::soak(),
         ["bench"] => bench::run(None),
         ["bench", name] => bench::run(Some(name)),
-        ["mechanisms"] => mechanisms::print(),
+        ["mechanisms"] => proofs::print_mechanisms(),
+        ["faults"] => proofs::print_faults(),
         _ => return wrong_usage(&words),
     };
     match done {
