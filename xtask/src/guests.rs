@@ -35,6 +35,16 @@ pub(crate) fn build() -> Result<(), Failure> {
     Ok(())
 }
 
+/// The built components, relative to the repository's root.
+pub(crate) fn built() -> Result<Vec<PathBuf>, Failure> {
+    let mut built = Vec::new();
+    for folder in FOLDERS {
+        let names = names(&root().join(folder))?;
+        built.extend(names.iter().map(|name| Path::new(folder).join(format!("{name}.wasm"))));
+    }
+    Ok(built)
+}
+
 /// The crates under `folder`; each is called like its own folder.
 fn names(folder: &Path) -> Result<Vec<String>, Failure> {
     let entries = fs::read_dir(folder).map_err(|error| Failure::file(folder, &error))?;

@@ -7,6 +7,7 @@
 mod bench;
 mod demo;
 mod guests;
+mod mutants;
 mod proofs;
 mod step;
 mod test;
@@ -28,6 +29,9 @@ Commands:
                 (environment: BULKHEAD_BENCH_DIR, the directory for what is kept on disk)
   soak          run the tests longer, and those that take long (environment: BULKHEAD_SEEDS,
                 PROPTEST_CASES)
+  mutants [PART]
+                take safety lines out, one at a time, and look whether a test goes red; only
+                those whose names contain PART
   mechanisms    list what is proven of the mechanisms, with the number of tests
   faults        the same of the faults to survive
   help          this text
@@ -55,6 +59,8 @@ fn main() -> ExitCode {
         ["soak"] => test::soak(),
         ["bench"] => bench::run(None),
         ["bench", name] => bench::run(Some(name)),
+        ["mutants"] => mutants::run(""),
+        ["mutants", part] => mutants::run(part),
         ["mechanisms"] => proofs::print_mechanisms(),
         ["faults"] => proofs::print_faults(),
         _ => return wrong_usage(&words),

@@ -1,6 +1,7 @@
 //! The README's second command, and its long version.
 
 use crate::guests;
+use crate::mutants;
 use crate::step::{self, Failure, cargo, first_build_hint, say};
 
 const REMEDY: &str =
@@ -36,5 +37,6 @@ pub(crate) fn soak() -> Result<(), Failure> {
         say(&format!("{what} ({}){}", shown.join(", "), first_build_hint()));
         step::run(&mut command, REMEDY)?;
     }
-    Ok(())
+    say("taking safety lines out, one at a time");
+    mutants::run("")
 }
