@@ -182,6 +182,66 @@ fn wiring_that_the_barrier_cannot_follow_is_refused() {
 }
 
 #[test]
+fn handles_that_a_guest_makes_itself_are_refused() {
+    // They would be in a table of the engine's, which no image holds.
+    for component in [
+        "(component (type $r (resource (rep i32))))",
+        "(component (type $r (resource (rep i32))) (core func (canon resource.new $r)))",
+        "(component (type $r (resource (rep i32))) (core func (canon resource.rep $r)))",
+    ] {
+        check(component, "E_MODULE_SNAPSHOT_UNSAFE", "of the guest's own");
+    }
+    // Those of the host are known to it.
+    let imported = "(component
+        (import \"t:t/t\" (instance $i (export \"r\" (type (sub resource)))))
+        (alias export $i \"r\" (type $r))
+        (core func (canon resource.drop $r)))";
+    assert_eq!(admitted(&wat::parse_str(imported).unwrap(), &World::ANY), Ok(()));
+}
+
+/// A function that goes through `levels` instances of `names` names each, the last of which it has,
+/// and is lifted `names` times.
+fn chained(names: usize, levels: usize) -> Vec<u8> {
+    let mut text = String::from(
+        "(component (core module $m (func (export \"f\"))) (core instance $i0 (instantiate $m))
+         (alias core export $i0 \"f\" (core func $f0)) (type $t (func))",
+    );
+    for level in 1..=levels {
+        text.push_str(&format!("(core instance $i{level} "));
+        for name in 0..names {
+            text.push_str(&format!("(export \"n{name:06}\" (func $f{}))", level - 1));
+        }
+        let last = names - 1;
+        text.push_str(&format!(
+            ") (alias core export $i{level} \"n{last:06}\" (core func $f{level}))"
+        ));
+    }
+    let lift = format!("(func (type $t) (canon lift (core func $f{levels})))");
+    text.push_str(&lift.repeat(names));
+    text.push(')');
+    wat::parse_str(text).unwrap()
+}
+
+#[test]
+fn h3_admission_takes_steps_in_proportion_to_the_file() {
+    for levels in [1, 4, 16] {
+        for names in [1, 10, 100, 1_000] {
+            let bytes = chained(names, levels);
+            let admitted = admit(&bytes, &Caps::default(), &World::ANY).unwrap();
+            assert!(admitted.steps <= bytes.len(), "{names} x {levels}: {}", admitted.steps);
+        }
+    }
+    // What instances and types consist of counts: their number alone says nothing.
+    check_bytes(&chained(10_000, 6), "E_MODULE_TOO_LARGE");
+    let declared = "(type (list u8))".repeat(50_001);
+    let declared = format!("(component (type (instance {declared})))");
+    check_bytes(&wat::parse_str(declared).unwrap(), "E_MODULE_TOO_LARGE");
+    let nested = format!("(type (instance {}))", "(type (list u8))".repeat(30_000));
+    let nested = format!("(component (type (component {nested} {nested})))");
+    check_bytes(&wat::parse_str(nested).unwrap(), "E_MODULE_TOO_LARGE");
+}
+
+#[test]
 fn the_world_is_checked() {
     let check = |component: &str, code: &str, names: &str| {
         let bytes = wat::parse_str(component).unwrap();

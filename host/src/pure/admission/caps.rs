@@ -1,6 +1,9 @@
 //! What a component may be at most, checked before anything is allocated or compiled for it.
 
-use wasmparser::Payload;
+use wasmparser::{
+    ComponentInstance, ComponentType, ComponentTypeDeclaration, Instance, InstanceTypeDeclaration,
+    Payload,
+};
 
 use super::Refusal;
 
@@ -18,7 +21,9 @@ pub struct Caps {
     pub custom_bytes_max: u64,
     /// Core modules. Toolchains make up to about ten: the program, adapters, shims.
     pub core_modules_max: u64,
-    /// Entries of all component-level sections: types, instances, aliases, canonical functions.
+    /// Entries of all component-level sections: types, instances, aliases, canonical functions; and
+    /// what these consist of. Some take time by how many others there are, so that the time grows
+    /// with the square of this.
     pub component_items_max: u64,
     /// Components nested in each other. Toolchains make one level.
     pub component_nesting_max: u64,
@@ -39,6 +44,8 @@ pub struct Caps {
     pub function_bytes_max: u64,
     /// Locals of one function, parameters included.
     pub locals_max: u64,
+    /// Locals of all functions of one core module: a few bytes declare many.
+    pub module_locals_max: u64,
     /// Blocks nested in each other. A `switch` with n cases is n nested blocks.
     pub nesting_max: u64,
     /// Blocks in one function: a compiler's time grows faster than their number.
@@ -70,6 +77,7 @@ impl Default for Caps {
             segments_max: 50_000,
             function_bytes_max: 1 << 20,
             locals_max: 10_000,
+            module_locals_max: 10_000_000,
             nesting_max: 2_000,
             blocks_max: 10_000,
             branch_targets_max: 50_000,
@@ -158,8 +166,68 @@ impl Totals {
             Payload::ComponentSection { .. } => 1,
             _ => return Ok(()),
         };
-        self.component_items += u64::from(count);
+        self.items(count.into(), caps)?;
+        // What they claim is in bounds: now what they consist of.
+        match payload {
+            Payload::InstanceSection(section) => {
+                for instance in section.clone() {
+                    self.items(parts_of_core_instance(&instance?), caps)?;
+                }
+            }
+            Payload::ComponentInstanceSection(section) => {
+                for instance in section.clone() {
+                    self.items(parts_of_instance(&instance?), caps)?;
+                }
+            }
+            Payload::ComponentTypeSection(section) => {
+                for ty in section.clone() {
+                    self.items(parts_of_type(&ty?), caps)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn items(&mut self, count: u64, caps: &Caps) -> Result<(), Refusal> {
+        self.component_items = self.component_items.saturating_add(count);
         within("component-level items", self.component_items, caps.component_items_max)
+    }
+}
+
+fn parts_of_core_instance(instance: &Instance<'_>) -> u64 {
+    byte_count(match instance {
+        Instance::Instantiate { args, .. } => args.len(),
+        Instance::FromExports(exports) => exports.len(),
+    })
+}
+
+fn parts_of_instance(instance: &ComponentInstance<'_>) -> u64 {
+    byte_count(match instance {
+        ComponentInstance::Instantiate { args, .. } => args.len(),
+        ComponentInstance::FromExports(exports) => exports.len(),
+    })
+}
+
+/// Declarations, with those of the types in them. The parser bounds how deep that goes.
+fn parts_of_type(ty: &ComponentType<'_>) -> u64 {
+    let nested = |ty: &ComponentType<'_>| parts_of_type(ty).saturating_add(1);
+    match ty {
+        ComponentType::Component(declarations) => declarations
+            .iter()
+            .map(|declaration| match declaration {
+                ComponentTypeDeclaration::Type(ty) => nested(ty),
+                _ => 1,
+            })
+            .fold(0, u64::saturating_add),
+        ComponentType::Instance(declarations) => declarations
+            .iter()
+            .map(|declaration| match declaration {
+                InstanceTypeDeclaration::Type(ty) => nested(ty),
+                _ => 1,
+            })
+            .fold(0, u64::saturating_add),
+        ComponentType::Defined(_) | ComponentType::Func(_) | ComponentType::Resource { .. } => 0,
     }
 }
 

@@ -38,6 +38,9 @@ pub struct Admitted<'a> {
     pub data_bytes: u64,
     /// Bytes of all custom sections.
     pub custom_bytes: u64,
+    /// Steps that finding out about the wiring took, besides reading each section: never more than
+    /// there are bytes.
+    pub steps: usize,
     pub(in crate::pure) wiring: Wiring,
 }
 
@@ -117,6 +120,8 @@ struct ComponentReader<'c> {
     wiring: WiringReader,
     modules: Vec<CoreModule>,
     imports: Vec<ImportedInterface>,
+    /// Functions of these.
+    functions: u64,
     exports: Vec<String>,
     custom_bytes: u64,
 }
@@ -133,6 +138,7 @@ impl<'c> ComponentReader<'c> {
             wiring: WiringReader::default(),
             modules: Vec::new(),
             imports: Vec::new(),
+            functions: 0,
             exports: Vec::new(),
             custom_bytes: 0,
         }
@@ -215,7 +221,12 @@ impl<'c> ComponentReader<'c> {
                     if let ComponentTypeRef::Instance(_) = import.ty
                         && let Some(types) = self.validator.types(0)
                     {
-                        self.imports.push(imported_interface(types, import.name.name));
+                        let interface = imported_interface(types, import.name.name);
+                        // Interfaces of one type list its functions again and again.
+                        self.functions += byte_count(interface.functions.len());
+                        let limit = self.caps.component_items_max;
+                        within("imported functions", self.functions, limit)?;
+                        self.imports.push(interface);
                     }
                 }
             }
@@ -268,7 +279,9 @@ impl<'c> ComponentReader<'c> {
 
     fn finish<'a>(&mut self, bytes: &'a [u8]) -> Result<Admitted<'a>, Refusal> {
         self.world.check_exports(&self.exports)?;
-        let wiring = std::mem::take(&mut self.wiring).finish(&self.modules)?;
+        let wiring = std::mem::take(&mut self.wiring);
+        let steps = wiring.steps;
+        let wiring = wiring.finish(&self.modules)?;
         let mut admitted = Admitted {
             bytes,
             imports: std::mem::take(&mut self.imports),
@@ -279,6 +292,7 @@ impl<'c> ComponentReader<'c> {
             table_elements: 0,
             data_bytes: 0,
             custom_bytes: self.custom_bytes,
+            steps,
             wiring,
         };
         let mut memories = 0_u32;

@@ -7,7 +7,7 @@ use wasmparser::{
     TableInit, TableType, TypeRef, ValType,
 };
 
-use super::caps::byte_count;
+use super::caps::{byte_count, within};
 use super::{Caps, Place, Refusal, printable};
 
 /// Bytes of a WebAssembly page.
@@ -67,6 +67,8 @@ pub(super) struct ModuleReader<'c> {
     function_types: Vec<u32>,
     imported_functions: u32,
     bodies_seen: u32,
+    /// Locals of all functions so far.
+    locals: u64,
     globals: Vec<GlobalType>,
     /// The function whose body was read last, and its bytes.
     body: Option<(u32, Range<usize>)>,
@@ -82,6 +84,7 @@ impl<'c> ModuleReader<'c> {
             function_types: Vec::new(),
             imported_functions: 0,
             bodies_seen: 0,
+            locals: 0,
             globals: Vec::new(),
             body: None,
         }
@@ -288,6 +291,8 @@ impl<'c> ModuleReader<'c> {
         }
         let offset = body.range().start;
         limit_function("locals", locals, self.caps.locals_max, offset)?;
+        self.locals = self.locals.saturating_add(locals);
+        within("locals of one module", self.locals, self.caps.module_locals_max)?;
         Ok(BodyReader {
             ty: ty.unwrap_or(u32::MAX),
             parameters: parameters.unwrap_or(0),

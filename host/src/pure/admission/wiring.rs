@@ -5,7 +5,7 @@
 //! the host enters, and how large the results are that the host stores for the functions that the
 //! component imports.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use wasmparser::types::TypesRef;
 use wasmparser::{
@@ -36,13 +36,14 @@ pub(in crate::pure) struct ModuleUse {
     pub(in crate::pure) reallocs: BTreeSet<String>,
 }
 
-/// Where a core function of the component comes from.
-#[derive(Clone, Debug)]
+/// Where a core function of the component comes from. That is found out once, when it gets its
+/// index: what it is made of is older than itself.
+#[derive(Clone, Copy, Debug)]
 enum CoreFunction {
     /// The host: a lowered or built-in function.
     Host,
-    /// An export of a core instance.
-    Export { instance: u32, name: String },
+    /// An export of a core module, whose name is at this place among the names.
+    Export { module: u32, name: usize },
 }
 
 /// What a core instance is made of.
@@ -50,13 +51,15 @@ enum CoreFunction {
 enum CoreInstance {
     Module(u32),
     /// Functions by name; other kinds of items don't matter here.
-    Functions(Vec<(String, u32)>),
+    Functions(HashMap<String, CoreFunction>),
 }
 
 /// Collects the wiring while the component's sections go by.
 #[derive(Debug, Default)]
 pub(super) struct WiringReader {
     functions: Vec<CoreFunction>,
+    /// Names of exports of modules.
+    names: Vec<String>,
     instances: Vec<CoreInstance>,
     /// Functions that the host enters, with the offset where that is said.
     entries: Vec<(u32, usize)>,
@@ -64,6 +67,8 @@ pub(super) struct WiringReader {
     reallocs: Vec<(u32, usize)>,
     areas: ResultAreas,
     result_area_bytes: u64,
+    /// Names and functions that were looked at.
+    pub(super) steps: usize,
 }
 
 impl WiringReader {
@@ -88,14 +93,17 @@ impl WiringReader {
             Payload::ComponentTypeSection(section) => {
                 for item in section.clone().into_iter_with_offsets() {
                     let (offset, ty) = item?;
-                    if let ComponentType::Resource { dtor: Some(function), .. } = ty {
-                        self.entries.push((function, offset));
+                    // Its handles would be in a table that no image holds.
+                    if let ComponentType::Resource { .. } = ty {
+                        let what = "a resource type of the guest's own";
+                        return Err(Refusal::snapshot_unsafe(what, offset));
                     }
                 }
             }
             Payload::ComponentCanonicalSection(section) => {
                 for item in section.clone().into_iter_with_offsets() {
                     let (offset, function) = item?;
+                    self.steps += 1;
                     self.canonical(&function, offset, types)?;
                 }
             }
@@ -105,16 +113,19 @@ impl WiringReader {
     }
 
     fn instance(&mut self, instance: &Instance<'_>) {
-        self.instances.push(match instance {
+        let instance = match instance {
             Instance::Instantiate { module_index, .. } => CoreInstance::Module(*module_index),
-            Instance::FromExports(exports) => CoreInstance::Functions(
-                exports
-                    .iter()
-                    .filter(|export| export.kind == ExternalKind::Func)
-                    .map(|export| (export.name.to_owned(), export.index))
-                    .collect(),
-            ),
-        });
+            Instance::FromExports(exports) => {
+                self.steps += exports.len();
+                let functions = exports.iter().filter(|export| export.kind == ExternalKind::Func);
+                let known = functions.filter_map(|export| {
+                    let function = item(&self.functions, export.index)?;
+                    Some((export.name.to_owned(), *function))
+                });
+                CoreInstance::Functions(known.collect())
+            }
+        };
+        self.instances.push(instance);
     }
 
     fn alias(&mut self, alias: &ComponentAlias<'_>, offset: usize) -> Result<(), Refusal> {
@@ -124,8 +135,18 @@ impl WiringReader {
                 instance_index,
                 name,
             } => {
-                let name = (*name).to_owned();
-                self.functions.push(CoreFunction::Export { instance: *instance_index, name });
+                self.steps += 1;
+                let function = match item(&self.instances, *instance_index) {
+                    Some(CoreInstance::Module(module)) => {
+                        self.names.push((*name).to_owned());
+                        CoreFunction::Export { module: *module, name: self.names.len() - 1 }
+                    }
+                    Some(CoreInstance::Functions(functions)) => {
+                        functions.get(*name).copied().unwrap_or(CoreFunction::Host)
+                    }
+                    None => CoreFunction::Host,
+                };
+                self.functions.push(function);
                 Ok(())
             }
             ComponentAlias::InstanceExport {
@@ -161,11 +182,13 @@ impl WiringReader {
                 self.functions.push(CoreFunction::Host);
                 self.options(options, offset)
             }
-            CanonicalFunction::ResourceNew { .. }
-            | CanonicalFunction::ResourceDrop { .. }
-            | CanonicalFunction::ResourceRep { .. } => {
+            CanonicalFunction::ResourceDrop { .. } => {
                 self.functions.push(CoreFunction::Host);
                 Ok(())
+            }
+            // Only for a resource type of its own, which it can't have.
+            CanonicalFunction::ResourceNew { .. } | CanonicalFunction::ResourceRep { .. } => {
+                Err(Refusal::snapshot_unsafe("a handle of the guest's own making", offset))
             }
             // The validator refuses what is left, because it belongs to features that are off.
             // Should it learn to accept one, then the barrier has to learn what it writes first.
@@ -233,26 +256,14 @@ impl WiringReader {
 
     /// Finds the module and the name of its export behind a core function.
     fn resolve(&self, function: u32, offset: usize) -> Result<(u32, &str), Refusal> {
-        let unresolved =
-            || Refusal::nested("the host is told to call a core function of its own", offset);
-        let mut function = function;
-        // An instance made of functions can only hold functions that are older than itself, so this
-        // ends; the bound is for the reader.
-        for _ in 0..=self.functions.len() {
-            let (instance, name) = match item(&self.functions, function) {
-                Some(CoreFunction::Export { instance, name }) => (*instance, name),
-                Some(CoreFunction::Host) | None => return Err(unresolved()),
-            };
-            match item(&self.instances, instance) {
-                Some(CoreInstance::Module(module)) => return Ok((*module, name)),
-                Some(CoreInstance::Functions(functions)) => {
-                    let found = functions.iter().find(|(known, _)| known == name);
-                    function = found.map(|(_, index)| *index).ok_or_else(unresolved)?;
-                }
-                None => return Err(unresolved()),
+        match item(&self.functions, function) {
+            Some(CoreFunction::Export { module, name }) => {
+                Ok((*module, self.names.get(*name).map_or("", String::as_str)))
+            }
+            Some(CoreFunction::Host) | None => {
+                Err(Refusal::nested("the host is told to call a core function of its own", offset))
             }
         }
-        Err(unresolved())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Puts a rewritten core module together.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use wasm_encoder::reencode::{Reencode, utils};
 use wasm_encoder::{
@@ -109,10 +110,11 @@ fn functions(source: &Source<'_>, plan: &Plan<'_>) -> Result<FunctionSection, Re
     for &import in plan.imports.keys() {
         functions.function(source.function_type(import)?);
     }
+    // The wrapped one may itself be a wrapper, of an import: then its type is the import's.
+    let wrapped: HashMap<u32, u32> =
+        plan.imports.iter().map(|(import, wrapper)| (*wrapper, *import)).collect();
     for realloc in &plan.reallocs {
-        // The wrapped one may itself be a wrapper, of an import: then its type is the import's.
-        let wrapped = plan.imports.iter().find(|(_, wrapper)| **wrapper == realloc.inner);
-        let inner = wrapped.map_or(realloc.inner, |(import, _)| *import);
+        let inner = wrapped.get(&realloc.inner).copied().unwrap_or(realloc.inner);
         functions.function(source.function_type(inner)?);
     }
     Ok(functions)
@@ -161,13 +163,14 @@ fn globals(source: &Source<'_>, plan: &Plan<'_>) -> Result<GlobalSection, Rewrit
 fn exports(source: &Source<'_>, plan: &Plan<'_>) -> Result<ExportSection, RewriteError> {
     let mut reencoder = plan;
     let mut exports = ExportSection::new();
+    let wrappers: HashMap<&str, u32> =
+        plan.reallocs.iter().map(|realloc| (realloc.name.as_str(), realloc.wrapper)).collect();
     if let Some(section) = &source.exports {
         for export in section.clone() {
             let export = export?;
-            let realloc = plan.reallocs.iter().find(|realloc| realloc.name == export.name);
-            match realloc {
-                Some(realloc) if export.kind == ExternalKind::Func => {
-                    exports.export(export.name, ExportKind::Func, realloc.wrapper);
+            match wrappers.get(export.name) {
+                Some(wrapper) if export.kind == ExternalKind::Func => {
+                    exports.export(export.name, ExportKind::Func, *wrapper);
                 }
                 _ => utils::parse_export(&mut reencoder, &mut exports, export)?,
             }
