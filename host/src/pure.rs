@@ -21,6 +21,7 @@ pub mod lease;
 pub mod manifest;
 pub mod needs;
 pub mod order;
+pub mod out_of_memory;
 pub mod output;
 pub mod pace;
 pub mod policy;

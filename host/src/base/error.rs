@@ -213,6 +213,9 @@ codes! {
     Unreachable "E_TRAP_UNREACHABLE" Guest
         "The guest stopped itself: a panic, an abort, a failed assertion."
         "The message has the guest's last words; the backtrace says where.";
+    OutOfMemory "E_OUT_OF_MEMORY" Guest
+        "The guest asked for more memory than it may have, and stopped itself; rolled back."
+        "The message has budget and use: raise --budget for this daemon, or hold less.";
     MemoryTrap "E_TRAP_MEMORY" Guest
         "The guest read or wrote outside its memory."
         "A wild pointer, or an allocation that failed; the backtrace says where.";

@@ -7,20 +7,35 @@ use crate::base::limits::BACKTRACE_FRAMES_MAX;
 const NAME_BYTES_MAX: usize = 200;
 
 /// What stands between a panic and the trap that ends it, innermost first.
-const PANIC_MACHINERY: [&str; 12] = [
+const PANIC_MACHINERY: [&str; 24] = [
     "abort",
     "alloc::alloc::handle_alloc_error",
+    "alloc::raw_vec::",
+    "barrier::",
+    "core::cell::panic",
     "core::ops::function",
     "core::option::",
     "core::panicking",
     "core::result::",
+    "core::slice::copy_from_slice",
+    "core::slice::index::",
+    "core::str::slice_error_fail",
+    "guest_sdk::lean::abort",
     "guest_sdk::panic",
+    "rust_begin_unwind",
+    "rust_panic",
     "std::alloc",
     "std::panicking",
     "std::process::abort",
+    "std::rt",
     "std::sys",
-    "__rustc",
+    "__rust",
+    "__wasilibc",
+    "_abort",
 ];
+
+/// What the checks in collections end with.
+const CHECK_FAILED: &str = "assert_failed";
 
 /// The frames that say where it happened, at most [`BACKTRACE_FRAMES_MAX`], from raw names as the
 /// guest's name section has them, innermost first.
@@ -30,8 +45,10 @@ pub fn readable(raw: &[String]) -> Vec<String> {
         .iter()
         .map(|name| printable(&format!("{:#}", rustc_demangle::demangle(name)), NAME_BYTES_MAX))
         .collect();
-    let is_machinery =
-        |name: &String| PANIC_MACHINERY.iter().any(|prefix| name.starts_with(prefix));
+    let is_machinery = |name: &String| {
+        PANIC_MACHINERY.iter().any(|prefix| name.starts_with(prefix))
+            || name.ends_with(CHECK_FAILED)
+    };
     let start = names.iter().take_while(|name| is_machinery(name)).count();
     // A backtrace that is nothing else is shown as it is.
     let start = if start == names.len() { 0 } else { start };
@@ -80,6 +97,28 @@ mod tests {
         let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
         let panicked = names(&["guest_sdk::panic::tell_host", "core::panicking::panic", "a", "b"]);
         assert_eq!(readable(&panicked), ["a", "b"]);
+        let out_of_memory = names(&[
+            "barrier::import",
+            "abort",
+            "__rustc::__rdl_alloc_error_handler",
+            "alloc::alloc::handle_alloc_error",
+            "alloc::raw_vec::handle_error",
+            "alloc::raw_vec::RawVec<T,A>::grow_one",
+            "a",
+        ]);
+        assert_eq!(readable(&out_of_memory), ["a"]);
+        let unwound = names(&[
+            "guest_sdk::panic::tell_host",
+            "std::panicking::panic_with_hook",
+            "std::sys::backtrace::__rust_end_short_backtrace",
+            "__rustc::rust_begin_unwind",
+            "core::panicking::panic_fmt",
+            "core::slice::index::slice_index_fail",
+            "alloc::vec::Vec<T,A>::remove::assert_failed",
+            "b",
+            "core::slice::sort::merge",
+        ]);
+        assert_eq!(readable(&unwound), ["b", "core::slice::sort::merge"]);
         assert_eq!(readable(&names(&["a", "core::panicking::x"])).len(), 2);
         assert_eq!(readable(&names(&["std::sys::x"])).len(), 1);
         let mangled = names(&["_ZN6ledger8transfer17h0123456789abcdefE"]);

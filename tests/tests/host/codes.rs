@@ -55,6 +55,7 @@ const PROVOKED: &[(Code, &str)] = &[
     (Code::Fuel, "c1_endless_loops_end_by_fuel"),
     (Code::Deadline, "c1_s2_23_an_endless_loop_with_much_fuel_ends_at_its_deadline"),
     (Code::Unreachable, "s4_03_each_trap_of_a_guest_has_its_code"),
+    (Code::OutOfMemory, "s4_02_s4_03_every_way_to_die_has_its_code_and_leaves_no_trace"),
     (Code::MemoryTrap, "s4_03_each_trap_of_a_guest_has_its_code"),
     (Code::StackTrap, "c2_recursion_without_end_is_a_trap_of_its_own"),
     (Code::Arithmetic, "s4_03_each_trap_of_a_guest_has_its_code"),

@@ -110,7 +110,7 @@ fn s4_13_s4_23_all_memory_is_there_before_the_first_daemon_runs() {
             // Using all of it takes no more.
             for name in ["a", "b"] {
                 assert_eq!(tree.committed(name, "hold", json!({"mib": 24})), 24);
-                assert_eq!(tree.code(name, "die", json!({"how": "grow"})), "E_TRAP_UNREACHABLE");
+                assert_eq!(tree.code(name, "die", json!({"how": "grow"})), "E_OUT_OF_MEMORY");
             }
             let used = Holdings::now();
             let more = used.resident_bytes.saturating_sub(started.resident_bytes);

@@ -80,7 +80,7 @@ fn u2_whatever_fails_in_the_new_code_leaves_the_old_one_as_it_was() {
         ("m#reject", Code::UpgradeLoad, "load the state: refused: m#reject is not migrated"),
         ("m#panic", Code::UpgradeLoad, "load the state: E_TRAP_UNREACHABLE: m#panic can't be"),
         ("m#spin", Code::UpgradeLoad, "load the state: E_FUEL"),
-        ("m#allocate", Code::UpgradeLoad, "load the state: E_TRAP_UNREACHABLE: aborted, having"),
+        ("m#allocate", Code::UpgradeLoad, "load the state: E_OUT_OF_MEMORY: it asked for"),
         ("m#unsound", Code::UpgradeCheck, "check the state: unsound: m#unsound is not sound"),
         ("m#die-in-check", Code::UpgradeCheck, "check the state: E_TRAP_UNREACHABLE: m#die"),
         ("m#unsaved", Code::UpgradeSave, "the new code could not save the state: bad_state: "),

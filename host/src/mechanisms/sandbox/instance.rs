@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use wasmtime::component::{self, ComponentNamedList, Lift, Lower, TypedFunc};
-use wasmtime::{AsContextMut, Store, UpdateDeadline};
+use wasmtime::{Store, UpdateDeadline};
 
 use super::bindings::{WitCallError, WitRejection};
 use super::cancel::Cancel;
@@ -448,7 +448,10 @@ impl Instance {
         let kept = self.handles;
         let mut message = format!("the call ended with {now} host resources held, not {kept}");
         if self.store.data().asked_directories {
-            message.push_str("; a guest that reads files acquires directories in `prime`");
+            message.push_str(
+                "; it reads files with std::fs, for which the SDK wants `#[guest(files)]`: that \
+                 acquires the directories in `prime`",
+            );
         }
         Err(Caught::new(Code::HandleLeak, message))
     }
@@ -458,8 +461,16 @@ impl Instance {
 pub(super) const INIT_LIMITS: Limits = Limits { fuel: INIT_FUEL, deadline: INIT_DEADLINE };
 
 fn caught(store: &mut Store<StoreState>, error: &wasmtime::Error) -> Caught {
-    let words = store.as_context_mut().data_mut().diary.with(|diary| diary.last_words.take());
-    Caught::from_error(error, words)
+    let data = store.data_mut();
+    let words = data.diary.with(|diary| diary.last_words.take());
+    let why = data.gauge.denied.and_then(|denied| denied.explain(words.as_deref()));
+    let caught = Caught::from_error(error, words);
+    match why {
+        Some(message) if caught.code == Code::Unreachable => {
+            Caught { code: Code::OutOfMemory, message, ..caught }
+        }
+        _ => caught,
+    }
 }
 
 /// Runs at each tick of the epoch while guest code runs.

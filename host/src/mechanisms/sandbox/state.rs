@@ -23,6 +23,7 @@ use crate::base::limits::{
     LOG_LINE_BYTES_MAX, LOG_LINES_PER_TRANSACTION_MAX, MESSAGE_BYTES_MAX, TABLE_ELEMENTS_MAX,
     UPGRADE_DEADLINE, UPGRADE_FUEL,
 };
+use crate::pure::out_of_memory::{Denied, Limit};
 use crate::pure::pace::CpuShare;
 
 /// What one call may use.
@@ -182,10 +183,12 @@ impl Diary {
         let line = String::from_utf8_lossy(&partial.0).into_owned();
         partial.0.clear();
         if error {
-            // std follows a panic's message with a note on how to see more.
-            if !line.starts_with("note: ") {
-                self.last_words = Some(printable(&line, MESSAGE_BYTES_MAX));
+            // std follows a panic's message with advice on its own backtraces, which there are none
+            // of: the host's are in the crash.
+            if line.starts_with("note: run with `RUST_BACKTRACE=") {
+                return;
             }
+            self.last_words = Some(printable(&line, MESSAGE_BYTES_MAX));
             self.log(Level::Warn, "stderr", &line);
         } else {
             self.log(Level::Info, "stdout", &line);
@@ -278,7 +281,7 @@ impl StoreState {
         let wasi = Box::new(wasi::context(&diary, &wasi_clock));
         Self {
             diary,
-            gauge: Gauge { budget_bytes, control_bytes: 0, growth_denied: false },
+            gauge: Gauge { budget_bytes, control_bytes: 0, growth_denied: false, denied: None },
             wasi,
             wasi_clock,
             table: table(),
@@ -316,6 +319,7 @@ impl StoreState {
         self.host_calls = 0;
         self.live_calls = 0;
         self.asked_directories = false;
+        self.gauge.denied = None;
         self.seen.clear();
         self.shown = None;
         self.rested = Duration::ZERO;
@@ -426,6 +430,8 @@ pub(super) struct Gauge {
     /// While handles are primed the memory keeps its size, because the image that comes back has
     /// its own.
     pub(super) growth_denied: bool,
+    /// What the running call asked for last and did not get.
+    pub(super) denied: Option<Denied>,
 }
 
 impl wasmtime::ResourceLimiter for Gauge {
@@ -443,7 +449,14 @@ impl wasmtime::ResourceLimiter for Gauge {
             return Ok(true);
         }
         let starting = current == 0;
-        Ok(desired <= self.budget_bytes && (starting || !self.growth_denied))
+        let own = maximum.filter(|maximum| *maximum <= self.budget_bytes);
+        if desired > own.unwrap_or(self.budget_bytes) {
+            let limit = own.map_or(Limit::Budget(self.budget_bytes), Limit::Own);
+            let asked = desired.saturating_sub(current);
+            self.denied = Some(Denied { asked, used: current, limit });
+            return Ok(false);
+        }
+        Ok(starting || !self.growth_denied)
     }
 
     fn table_growing(
@@ -497,6 +510,20 @@ mod tests {
         let text: Vec<String> = lines.0.lock().unwrap().iter().map(|l| l.1.clone()).collect();
         assert_eq!(text, ["one", "", "tw\u{fffd}o", "bad", "three"]);
         assert_eq!(state.diary.with(|diary| diary.last_words.clone()).as_deref(), Some("bad"));
+    }
+
+    #[test]
+    fn advice_on_backtraces_that_there_are_none_of_is_not_passed_on() {
+        let lines = Arc::new(Lines::default());
+        let mut state = state(&lines);
+        let advice =
+            "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace";
+        let printed = format!("thread 'main' panicked at src/lib.rs:7:5:\noh\n{advice}\n");
+        state.diary.with(|diary| diary.print(true, printed.as_bytes()));
+        state.end_call();
+        let text: Vec<String> = lines.0.lock().unwrap().iter().map(|l| l.1.clone()).collect();
+        assert_eq!(text, ["thread 'main' panicked at src/lib.rs:7:5:", "oh"]);
+        assert_eq!(state.diary.with(|diary| diary.last_words.clone()).as_deref(), Some("oh"));
     }
 
     #[test]
