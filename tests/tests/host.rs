@@ -19,6 +19,7 @@ mod host {
     mod deploying;
     mod durable;
     mod fuel;
+    mod handles;
     mod http_calls;
     mod keyvalue;
     mod lineage;
@@ -40,5 +41,6 @@ mod host {
     mod supervision;
     mod tree;
     mod upgrade;
+    mod wasi_calls;
     mod wasi_http;
 }

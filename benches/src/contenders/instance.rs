@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use host::base::ids::{Generation, RequestId};
 use host::mechanisms::memory::{Changed, Images};
-use host::mechanisms::sandbox::{CallContext, Called, Environment, Guest, Instance, Limits, NoLog};
+use host::mechanisms::sandbox::{
+    CallContext, Called, Environment, Guest, Held, Instance, Limits, NoLog,
+};
 use host::pure::pace::CpuShare;
 use host::tree::Bound;
 use serde_json::json;
@@ -109,7 +111,7 @@ impl Bare {
             &self.guest,
             &mut self.images,
             environment,
-            Some(0),
+            Some(&Held::default()),
             self.generation,
             &self.context,
         );

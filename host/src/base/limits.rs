@@ -82,7 +82,7 @@ pub const HOSTCALL_FUEL_PER_BYTE: u64 = 1;
 pub const HOSTCALL_BYTES_MAX: usize = 16 << 20;
 
 /// Bytes of random numbers in one call.
-pub const ENTROPY_BYTES_MAX: u64 = 1 << 20;
+pub const ENTROPY_BYTES_MAX: usize = 1 << 20;
 
 /// Host resources (streams, pollables) that one instance may hold.
 pub const HANDLES_MAX: usize = 64;

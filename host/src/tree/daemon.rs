@@ -58,7 +58,7 @@ use crate::base::ids::{Generation, RequestId, Sequence};
 use crate::mechanisms::memory::Images;
 use crate::mechanisms::providers::Staged;
 use crate::mechanisms::sandbox::{
-    CallContext, Called, Cancel, Caught, Environment, Guest, Instance, Limits,
+    CallContext, Called, Cancel, Caught, Environment, Guest, Held, Instance, Limits,
 };
 use crate::pure::contract::Contract;
 use crate::pure::keys::{KeptAnswer, Keys, Lookup, request_hash};
@@ -129,8 +129,9 @@ pub struct Daemon {
     reports: Option<Reports>,
     generation: Generation,
     sequence: Sequence,
-    /// Host resources that the guest holds between calls; none when there was no instance yet.
-    handles: Option<usize>,
+    /// What the guest holds of the host's resources between calls; none when there was no instance
+    /// yet.
+    held: Option<Held>,
     recover_failures: u32,
     host_bugs: u32,
     hash: Option<(Sequence, blake3::Hash)>,
@@ -252,6 +253,9 @@ impl Daemon {
 
     /// One try. After a crash the guest is running again, or parked.
     fn try_once(&mut self, bound: &Bound, attempt: u32) -> Result<Outcome, Crash> {
+        if let Err(caught) = self.renew() {
+            return Err(self.crash(caught, bound.contract, attempt, 0));
+        }
         let Phase::Live(instance) = &mut self.phase else {
             let fault = Fault::new(Code::Parked, "parked between two tries");
             return Ok(Outcome::Rejected(fault.into()));
@@ -404,6 +408,15 @@ impl Daemon {
     /// Where buffers of records go that are not needed any more; none when it makes no records.
     pub(super) fn spare_buffers(&mut self) -> Option<&mut Vec<Vec<u8>>> {
         self.recorder.as_mut().map(Recorder::spare)
+    }
+
+    /// Replaces an instance that would get other handles than one that was just started. Whatever
+    /// calls the guest for a reason of its own begins with this.
+    fn renew(&mut self) -> Result<(), Caught> {
+        match &self.phase {
+            Phase::Live(instance) if instance.is_worn() => self.replace_instance(),
+            _ => Ok(()),
+        }
     }
 
     /// Undoes the running instance's changes without replacing it.

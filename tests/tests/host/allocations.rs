@@ -89,11 +89,11 @@ impl Bare {
     /// Replaces an instance that crashed, or whose memory is smaller now.
     fn again(&mut self) {
         let instance = self.instance.take().unwrap();
-        let (handles, environment) = (instance.handles(), instance.into_environment());
+        let (held, environment) = (instance.held().clone(), instance.into_environment());
         let (guest, images) = (&self.guest, &mut self.images);
         let generation = Generation(2);
         let again =
-            Instance::again(guest, images, environment, Some(handles), generation, &context());
+            Instance::again(guest, images, environment, Some(&held), generation, &context());
         self.instance = Some(again.unwrap());
     }
 }

@@ -28,11 +28,10 @@ use crate::base::limits::{CALL_BYTES_MAX, CALL_TIME_MAX};
 use crate::base::ticket::{Claim, Claimed};
 use crate::pure::resource::operation::{CallError, CallResult, Operation};
 
-pub(super) use self::filesystem::FileStream;
+pub(super) use self::filesystem::{FileStream, is_root};
 pub(super) use self::wasi_http::Exchanges;
 
-/// Links all interfaces to resources, in place of those of WASI that would wait, or reach outside,
-/// in ways of their own.
+/// Links all interfaces to resources, and those of WASI that wait or reach outside.
 ///
 /// # Errors
 ///
@@ -46,12 +45,9 @@ pub(super) fn link(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
     staged::link(linker)?;
     keyvalue::link(linker)?;
     settings::link(linker)?;
-    linker.allow_shadowing(true);
     streams::link(linker)?;
     filesystem::link(linker)?;
-    wasi_http::link(linker)?;
-    linker.allow_shadowing(false);
-    Ok(())
+    wasi_http::link(linker)
 }
 
 /// A call that is under way. Dropping it gives the answer up.

@@ -23,6 +23,7 @@ use super::cancel::Cancel;
 use super::crash::{Caught, Stop};
 use super::creator;
 use super::deploy::Guest;
+use super::handles::Held;
 use super::outputs::Outputs;
 use super::outside::Outside;
 use super::state::{CallContext, GuestLog, Limits, StoreState, Usage};
@@ -155,13 +156,16 @@ pub struct Instance {
     instance: component::Instance,
     call: CallFunc,
     pub(super) guest: Arc<Guest>,
-    handles: usize,
+    /// What it holds after `prime`, hence between any two calls.
+    held: Held,
+    /// The handles that it would get next are other ones than after `prime`.
+    worn: bool,
     usage: Usage,
 }
 
 impl std::fmt::Debug for Instance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Instance").field("handles", &self.handles).finish_non_exhaustive()
+        f.debug_struct("Instance").field("held", &self.held).finish_non_exhaustive()
     }
 }
 
@@ -208,8 +212,8 @@ impl Instance {
     /// Starts the guest again on its committed state. The images must be rolled back.
     ///
     /// A guest that holds host resources must acquire them again first, over a cleared image, and
-    /// pays for it with a copy of the whole image; `handles` is what it held after `prime`, or
-    /// `None` when that is not known because the state was loaded.
+    /// pays for it with a copy of the whole image; `held` is what it held after `prime`, or `None`
+    /// when that is not known because the state was loaded.
     ///
     /// # Errors
     ///
@@ -218,11 +222,11 @@ impl Instance {
         guest: &Arc<Guest>,
         images: &mut Images,
         environment: Environment,
-        handles: Option<usize>,
+        held: Option<&Held>,
         generation: Generation,
         context: &CallContext,
     ) -> Result<Self, Box<StartError>> {
-        if handles == Some(0) {
+        if held.is_some_and(Held::is_new) {
             return Self::instantiate(guest, images, environment, generation, context);
         }
         images.clear_live();
@@ -231,10 +235,14 @@ impl Instance {
         if let Err(cause) = instance.prime(context) {
             return Err(StartError::new(instance.into_environment(), cause));
         }
-        if let Some(handles) = handles
-            && instance.handles != handles
+        if let Some(held) = held
+            && instance.held != *held
         {
-            let message = format!("`prime` acquired {} handles, not {handles}", instance.handles);
+            let (now, first) = (instance.held.count(), held.count());
+            let message = format!(
+                "`prime` acquired other handles than the first time: {now} of them, not {first}, or \
+                 in another order"
+            );
             let cause = StartCause::Crashed(Caught::new(Code::HandleLeak, message));
             return Err(StartError::new(instance.into_environment(), cause));
         }
@@ -285,8 +293,8 @@ impl Instance {
         match instantiated {
             Ok((instance, call)) => {
                 let guest = guest.clone();
-                let usage = Usage::default();
-                Ok(Self { store, instance, call, guest, handles: 0, usage })
+                let (held, worn, usage) = (Held::default(), false, Usage::default());
+                Ok(Self { store, instance, call, guest, held, worn, usage })
             }
             Err(error) => {
                 let caught = caught(&mut store, &error);
@@ -302,8 +310,11 @@ impl Instance {
         let primed = self.run::<_, ()>(export, (), context, &INIT_LIMITS);
         self.store.data_mut().gauge.growth_denied = false;
         primed.map_err(StartCause::Crashed)?;
-        self.handles = self.store.data_mut().handles();
-        Ok(())
+        self.held = self.store.data_mut().handles.look().unwrap_or_default();
+        match self.held.refuse_kept() {
+            Some(why) => Err(StartCause::Crashed(Caught::new(Code::HandleLeak, why))),
+            None => Ok(()),
+        }
     }
 
     fn init(&mut self, parameters: &[u8], context: &CallContext) -> Result<(), StartCause> {
@@ -359,10 +370,16 @@ impl Instance {
         self.usage
     }
 
-    /// Host resources that the guest holds between calls.
+    /// What the guest holds of the host's resources between calls.
     #[must_use]
-    pub fn handles(&self) -> usize {
-        self.handles
+    pub fn held(&self) -> &Held {
+        &self.held
+    }
+
+    /// Its next call would get other handles than after a restart: it has to be replaced before.
+    #[must_use]
+    pub fn is_worn(&self) -> bool {
+        self.worn
     }
 
     /// The range that the last call wants to show, as address and size, if it wants to.
@@ -440,13 +457,14 @@ impl Instance {
         }
     }
 
+    /// Sees to it that a call which returned has left the handles as they were after `prime`.
     pub(super) fn check_handles(&mut self) -> Result<(), Caught> {
-        let now = self.store.data_mut().handles();
-        if now == self.handles {
+        // Most calls touch none.
+        let Some(now) = self.store.data_mut().handles.look() else { return Ok(()) };
+        let Some(mut message) = now.refuse(&self.held) else {
+            self.worn = now != self.held;
             return Ok(());
-        }
-        let kept = self.handles;
-        let mut message = format!("the call ended with {now} host resources held, not {kept}");
+        };
         if self.store.data().asked_directories {
             message.push_str(
                 "; it reads files with std::fs, for which the SDK wants `#[guest(files)]`: that \

@@ -1,27 +1,26 @@
 //! What a Store carries: the running transaction, its meters and its limits.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::calls::{Exchanges, FileStream};
 use super::cancel::Cancel;
 use super::crash::Stop;
+use super::handles::Handles;
 use super::handover::Passage;
 use super::outputs::{OutputVersion, Outputs, Seen};
 use super::outside::Outside;
-use super::wasi;
 use crate::base::entropy::EntropyStream;
 use crate::base::error::{Code, printable};
 use crate::base::ids::{Generation, RequestId};
 use crate::base::limits::{
-    DEADLINE_DEFAULT, EPOCH_TICK, FUEL_DEFAULT, HANDLES_MAX, HOSTCALLS_PER_TRANSACTION_MAX,
-    LOG_LINE_BYTES_MAX, LOG_LINES_PER_TRANSACTION_MAX, MESSAGE_BYTES_MAX, TABLE_ELEMENTS_MAX,
-    UPGRADE_DEADLINE, UPGRADE_FUEL,
+    DEADLINE_DEFAULT, EPOCH_TICK, FUEL_DEFAULT, HOSTCALLS_PER_TRANSACTION_MAX, LOG_LINE_BYTES_MAX,
+    LOG_LINES_PER_TRANSACTION_MAX, MESSAGE_BYTES_MAX, TABLE_ELEMENTS_MAX, UPGRADE_DEADLINE,
+    UPGRADE_FUEL,
 };
 use crate::pure::out_of_memory::{Denied, Limit};
 use crate::pure::pace::CpuShare;
@@ -221,9 +220,7 @@ impl SharedDiary {
 pub(super) struct StoreState {
     pub(super) diary: SharedDiary,
     pub(super) gauge: Gauge,
-    wasi: Box<WasiCtx>,
-    wasi_clock: Arc<AtomicU64>,
-    table: ResourceTable,
+    pub(super) handles: Handles,
     pub(super) host_calls: u32,
     /// What the guest may do with `handover`.
     pub(super) passage: Passage,
@@ -277,14 +274,10 @@ impl StoreState {
             last_words: None,
             entropy,
         })));
-        let wasi_clock = Arc::new(AtomicU64::new(0));
-        let wasi = Box::new(wasi::context(&diary, &wasi_clock));
         Self {
             diary,
             gauge: Gauge { budget_bytes, control_bytes: 0, growth_denied: false, denied: None },
-            wasi,
-            wasi_clock,
-            table: table(),
+            handles: Handles::new(),
             host_calls: 0,
             passage: Passage::Closed,
             outputs,
@@ -308,7 +301,7 @@ impl StoreState {
 
     /// Forgets the dead instance's resources and begins a generation.
     pub(super) fn begin_generation(&mut self, generation: Generation) {
-        self.table = table();
+        self.handles = Handles::new();
         self.file_streams.clear();
         self.diary.with(|diary| diary.generation = generation);
     }
@@ -325,7 +318,6 @@ impl StoreState {
         self.rested = Duration::ZERO;
         self.running_since = (self.share != CpuShare::FULL).then(Instant::now);
         self.ticks_left = ticks(limits.deadline);
-        self.wasi_clock.store(context.unix_nanos, Ordering::Relaxed);
         self.diary.with(|diary| {
             diary.lines = 0;
             diary.lines_dropped = 0;
@@ -370,12 +362,7 @@ impl StoreState {
 
     /// The host resources that it holds.
     pub(super) fn table(&mut self) -> &mut ResourceTable {
-        &mut self.table
-    }
-
-    /// How many these are.
-    pub(super) fn handles(&mut self) -> usize {
-        if self.table.is_empty() { 0 } else { self.table.iter_mut().count() }
+        self.handles.table()
     }
 
     /// Refuses to go on where a transaction that is run again met its resources.
@@ -403,22 +390,10 @@ impl StoreState {
     }
 }
 
-fn table() -> ResourceTable {
-    let mut table = ResourceTable::new();
-    table.set_max_capacity(HANDLES_MAX);
-    table
-}
-
 /// Ticks until `deadline` has surely passed: the tick that is under way counts for nothing.
 fn ticks(deadline: Duration) -> u64 {
     let ticks = deadline.as_nanos().div_ceil(EPOCH_TICK.as_nanos());
     u64::try_from(ticks).unwrap_or(u64::MAX).saturating_add(1)
-}
-
-impl WasiView for StoreState {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
-    }
 }
 
 /// Decides whether memories and tables may grow.

@@ -162,13 +162,13 @@ impl Daemon {
         }
         // No instance is on the old ones any more.
         (self.guest, self.images) = (guest, images);
-        (self.handles, self.hash) = (None, None);
+        (self.held, self.hash) = (None, None);
         self.follow(Duration::ZERO);
     }
 
     /// Its resources are there again. Unlike the daemon that it reads it may still have to wait.
     pub(super) fn follow_on(&mut self) {
-        let again = self.handles.is_some();
+        let again = self.held.is_some();
         if self.follow(Duration::ZERO) && again {
             Gauges::add(&self.gauges.resource_restarts, 1);
         }

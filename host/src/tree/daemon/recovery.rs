@@ -130,6 +130,7 @@ impl Daemon {
     /// Asks the guest, on its last commit.
     fn ask(&mut self, crash: &Crash, contract: u32) -> Result<(), Fault> {
         self.start_on_checkpoint()?;
+        self.renew().map_err(|caught| Fault::new(caught.code, caught.message))?;
         let name = self.guest.contract_at(contract).map_or("", |contract| &contract.name);
         let name = name.to_owned();
         let context = own_context(&self.world);
@@ -189,10 +190,10 @@ impl Daemon {
         self.generation = self.generation.next();
         let (generation, context) = (self.generation, own_context(&self.world));
         let environment = self.take_environment().ok_or_else(lost)?;
-        let (guest, handles, images) = (&self.guest, self.handles, &mut self.images);
-        match Instance::again(guest, images, environment, handles, generation, &context) {
+        let (guest, held, images) = (&self.guest, self.held.as_ref(), &mut self.images);
+        match Instance::again(guest, images, environment, held, generation, &context) {
             Ok(instance) => {
-                self.handles = Some(instance.handles());
+                self.held = Some(instance.held().clone());
                 self.phase = Phase::Live(instance);
                 Ok(())
             }
@@ -211,7 +212,7 @@ impl Daemon {
         let (guest, images, parameters) = (&self.guest, &mut self.images, &self.parameters);
         match Instance::first(guest, images, environment, parameters, generation, &context) {
             Ok(instance) => {
-                self.handles = Some(instance.handles());
+                self.held = Some(instance.held().clone());
                 self.phase = Phase::Live(instance);
                 let noted = self.note_output();
                 self.images.commit_whole();

@@ -147,9 +147,9 @@ impl Daemon {
         world: World,
         generation: Generation,
     ) -> Self {
-        let handles = Some(instance.handles());
+        let held = Some(instance.held().clone());
         let phase = Phase::Live(instance);
-        Self { handles, ..Self::in_phase(guest, images, phase, flags, options, world, generation) }
+        Self { held, ..Self::in_phase(guest, images, phase, flags, options, world, generation) }
     }
 
     /// A daemon that begins by waiting for a resource; it takes the next generation then.
@@ -181,7 +181,7 @@ impl Daemon {
         Self {
             guest,
             images,
-            handles: None,
+            held: None,
             phase,
             parameters: parameters(&options),
             options,

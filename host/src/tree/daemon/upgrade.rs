@@ -171,6 +171,7 @@ impl Daemon {
     }
 
     fn check(&mut self) -> Result<(), Fault> {
+        self.renew_aside(Code::UpgradeCheck, NEW)?;
         let context = own_context(&self.world);
         let Phase::Live(instance) = &mut self.phase else { return Err(not_running()) };
         let checked = instance.check(&context, &self.options.upgrade_limits);
@@ -183,6 +184,7 @@ impl Daemon {
 
     /// Lets the guest save, and puts back what that changed. `whose` code it is, for the error.
     fn save(&mut self, keep: bool, whose: &str) -> Result<Handover, Fault> {
+        self.renew_aside(Code::UpgradeSave, whose)?;
         let started = self.world.clock.monotonic_nanos();
         let context = own_context(&self.world);
         let Phase::Live(instance) = &mut self.phase else { return Err(not_running()) };
@@ -202,6 +204,15 @@ impl Daemon {
             Err(fault) => Upgradable::No(fault.to_string()),
         });
         saved
+    }
+
+    /// Begins a call beside the transactions; a daemon that can't have an instance is parked.
+    fn renew_aside(&mut self, step: Code, whose: &str) -> Result<(), Fault> {
+        self.renew().map_err(|caught| {
+            let failed = crashed(step, whose, &caught);
+            self.park(Fault::new(caught.code, caught.message));
+            failed
+        })
     }
 
     /// Puts back what a call beside the transactions changed. After a crash (not `alive`) the
@@ -234,7 +245,7 @@ impl Daemon {
         self.images = next.images;
         self.guest = next.guest;
         self.options = next.options;
-        self.handles = next.handles;
+        self.held = next.held;
         self.sequence = sequence;
         self.generation = generation;
         self.recover_failures = 0;

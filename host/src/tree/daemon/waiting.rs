@@ -111,6 +111,7 @@ impl Daemon {
         if !self.guest.hooks().on_stale {
             return Ok(None);
         }
+        self.renew().map_err(|caught| Fault::new(caught.code, caught.message))?;
         let context = own_context(&self.world);
         let name = self.guest.contract_at(bound.contract).map_or("", |contract| &contract.name);
         let (name, limits) = (name.to_owned(), RECOVER_LIMITS);
@@ -150,6 +151,9 @@ impl Daemon {
         self.now.look(self.world.clock.as_ref());
         let context = own_context(&self.world);
         let limits = self.options.limits;
+        if let Err(caught) = self.renew() {
+            return self.idle(Fault::new(caught.code, caught.message));
+        }
         if self.take_own_leases().is_err() {
             return;
         }

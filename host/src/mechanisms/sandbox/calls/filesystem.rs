@@ -11,7 +11,8 @@ mod facts;
 use std::vec::IntoIter;
 
 use wasmtime::component::{
-    ComponentNamedList, ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType,
+    ComponentNamedList, ComponentType, Lift, Linker, LinkerInstance, Lower, Resource,
+    ResourceTable, ResourceType,
 };
 use wasmtime_wasi::p2::bindings::sync::filesystem::types::{
     Advice, DescriptorFlags, DirectoryEntry, ErrorCode, NewTimestamp, OpenFlags, PathFlags,
@@ -58,6 +59,11 @@ pub(in crate::mechanisms::sandbox) struct FileStream {
 struct FileFault(ErrorCode);
 
 type Handle = Resource<Descriptor>;
+
+/// True when `/` is at this place.
+pub(in crate::mechanisms::sandbox) fn is_root(table: &ResourceTable, place: u32) -> bool {
+    matches!(table.get(&Handle::new_borrow(place)), Ok(Descriptor::Root))
+}
 
 pub(super) fn link(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
     for version in WASI_VERSIONS {

@@ -10,19 +10,20 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use wasmtime::component::{Linker, LinkerInstance, Resource, ResourceTable, ResourceType};
-use wasmtime_wasi_io::bindings::wasi::io::poll::{Host as _, HostPollable as _};
+use wasmtime_wasi_io::bindings::wasi::io::poll::{Host as _, HostPollable};
 use wasmtime_wasi_io::bindings::wasi::io::streams::{Host as _, StreamError as WitStreamError};
 use wasmtime_wasi_io::bindings::wasi::io::streams::{HostInputStream, HostOutputStream};
-use wasmtime_wasi_io::poll::DynPollable;
+use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream, StreamError};
 
 use super::super::crash::Stop;
+use super::super::handles::Kept;
 use super::super::host_calls::{Store, charge};
 use super::super::state::StoreState;
 use super::super::wasi::WASI_VERSIONS;
 use super::filesystem;
 use crate::base::error::Code;
-use crate::base::limits::CALL_TIME_MAX;
+use crate::base::limits::{CALL_TIME_MAX, LOG_LINE_BYTES_MAX};
 
 /// What an operation on a stream comes to.
 pub(super) type Streamed<T> = Result<T, WitStreamError>;
@@ -78,6 +79,11 @@ fn drive<T>(
 }
 
 fn link_poll(poll: &mut LinkerInstance<'_, StoreState>) -> wasmtime::Result<()> {
+    poll.resource("pollable", ResourceType::host::<DynPollable>(), |mut store, rep| {
+        let handles = &mut store.data_mut().handles;
+        handles.forget(rep);
+        HostPollable::drop(handles.table(), Resource::new_own(rep))
+    })?;
     poll.func_wrap("poll", |mut store: Store<'_>, (pollables,): (Vec<Resource<DynPollable>>,)| {
         charge(&mut store, pollables.len())?;
         let ready = drive(store.data_mut(), |table| Box::pin(table.poll(pollables)))??;
@@ -98,6 +104,18 @@ fn link_poll(poll: &mut LinkerInstance<'_, StoreState>) -> wasmtime::Result<()> 
             Ok((ready,))
         },
     )
+}
+
+/// What waits for a stream.
+fn wait_for<T: Pollable>(
+    store: &mut Store<'_>,
+    stream: Resource<T>,
+) -> wasmtime::Result<Resource<DynPollable>> {
+    charge(store, 0)?;
+    let (handles, of) = (&mut store.data_mut().handles, stream.rep());
+    let pollable = subscribe(handles.table(), stream)?;
+    handles.note(pollable.rep(), Kept::Pollable(of));
+    Ok(pollable)
 }
 
 /// What the guest is told of what a stream did.
@@ -138,6 +156,7 @@ fn link_input(streams: &mut LinkerInstance<'_, StoreState>) -> wasmtime::Result<
         |mut store, rep| {
             let state = store.data_mut();
             state.file_streams.remove(&rep);
+            state.handles.forget(rep);
             state.table().delete(Input::new_own(rep))?;
             Ok(())
         },
@@ -150,6 +169,10 @@ fn link_input(streams: &mut LinkerInstance<'_, StoreState>) -> wasmtime::Result<
             },
         )?;
     }
+    streams.func_wrap(
+        "[method]input-stream.subscribe",
+        |mut store: Store<'_>, (stream,): (Input,)| Ok((wait_for(&mut store, stream)?,)),
+    )?;
     for (name, waits) in [("skip", false), ("blocking-skip", true)] {
         streams.func_wrap(
             &format!("[method]input-stream.{name}"),
@@ -185,9 +208,23 @@ fn link_output(streams: &mut LinkerInstance<'_, StoreState>) -> wasmtime::Result
         "output-stream",
         ResourceType::host::<DynOutputStream>(),
         |mut store, rep| {
-            store.data_mut().table().delete(Output::new_own(rep))?;
+            let handles = &mut store.data_mut().handles;
+            handles.forget(rep);
+            handles.table().delete(Output::new_own(rep))?;
             Ok(())
         },
+    )?;
+    streams.func_wrap(
+        "[method]output-stream.check-write",
+        |mut store: Store<'_>, (stream,): (Output,)| {
+            charge(&mut store, 0)?;
+            let room = HostOutputStream::check_write(store.data_mut().table(), stream);
+            Ok((told(&mut store, room)?,))
+        },
+    )?;
+    streams.func_wrap(
+        "[method]output-stream.subscribe",
+        |mut store: Store<'_>, (stream,): (Output,)| Ok((wait_for(&mut store, stream)?,)),
     )?;
     for (name, waits) in [("write", false), ("blocking-write-and-flush", true)] {
         streams.func_wrap(
@@ -197,28 +234,37 @@ fn link_output(streams: &mut LinkerInstance<'_, StoreState>) -> wasmtime::Result
             },
         )?;
     }
-    streams.func_wrap(
-        "[method]output-stream.blocking-write-zeroes-and-flush",
-        |mut store: Store<'_>, (stream, bytes): (Output, u64)| {
-            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-            charge(&mut store, bytes)?;
-            let written = drive(store.data_mut(), |table| {
-                let bytes = bytes as u64;
-                Box::pin(HostOutputStream::blocking_write_zeroes_and_flush(table, stream, bytes))
-            })?;
-            Ok((told(&mut store, written)?,))
-        },
-    )?;
-    streams.func_wrap(
-        "[method]output-stream.blocking-flush",
-        |mut store: Store<'_>, (stream,): (Output,)| {
-            charge(&mut store, 0)?;
-            let flushed = drive(store.data_mut(), |table| {
-                Box::pin(HostOutputStream::blocking_flush(table, stream))
-            })?;
-            Ok((told(&mut store, flushed)?,))
-        },
-    )
+    for (name, waits) in [("write-zeroes", false), ("blocking-write-zeroes-and-flush", true)] {
+        streams.func_wrap(
+            &format!("[method]output-stream.{name}"),
+            move |mut store: Store<'_>, (stream, bytes): (Output, u64)| {
+                let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+                if bytes > LOG_LINE_BYTES_MAX {
+                    // Such a write is made at once, so there has to be a bound to it.
+                    let message = format!("more than {LOG_LINE_BYTES_MAX} zeroes in one write");
+                    return Err(Stop::new(Code::HostcallLimit, message).into());
+                }
+                Ok((write(&mut store, stream, vec![0; bytes], waits)?,))
+            },
+        )?;
+    }
+    for (name, waits) in [("flush", false), ("blocking-flush", true)] {
+        streams.func_wrap(
+            &format!("[method]output-stream.{name}"),
+            move |mut store: Store<'_>, (stream,): (Output,)| {
+                charge(&mut store, 0)?;
+                let flushed = if waits {
+                    drive(store.data_mut(), |table| {
+                        Box::pin(HostOutputStream::blocking_flush(table, stream))
+                    })?
+                } else {
+                    HostOutputStream::flush(store.data_mut().table(), stream)
+                };
+                Ok((told(&mut store, flushed)?,))
+            },
+        )?;
+    }
+    Ok(())
 }
 
 fn link_splice(streams: &mut LinkerInstance<'_, StoreState>) -> wasmtime::Result<()> {
