@@ -157,6 +157,9 @@ pub const COMPILE_TIME_MAX: Duration = Duration::from_secs(60);
 /// Address space in bytes of the process that compiles one guest.
 pub const COMPILE_MEMORY_BYTES_MAX: u64 = 4 << 30;
 
+/// Bytes of what that process says of a file before it compiles it: names of imports, mostly.
+pub const COMPILER_ANSWER_BYTES_MAX: u64 = 64 << 20;
+
 /// Fuel of `describe`, `prime` and `init`, which run once per deployment.
 pub const INIT_FUEL: u64 = 10 * FUEL_DEFAULT;
 

@@ -126,12 +126,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Compile standard input; how `host run` keeps the compiler in a process of its own
     #[command(hide = true)]
-    CompileGuest {
-        #[arg(long)]
-        no_signals: bool,
-        #[arg(long)]
-        full_backtraces: bool,
-    },
+    CompileGuest,
 }
 
 /// How answers are printed.
@@ -199,15 +194,13 @@ pub fn main() -> ExitCode {
         Command::SimulateCrash(args) => simulate::simulate(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Explain(args) => explain::explain(&args),
-        Command::CompileGuest { no_signals, full_backtraces } => {
-            match compile_in_this_process(!no_signals, full_backtraces) {
-                Ok(()) => exit::DONE,
-                Err(error) => {
-                    eprint(&error.to_string());
-                    exit::FAILED
-                }
+        Command::CompileGuest => match compile_in_this_process() {
+            Ok(()) => exit::DONE,
+            Err(error) => {
+                eprint(&error.to_string());
+                exit::FAILED
             }
-        }
+        },
     };
     ExitCode::from(code)
 }

@@ -2,9 +2,7 @@
 //! this package can't build the binary `host`.
 
 fn main() -> std::process::ExitCode {
-    let has = |wanted: &str| std::env::args().any(|argument| argument == wanted);
-    let (signals, full_backtraces) = (!has("--no-signals"), has("--full-backtraces"));
-    match host::mechanisms::sandbox::compile_in_this_process(signals, full_backtraces) {
+    match host::mechanisms::sandbox::compile_in_this_process() {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use host::base::error::{Blame, Code, Fault};
-use host::mechanisms::sandbox::{CompileMode, Sandbox, SandboxOptions};
+use host::mechanisms::sandbox::{CompileLimits, CompileMode, Sandbox, SandboxOptions};
 use host::pure::request::Outcome;
 use serde_json::json;
 use tests::{BUMP, Hostile, RUN, Rig, RigOptions, VALUE, deploy, guest, hostile, setting};
@@ -181,6 +181,8 @@ fn h6_imports_that_the_host_does_not_offer_are_refused_by_name() {
         ("unknown", instance("evil:pkg/iface@1.0.0"), Code::ImportUnknown),
         ("a function", with_component("(import \"run\" (func))"), Code::ImportUnknown),
         ("graph", instance("wasi:nn/graph@0.2.0"), Code::ImportUnknown),
+        // Every guest of these tests imports it once.
+        ("one name twice", instance("bulkhead:guest/clock@0.1.0"), Code::ModuleInvalid),
         (
             "a long name",
             instance(&format!("evil:{}/x@1.0.0", "a".repeat(5000))),
@@ -452,6 +454,71 @@ fn h4_a_compilers_process_that_dies_of_its_limits_takes_nothing_with_it() {
     let sandbox = Sandbox::new(SandboxOptions { compile, ..SandboxOptions::default() }).unwrap();
     let refused = Fault::from(&sandbox.deploy(&hostile("")).unwrap_err());
     assert_eq!(refused.code, Code::CompileLimit, "{refused}");
+}
+
+/// Functions that are each below every cap and take a compiler long: many locals are alive over
+/// many joins.
+fn bomb() -> Vec<u8> {
+    let joins: String = (0..3_000)
+        .map(|n| {
+            format!("(block (br_if 0 (local.get {})) (local.set {} #{n}))", n % 999, n % 1_000)
+        })
+        .collect();
+    let sum: String = (0..1_000).map(|n| format!("(drop (local.get {n}))")).collect();
+    let function = format!(
+        "(func (local {}) (loop {joins} (br_if 0 (local.get 7))) {sum})",
+        "i32 ".repeat(1_000)
+    );
+    with_items(&function.repeat(12))
+}
+
+#[test]
+fn h4_a_bomb_reaches_the_compilers_limits_and_nothing_else() {
+    let bomb = bomb();
+    let limited = |limits: CompileLimits| {
+        let compile = CompileMode::Child(env!("CARGO_BIN_EXE_compiler").into());
+        let options = SandboxOptions { compile, compile_limits: limits, ..Default::default() };
+        let sandbox = Sandbox::new(options).unwrap();
+        let start = Instant::now();
+        let fault = Fault::from(&sandbox.deploy(&bomb).unwrap_err());
+        assert_eq!(fault.code, Code::CompileLimit, "{fault}");
+        // The limit is what ended it, and it did so at once.
+        assert!(start.elapsed() < Duration::from_secs(50), "{:?}", start.elapsed());
+        let guest = sandbox.deploy(&guest("counter")).unwrap();
+        let mut rig = Rig::start(&guest, RigOptions::default());
+        assert_eq!(rig.committed("increment", json!({"by": 5})), 5);
+        fault.message
+    };
+    let whole = CompileLimits::default();
+    let time = limited(CompileLimits { time: Duration::from_secs(5), ..whole });
+    assert!(time.contains("longer than 5s"), "{time}");
+    let memory = limited(CompileLimits { memory_bytes: 320 << 20, ..whole });
+    assert!(memory.contains("320 MiB"), "{memory}");
+}
+
+#[test]
+fn h4_the_compilers_process_reaches_no_file_no_socket_and_no_other_process() {
+    let ran = std::process::Command::new(env!("CARGO_BIN_EXE_confined")).output().unwrap();
+    let said = String::from_utf8(ran.stdout).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "threads: yes",
+            "memory: yes",
+            "time: yes",
+            "reading files: no",
+            "writing files: no",
+            "folders: no",
+            "programs: no",
+            "tcp: no",
+            "udp: no",
+            "unix sockets: no",
+            "signals to others: no",
+        ]
+    );
+    let signal = std::os::unix::process::ExitStatusExt::signal(&ran.status);
+    assert_eq!(signal, Some(6), "an abort is one: {:?}", ran.status);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Compiles guests, in a process that may die of it, and keeps the result where only its owner can
-//! write.
+//! Compiles guests, and keeps the result where only its owner can write. Where the compiler runs
+//! says [`CompileMode`]; [`super::compiler`] is a process that may die of it.
 //!
 //! # Safety argument
 //!
@@ -12,30 +12,45 @@
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::engine::{Sandbox, SandboxOptions, config};
+use super::compiler::{Built, build_in_child};
+use super::deploy::DeployError;
+use super::engine::Sandbox;
+use super::prepare::{Prepared, prepare};
 use crate::base::error::printable;
 use crate::base::limits::{COMPILE_MEMORY_BYTES_MAX, COMPILE_TIME_MAX, MODULE_BYTES_MAX};
-use crate::base::stop::StopLatch;
 use crate::pure::barrier::BARRIER_VERSION;
 
-/// Where the compiler runs.
+/// What the compiler's process may use.
+#[derive(Clone, Copy, Debug)]
+pub struct CompileLimits {
+    /// Time, by the clock on the wall; of the processor's it may use twice as much.
+    pub time: Duration,
+    /// Address space, in bytes.
+    pub memory_bytes: u64,
+}
+
+impl Default for CompileLimits {
+    fn default() -> Self {
+        Self { time: COMPILE_TIME_MAX, memory_bytes: COMPILE_MEMORY_BYTES_MAX }
+    }
+}
+
+/// Where files are read and the compiler runs.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum CompileMode {
     /// In this process: for guests that you built yourself.
     #[default]
     InProcess,
-    /// In a child process with limits on time and memory: this executable must answer to the
-    /// arguments `compile-guest` like the binary `host` does.
+    /// In a child process with limits on time and memory, which can reach nothing else: this
+    /// executable must answer to the argument `compile-guest` like the binary `host` does.
     Child(PathBuf),
 }
 
@@ -160,30 +175,60 @@ fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 impl Sandbox {
-    /// Compiles a rewritten component, or finds it in the cache.
-    pub(super) fn compile(&self, component: &[u8]) -> Result<Component, CompileError> {
-        let key = cache_key(&self.engine, self.options.full_backtraces, component);
-        let cache = self.options.cache.as_ref();
-        if let Some(code) = cache.and_then(|cache| cache.load(&key)) {
-            match load(&self.engine, &code) {
-                Ok(component) => return Ok(component),
-                Err(error) => tracing::warn!(%error, "compiled code in the cache is stale"),
-            }
-        }
-        let code = match &self.options.compile {
-            CompileMode::InProcess => precompile(&self.engine, component)?,
-            CompileMode::Child(program) => compile_in_child(program, component, &self.options)?,
+    /// Admits, rewrites and compiles a file, or finds its code in the cache.
+    pub(super) fn build(&self, file: &[u8]) -> Result<(Prepared, Component), DeployError> {
+        let options = &self.options;
+        let program = match &options.compile {
+            // One that is too long is refused by its length.
+            CompileMode::Child(program) if file.len() <= MODULE_BYTES_MAX => program,
+            CompileMode::Child(_) | CompileMode::InProcess => return self.build_here(file),
         };
-        if let Some(cache) = cache {
-            cache.store(&key, &code);
+        let mut found = None;
+        let is_known = |key: &blake3::Hash| {
+            found = self.cached(key);
+            found.is_some()
+        };
+        let (prepared, key, built) = build_in_child(program, file, options, is_known)?;
+        let component = match (found, built) {
+            (Some(component), _) => component,
+            (None, Built::Code(code)) => self.keep(&key, &code)?,
+            (None, Built::Known) => {
+                return Err(DeployError::Barrier("the compiler answered without code".to_owned()));
+            }
+        };
+        Ok((prepared, component))
+    }
+
+    fn build_here(&self, file: &[u8]) -> Result<(Prepared, Component), DeployError> {
+        let (prepared, rewritten) = prepare(file, self.options.card_shift)?;
+        let key = key(&self.engine, self.options.full_backtraces, &rewritten);
+        let component = match self.cached(&key) {
+            Some(component) => component,
+            None => self.keep(&key, &precompile(&self.engine, &rewritten)?)?,
+        };
+        Ok((prepared, component))
+    }
+
+    /// The code of this key, if it is in the cache and can be loaded.
+    fn cached(&self, key: &blake3::Hash) -> Option<Component> {
+        let code = self.options.cache.as_ref()?.load(key)?;
+        load(&self.engine, &code)
+            .inspect_err(|error| tracing::warn!(%error, "compiled code in the cache is stale"))
+            .ok()
+    }
+
+    /// Loads new code, and keeps it in the cache.
+    fn keep(&self, key: &blake3::Hash, code: &[u8]) -> Result<Component, CompileError> {
+        if let Some(cache) = &self.options.cache {
+            cache.store(key, code);
         }
-        load(&self.engine, &code).map_err(|error| CompileError::Refused(format!("{error:#}")))
+        load(&self.engine, code).map_err(|error| CompileError::Refused(format!("{error:#}")))
     }
 }
 
-/// The engine loads code with and without offsets for backtraces alike; which it is, is ours to
-/// tell.
-fn cache_key(engine: &Engine, full_backtraces: bool, component: &[u8]) -> blake3::Hash {
+/// The name of a rewritten component's code in a cache. The engine loads code with and without
+/// offsets for backtraces alike; which it is, is ours to tell.
+pub(super) fn key(engine: &Engine, full_backtraces: bool, component: &[u8]) -> blake3::Hash {
     let mut compatibility = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut compatibility);
     let mut hasher = blake3::Hasher::new();
@@ -199,114 +244,10 @@ fn load(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
     unsafe { Component::deserialize(engine, code) }
 }
 
-fn precompile(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, CompileError> {
+pub(super) fn precompile(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, CompileError> {
     engine
         .precompile_component(component)
         .map_err(|error| CompileError::Refused(printable(&format!("{error:#}"), 1000)))
-}
-
-/// What the child does: compiles standard input to standard output, under limits it sets itself.
-///
-/// # Errors
-///
-/// What the compiler or the system says.
-pub fn compile_in_this_process(signals: bool, full_backtraces: bool) -> Result<(), CompileError> {
-    limit_this_process();
-    let engine = Engine::new(&config(signals, full_backtraces))
-        .map_err(|error| CompileError::Refused(format!("{error:#}")))?;
-    let io = |error: io::Error| CompileError::Process { program: PathBuf::new(), error };
-    let mut component = Vec::new();
-    let input_max = 2 * MODULE_BYTES_MAX as u64;
-    io::stdin().lock().take(input_max).read_to_end(&mut component).map_err(io)?;
-    let code = precompile(&engine, &component)?;
-    io::stdout().lock().write_all(&code).map_err(io)
-}
-
-fn limit_this_process() {
-    // Whoever asked for the code may be killed: nobody else wants it.
-    if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
-        eprintln!("prctl: {error}");
-    }
-    let limit = |resource, maximum| {
-        let rlimit = Rlimit { current: Some(maximum), maximum: Some(maximum) };
-        if let Err(error) = setrlimit(resource, rlimit) {
-            eprintln!("setrlimit: {error}");
-        }
-    };
-    limit(Resource::As, COMPILE_MEMORY_BYTES_MAX);
-    limit(Resource::Cpu, 2 * COMPILE_TIME_MAX.as_secs());
-    limit(Resource::Core, 0);
-}
-
-fn compile_in_child(
-    program: &Path,
-    component: &[u8],
-    options: &SandboxOptions,
-) -> Result<Vec<u8>, CompileError> {
-    let failed = |error| CompileError::Process { program: program.to_owned(), error };
-    let mut child = Command::new(program)
-        .arg("compile-guest")
-        .args((!options.signals).then_some("--no-signals"))
-        .args(options.full_backtraces.then_some("--full-backtraces"))
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            // A child that died early shows in its status; what it didn't read is of no use.
-            stdin.map(|mut stdin| stdin.write_all(component))
-        });
-        let code = scope.spawn(move || read_all(stdout, 8 * MODULE_BYTES_MAX as u64));
-        let words = scope.spawn(move || read_all(stderr, 4096));
-        let stop = options.vitals.stop();
-        let status = wait_at_most(&mut child, COMPILE_TIME_MAX, stop).map_err(failed)?;
-        let code = code.join().unwrap_or_default();
-        let words = String::from_utf8_lossy(&words.join().unwrap_or_default()).into_owned();
-        match status {
-            None if stop.is_set() => Err(CompileError::Stopped),
-            None => Err(CompileError::Limit(format!("it took longer than {COMPILE_TIME_MAX:?}"))),
-            Some(status) if status.success() => Ok(code),
-            Some(status) if status.code() == Some(1) => {
-                Err(CompileError::Refused(printable(words.trim(), 1000)))
-            }
-            Some(status) => Err(CompileError::Limit(format!(
-                "the compiler's process ended by its limits ({status}; {} MiB of memory)",
-                COMPILE_MEMORY_BYTES_MAX >> 20
-            ))),
-        }
-    })
-}
-
-fn read_all(stream: Option<impl Read>, bytes_max: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    if let Some(stream) = stream {
-        // A read that fails leaves what came before; the status says what to think of it.
-        let _read = stream.take(bytes_max).read_to_end(&mut bytes);
-    }
-    bytes
-}
-
-/// Waits for the child; after `time_max`, or when the host is to stop, it is killed, and the answer
-/// is `None`.
-fn wait_at_most(
-    child: &mut Child,
-    time_max: Duration,
-    stop: &StopLatch,
-) -> io::Result<Option<std::process::ExitStatus>> {
-    let start = Instant::now();
-    while start.elapsed() < time_max && !stop.is_set() {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    child.kill()?;
-    child.wait()?;
-    Ok(None)
 }
 
 #[cfg(test)]

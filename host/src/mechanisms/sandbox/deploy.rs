@@ -12,6 +12,7 @@ use super::compile::CompileError;
 use super::crash::Caught;
 use super::engine::Sandbox;
 use super::instance::{Environment, Instance, StartCause};
+use super::prepare::Prepared;
 use super::state::{CallContext, NoLog, StoreState};
 use crate::base::error::{Code, Fault, printable};
 use crate::base::ids::{Generation, RequestId};
@@ -19,8 +20,8 @@ use crate::base::limits::{
     CARD_SHIFT, CONTRACTS_MAX, MESSAGE_BYTES_MAX, RESOURCES_MAX, WASM_PAGE_BYTES,
 };
 use crate::mechanisms::memory::{ControlShape, Images, ImagesError, Shape};
-use crate::pure::admission::{Admitted, Caps, ImportedInterface, Refusal, World, admit};
-use crate::pure::barrier::{self, Layout, MemoryRole, RewriteError};
+use crate::pure::admission::ImportedInterface;
+use crate::pure::barrier::{self, Layout, MemoryRole};
 use crate::pure::contract::{
     Argument, Contract, DescriptionError, Schema, SchemaError, check_contracts,
 };
@@ -105,8 +106,8 @@ pub struct GuestFacts {
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
     /// Admission refused it.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
+    #[error("{}", .0.message)]
+    Refused(Fault),
     /// The write barrier failed on it.
     #[error("{0}")]
     Barrier(String),
@@ -130,7 +131,7 @@ pub enum DeployError {
 impl From<&DeployError> for Fault {
     fn from(error: &DeployError) -> Self {
         let code = match error {
-            DeployError::Refused(refusal) => refusal.code().parse().unwrap_or(Code::ModuleInvalid),
+            DeployError::Refused(fault) => fault.code,
             DeployError::Barrier(_) => Code::HostBug,
             DeployError::Compile(CompileError::Refused(_)) => Code::ModuleInvalid,
             DeployError::Compile(CompileError::Limit(_)) => Code::CompileLimit,
@@ -227,20 +228,12 @@ impl Sandbox {
     ///
     /// [`DeployError`]; as a [`Fault`] it has a stable code.
     pub fn deploy(&self, bytes: &[u8]) -> Result<Arc<Guest>, DeployError> {
-        let admitted = admit(bytes, &Caps::default(), &World::GUEST)?;
-        let options =
-            barrier::Options { card_shift: self.options.card_shift, ..barrier::Options::default() };
-        let rewritten = barrier::rewrite(&admitted, &options).map_err(|error| match error {
-            RewriteError::Refused(refusal) => DeployError::Refused(refusal),
-            RewriteError::HostBug { message } => DeployError::Barrier(message),
-        })?;
-        let facts = facts(&admitted, rewritten.component.len());
-        let component = self.compile(&rewritten.component)?;
+        let (prepared, component) = self.build(bytes)?;
+        let (facts, layout) = facts(bytes, prepared);
         let exports = exports(&component)?;
         let pre = self.linker.instantiate_pre(&component).map_err(|error| {
             DeployError::World(printable(&format!("{error:#}"), MESSAGE_BYTES_MAX))
         })?;
-        let layout = rewritten.layout;
         let (contracts, hooks) = (Vec::new(), Hooks::default());
         let (upgrade, code) = (None, bytes.into());
         let mut guest = Guest { pre, layout, exports, contracts, hooks, upgrade, facts, code };
@@ -268,22 +261,19 @@ impl Sandbox {
     }
 }
 
-fn facts(admitted: &Admitted<'_>, rewritten_bytes: usize) -> GuestFacts {
-    GuestFacts {
-        digest: blake3::hash(admitted.bytes),
-        file_bytes: admitted.bytes.len(),
-        rewritten_bytes,
-        imports: admitted.imports.clone(),
-        core_modules: admitted.modules.len(),
-        functions: admitted
-            .modules
-            .iter()
-            .map(|module| usize::try_from(module.functions).unwrap_or(usize::MAX))
-            .fold(0, usize::saturating_add),
-        memory_minimum_bytes: admitted.memory.minimum,
-        memory_maximum_bytes: admitted.memory.maximum,
-        data_bytes: admitted.data_bytes,
-    }
+fn facts(file: &[u8], prepared: Prepared) -> (GuestFacts, Layout) {
+    let facts = GuestFacts {
+        digest: blake3::hash(file),
+        file_bytes: file.len(),
+        rewritten_bytes: prepared.rewritten_bytes,
+        imports: prepared.imports,
+        core_modules: prepared.core_modules,
+        functions: prepared.functions,
+        memory_minimum_bytes: prepared.memory_minimum_bytes,
+        memory_maximum_bytes: prepared.memory_maximum_bytes,
+        data_bytes: prepared.data_bytes,
+    };
+    (facts, prepared.layout)
 }
 
 fn exports(component: &Component) -> Result<Exports, DeployError> {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, OptLevel, Strategy};
 
-use super::compile::{CacheDir, CompileMode};
+use super::compile::{CacheDir, CompileLimits, CompileMode};
 use super::creator::SlotCreator;
 use super::state::StoreState;
 use super::{calls, host_calls, wasi};
@@ -22,6 +22,8 @@ use crate::base::vitals::{Kind, Vitals};
 pub struct SandboxOptions {
     /// Where the compiler runs.
     pub compile: CompileMode,
+    /// What a compiler in a process of its own may use.
+    pub compile_limits: CompileLimits,
     /// Where compiled code is kept; `None` compiles each time.
     pub cache: Option<CacheDir>,
     /// Bytes per card, as a shift.
@@ -38,6 +40,7 @@ impl Default for SandboxOptions {
     fn default() -> Self {
         Self {
             compile: CompileMode::InProcess,
+            compile_limits: CompileLimits::default(),
             cache: None,
             card_shift: CARD_SHIFT,
             signals: true,

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::TypesRef;
 use wasmparser::{
@@ -45,7 +46,7 @@ pub struct Admitted<'a> {
 }
 
 /// One interface that a component imports.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ImportedInterface {
     /// Its name with version, escaped.
     pub name: String,

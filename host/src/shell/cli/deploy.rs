@@ -40,17 +40,18 @@ fn sandbox_with(
     full_backtraces: bool,
     vitals: Arc<Vitals>,
 ) -> Result<Sandbox, Fault> {
-    let compile = match std::env::current_exe() {
-        Ok(program) => CompileMode::Child(program),
-        Err(error) => {
-            let message = format!("this program's own path is not known: {error}");
-            return Err(Fault::new(Code::Engine, message));
-        }
-    };
+    let compile = compiler()?;
     let cache = cache(args);
     let options =
         SandboxOptions { compile, cache, full_backtraces, vitals, ..SandboxOptions::default() };
     Sandbox::new(options).map_err(|error| Fault::new(Code::Engine, error.to_string()))
+}
+
+/// This program, as a process that reads guests' files.
+pub(super) fn compiler() -> Result<CompileMode, Fault> {
+    std::env::current_exe().map(CompileMode::Child).map_err(|error| {
+        Fault::new(Code::Engine, format!("this program's own path is not known: {error}"))
+    })
 }
 
 /// The cache; without one, guests are compiled at each start, and that is said.

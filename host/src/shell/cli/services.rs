@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::deploy::compiler;
 use super::settings::is_daemon_parameter;
 use crate::base::error::{Code, Fault};
 use crate::base::limits::{MANIFEST_BYTES_MAX, SERVICES_MAX};
-use crate::mechanisms::sandbox::DeployError;
-use crate::pure::admission::{Caps, World, admit};
+use crate::mechanisms::sandbox::admit_file;
 use crate::pure::manifest::{
     BoundManifest, BoundText, Complaint, DaemonSpec, Given, Manifest, Place, bind, nearest, parse,
 };
@@ -223,7 +223,7 @@ fn admit_guests(services: &[Service], mistakes: &mut Vec<Mistake>) {
     for service in services {
         for daemon in &service.manifest.daemons {
             let path = service.guest_path(daemon);
-            let result = admitted.entry(path.clone()).or_insert_with(|| admit_file(&path));
+            let result = admitted.entry(path.clone()).or_insert_with(|| admit_path(&path));
             if let Err(fault) = result {
                 let complaint =
                     service.manifest.complaint(fault.code, &daemon.guest.span, &fault.message);
@@ -233,13 +233,12 @@ fn admit_guests(services: &[Service], mistakes: &mut Vec<Mistake>) {
     }
 }
 
-fn admit_file(path: &Path) -> Result<(), Fault> {
+fn admit_path(path: &Path) -> Result<(), Fault> {
     let bytes = read_code(path)?;
-    admit(&bytes, &Caps::default(), &World::GUEST).map_err(|refusal| {
-        let fault = Fault::from(&DeployError::from(refusal));
+    admit_file(compiler()?, &bytes).map_err(|error| {
+        let fault = Fault::from(&error);
         Fault::new(fault.code, format!("{}: {}", path.display(), fault.message))
-    })?;
-    Ok(())
+    })
 }
 
 /// A daemon to start: from a file, or out of a manifest.
