@@ -27,6 +27,7 @@ pub mod pace;
 pub mod policy;
 pub mod reader;
 pub mod record;
+pub mod repeats;
 pub mod request;
 pub mod resource;
 pub mod service_state;

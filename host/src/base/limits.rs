@@ -60,6 +60,10 @@ pub const RETRIES_DEFAULT: u32 = 1;
 /// Most retries that can be asked for: a crash is almost always the same crash again.
 pub const RETRIES_MAX: u32 = 10;
 
+/// Time between two tries to load a daemon's state again after the journal failed, if nobody asks
+/// it: each reads the state.
+pub const RELOAD_EVERY: Duration = Duration::from_millis(500);
+
 /// Requests that may wait in a daemon's mailbox; more are refused with `E_QUEUE_FULL`.
 pub const MAILBOX_REQUESTS_MAX: usize = 1024;
 

@@ -334,6 +334,8 @@ pub struct FoldDebt {
 pub enum Tended {
     /// More, at once.
     Busy,
+    /// What failed was opened again. Whether it works now the next step shows.
+    Opened,
     /// Something, if nothing is appended for a while.
     Waiting,
     /// Nothing, until the next append.

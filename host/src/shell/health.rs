@@ -36,6 +36,9 @@ impl Health {
         let parked = nodes.filter(|node| node.report.state == DaemonState::Parked);
         let parked: Vec<&str> = parked.map(|node| node.name.as_str()).collect();
         let refusal = root.journal_refusal();
+        let trouble = root.journal_trouble();
+        let reloads = daemons.iter().filter(|d| d.report.state == DaemonState::Restarting);
+        let reloads: Vec<&str> = reloads.map(|daemon| daemon.name.as_str()).collect();
         let services = service_states(root, &daemons, services);
         let unwell = services.iter().any(|(_, state, _)| *state != ServiceState::Ready);
         let stop = vitals.stop();
@@ -43,7 +46,12 @@ impl Health {
             "stuck"
         } else if stop.is_set() {
             "stopping"
-        } else if !finding.stalled.is_empty() || !parked.is_empty() || refusal.is_some() || unwell {
+        } else if !finding.stalled.is_empty()
+            || !parked.is_empty()
+            || !reloads.is_empty()
+            || trouble.is_some()
+            || unwell
+        {
             "degraded"
         } else {
             "ok"
@@ -62,7 +70,9 @@ impl Health {
                 "status": state.http_status(),
                 "reasons": reasons,
             })).collect::<Vec<_>>(),
+            "restarting": reloads,
             "journal_refuses": refusal.as_ref().map(fault_json),
+            "journal_trouble": trouble.as_ref().map(fault_json),
             "stalled": late_json(&finding.stalled),
             "stuck": late_json(&finding.stuck),
             "stopping": stop.reason().map(|reason| reason.to_string()),

@@ -15,6 +15,7 @@ use crate::base::limits::{CRASH_REPORTS_WAITING_MAX, SYNC_TIME_MAX, WRITER_STACK
 use crate::base::vitals::{Heart, Kind, Vitals};
 use crate::mechanisms::journal::Store;
 use crate::pure::crash_report::CrashReport;
+use crate::pure::repeats::Repeats;
 
 /// What the thread is called.
 const THREAD: &str = "crash-reports";
@@ -94,7 +95,7 @@ struct Writer {
 impl Charge for Writer {
     /// Writes what comes, all that waits with one sync.
     fn run(&mut self) {
-        let mut stopping = false;
+        let (mut stopping, mut failures, mut lost) = (false, Repeats::default(), 0);
         while !stopping {
             self.heart.rest();
             let Ok(first) = self.messages.recv() else { return };
@@ -111,8 +112,12 @@ impl Charge for Writer {
             let kept = passed
                 .and_then(|()| self.store.put_crashes(&reports).map_err(|fault| fault.to_string()));
             if let Err(error) = kept {
-                let count = reports.len();
-                tracing::warn!(error, count, "crash reports were not kept");
+                lost += reports.len();
+                if failures.failed().is_some() {
+                    tracing::warn!(error, lost, "crash reports were not kept");
+                }
+            } else if failures.worked().is_some() {
+                tracing::info!(lost = std::mem::take(&mut lost), "crash reports are kept again");
             }
         }
     }

@@ -20,6 +20,7 @@ use std::sync::mpsc::sync_channel;
 
 use super::crashes::Reporter;
 use super::daemon::{Daemon, JournalSeat, Transacted};
+use super::gauges::DaemonState;
 use super::worker::TransactedReply;
 use crate::base::error::{Code, Fault};
 use crate::base::ids::Sequence;
@@ -88,6 +89,7 @@ impl Gate {
         if !daemon.is_stale() {
             return;
         }
+        daemon.gauges().set_state(DaemonState::Restarting);
         // Failures are expected, and were answered: it is only about their having come back.
         drop(self.settle(daemon));
         daemon.reload();

@@ -17,7 +17,7 @@ use super::mailbox::Mailbox;
 use super::worker::{First, Message, TransactedReply};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::Sequence;
-use crate::base::limits::{CONTROL_TIME_MAX, WATCH_SLACK};
+use crate::base::limits::{CONTROL_TIME_MAX, RELOAD_EVERY, WATCH_SLACK};
 use crate::base::vitals::Heart;
 use crate::mechanisms::memory::Images;
 use crate::mechanisms::providers::Staged;
@@ -381,12 +381,17 @@ impl Duty {
                 Some(Duration::ZERO) => None,
                 wait => wait,
             };
-            let Some(wait) = expiry.into_iter().chain(trial).min() else {
+            // Nobody has to ask before its state is loaded again.
+            let reload = self.daemon.may_reload().then_some(RELOAD_EVERY);
+            let Some(wait) = expiry.into_iter().chain(trial).chain(reload).min() else {
                 return self.messages.recv().ok();
             };
             match self.messages.recv_timeout(wait) {
                 Ok(message) => return Some(message),
                 Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) if reload == Some(wait) => {
+                    return Some(Message::Wake);
+                }
                 Err(RecvTimeoutError::Timeout) => self.refuse_expired(),
             }
             now = self.world.clock.monotonic_nanos();

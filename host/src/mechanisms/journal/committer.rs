@@ -228,6 +228,12 @@ impl Committer {
         metrics
     }
 
+    /// Why the journal can't be tended at the moment: commits may still be taken, into the log.
+    #[must_use]
+    pub fn trouble(&self) -> Option<JournalFault> {
+        self.keeper.trouble()
+    }
+
     /// Makes everything durable that was submitted, then ends the thread. What comes later is
     /// refused.
     pub fn stop(&self) {

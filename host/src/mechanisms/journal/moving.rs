@@ -96,15 +96,17 @@ impl Store {
         done
     }
 
-    /// Moves one batch of groups.
-    pub(super) fn move_groups(&self) -> Result<(), JournalFault> {
+    /// Moves one batch of the groups before number `until`; false when there is none.
+    pub(super) fn move_groups(&self, until: u64) -> Result<bool, JournalFault> {
         let _moving = lock(&self.moving);
+        // Read under that lock: after a failure it is another log.
         let log = self.log()?;
         let span = log.span();
+        let end = span.end.number.min(until);
         let most = span.begin.position.saturating_add(MOVE_BYTES_MAX);
-        let more = |at: Cursor| at.number < span.end.number && at.position < most;
+        let more = |at: Cursor| at.number < end && at.position < most;
         if !more(span.begin) {
-            return Ok(());
+            return Ok(false);
         }
         let (begin, moved) = self.at_tables(|| {
             self.write_groups(&log, Some(span.begin), &mut |at| more(at).then_some(at), |at| at)
@@ -112,16 +114,13 @@ impl Store {
         self.note_moved(&moved);
         log.release(begin);
         self.show_refusal(&self.lock());
-        Ok(())
+        Ok(true)
     }
 
     /// Moves all groups that are there now.
     pub(super) fn drain(&self) -> Result<(), JournalFault> {
-        let log = self.log()?;
-        let end = log.span().end;
-        while log.span().begin.number < end.number {
-            self.move_groups()?;
-        }
+        let end = self.log()?.span().end.number;
+        while self.move_groups(end)? {}
         Ok(())
     }
 
@@ -194,14 +193,14 @@ impl Store {
         };
         if failed {
             self.open_again()?;
-            return Ok(Tended::Busy);
+            return Ok(Tended::Opened);
         }
         let log = self.log()?;
         let span = log.span();
         let seen = self.seen.swap(span.end.number, std::sync::atomic::Ordering::Relaxed);
         let quiet = seen == span.end.number;
         if span.used() > 0 && (quiet || span.used() > log.ring() / 4) {
-            self.move_groups()?;
+            self.move_groups(u64::MAX)?;
             return Ok(Tended::Busy);
         }
         if self.fold()? {

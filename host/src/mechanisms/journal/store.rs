@@ -451,7 +451,10 @@ impl Store {
         let log = self.log()?;
         if log.takes(entries) {
             while !log.has_room(entries) {
-                self.move_groups()?;
+                if !self.move_groups(u64::MAX)? {
+                    let what = "a log without groups has no room";
+                    return Err(JournalFault::new(FaultKind::Misuse, what));
+                }
             }
             log.append(entries)?;
         } else {

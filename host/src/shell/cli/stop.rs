@@ -145,6 +145,7 @@ fn for_people(state: &str, health: &Value) -> String {
     let mut lines = vec![state.to_owned()];
     for (name, field, what) in [
         ("parked", None, "parked"),
+        ("restarting", None, "is being started again"),
         ("stalled", Some("thread"), "waits for the disk"),
         ("stuck", Some("thread"), "does not turn"),
     ] {
@@ -161,10 +162,12 @@ fn for_people(state: &str, health: &Value) -> String {
             lines.push(format!("  service {name} ({status}): {}", reasons.join("; ")));
         }
     }
-    let refuses = health.get("journal_refuses").and_then(|fault| fault.get("message"));
-    lines.extend(
-        refuses.and_then(Value::as_str).map(|text| format!("  the journal refuses: {text}")),
-    );
+    let journal = [("journal_refuses", "refuses"), ("journal_trouble", "is in trouble")];
+    let journal = journal.iter().find_map(|(name, what)| {
+        let text = health.get(*name)?.get("message")?.as_str()?;
+        Some(format!("  the journal {what}: {text}"))
+    });
+    lines.extend(journal);
     lines.extend(
         health.get("stopping").and_then(Value::as_str).map(|text| format!("  stopping: {text}")),
     );

@@ -18,6 +18,12 @@ impl Daemon {
         self.recorder.as_ref().is_some_and(Recorder::is_stale)
     }
 
+    /// Another try to load the state may succeed, without a person who does something.
+    pub(in crate::tree) fn may_reload(&self) -> bool {
+        let hopeless = |reason: &Fault| matches!(reason.code, Code::StoreCorrupt | Code::CodeChanged);
+        self.is_stale() && !self.parked().is_some_and(hopeless)
+    }
+
     /// Loads the state again. When that fails the daemon is parked, stays stale, and this has to
     /// be tried again. All that it handed to the journal must have come back.
     pub(in crate::tree) fn reload(&mut self) {
@@ -25,6 +31,10 @@ impl Daemon {
             Ok(()) => {
                 tracing::info!(daemon = self.options.name, sequence = %self.sequence, "reloaded");
                 self.gauges.set_parked(None);
+            }
+            // It is tried again and again: one line says it.
+            Err(reason) if self.parked().is_some_and(|before| before.code == reason.code) => {
+                self.let_go(reason);
             }
             Err(reason) => self.park(reason),
         }

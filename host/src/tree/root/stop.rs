@@ -81,6 +81,14 @@ impl Root {
         journal.store.refusal().as_ref().map(Fault::from)
     }
 
+    /// Why the journal can't be tended now, or refuses commits; none when it is well.
+    #[must_use]
+    pub fn journal_trouble(&self) -> Option<Fault> {
+        let journal = self.ground.journal.as_ref()?;
+        let trouble = journal.store.refusal().or_else(|| journal.committer.trouble());
+        trouble.as_ref().map(Fault::from)
+    }
+
     /// Commits that may be lost if the process ends now.
     #[must_use]
     pub fn unsynced(&self) -> Vec<Unsynced> {

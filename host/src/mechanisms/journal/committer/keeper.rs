@@ -9,12 +9,14 @@ use super::super::{FaultKind, Journal, JournalFault, Tended};
 use super::lock;
 use crate::base::limits::SYNC_TIME_MAX;
 use crate::base::vitals::{Heart, Kind, Vitals};
+use crate::pure::repeats::Repeats;
 
 /// Time between two looks while there may be work: what is appended meanwhile is one batch.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Longest time between two tries after a failure.
-const RETRY_MAX: Duration = Duration::from_secs(5);
+/// Longest time between two tries after a failure: about how long a disk that has space again is
+/// not noticed.
+const RETRY_MAX: Duration = Duration::from_millis(500);
 
 /// The thread's other end.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(super) struct Keeper {
     stopping: Mutex<bool>,
     woken: Condvar,
     steps: AtomicU64,
+    /// Why the last steps failed; none when the last one worked.
+    trouble: Mutex<Option<JournalFault>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -37,6 +41,7 @@ impl Keeper {
             stopping: Mutex::default(),
             woken: Condvar::new(),
             steps: AtomicU64::default(),
+            trouble: Mutex::default(),
             thread: Mutex::default(),
         });
         let (its, heart) = (keeper.clone(), vitals.heart("journal-fold", Kind::Journal));
@@ -60,6 +65,11 @@ impl Keeper {
         self.steps.load(Ordering::Relaxed)
     }
 
+    /// Why nothing is moved, folded or opened again at the moment.
+    pub(super) fn trouble(&self) -> Option<JournalFault> {
+        lock(&self.trouble).clone()
+    }
+
     /// Ends the thread after the step that it is in.
     pub(super) fn stop(&self) {
         *lock(&self.stopping) = true;
@@ -70,7 +80,7 @@ impl Keeper {
     }
 
     fn run(&self, journal: &dyn Journal, heart: &Heart) {
-        let mut failures = 0;
+        let mut failures = Repeats::default();
         let mut wait = Some(Duration::ZERO);
         while self.rest(wait) {
             heart.work(SYNC_TIME_MAX);
@@ -78,10 +88,15 @@ impl Keeper {
             heart.rest();
             wait = match tended {
                 Ok(tended) => {
-                    failures = 0;
+                    if matches!(tended, Tended::Busy | Tended::Idle)
+                        && let Some(failed) = failures.worked()
+                    {
+                        tracing::info!(failed, "the journal is tended again");
+                        *lock(&self.trouble) = None;
+                    }
                     self.steps.fetch_add(u64::from(tended == Tended::Busy), Ordering::Relaxed);
                     match tended {
-                        Tended::Busy => Some(Duration::ZERO),
+                        Tended::Busy | Tended::Opened => Some(Duration::ZERO),
                         Tended::Waiting => Some(LOOK_EVERY),
                         // Looks once more after saying so: what came meanwhile has not woken it.
                         Tended::Idle if !self.asleep.swap(true, Ordering::AcqRel) => {
@@ -91,11 +106,12 @@ impl Keeper {
                     }
                 }
                 Err(fault) => {
-                    if failures == 0 {
-                        tracing::error!(%fault, "the journal can't be tended; trying again");
+                    if let Some(failed) = failures.failed() {
+                        tracing::error!(%fault, failed, "the journal can't be tended");
                     }
-                    failures += 1;
-                    Some((LOOK_EVERY * failures).min(RETRY_MAX))
+                    *lock(&self.trouble) = Some(fault);
+                    let waits = u32::try_from(failures.count()).unwrap_or(u32::MAX);
+                    Some(LOOK_EVERY.saturating_mul(waits).min(RETRY_MAX))
                 }
             };
         }

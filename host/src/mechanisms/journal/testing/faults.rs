@@ -2,7 +2,11 @@
 //! The journal goes on without being closed, and nothing acknowledged is ever lost.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
+use super::super::store::lock;
 use super::super::{DaemonKey, FaultKind};
 use super::{Dice, Disk, Failure, Journal, Player, Store, Which, group, players, small};
 
@@ -122,4 +126,44 @@ fn r8_without_space_commits_go_on_until_the_log_is_half_full_and_are_then_refuse
     drop(store);
     let store = Disk::of(disk.files()).open(small(), true).unwrap();
     reload(&store, &mut all, taken + 2);
+}
+
+/// A load moves what the log holds while a failed append makes all files be opened again: the log
+/// that it began with is then another one.
+#[test]
+fn d7_r8_a_load_that_meets_an_opening_ends() {
+    let (done, ended) = channel();
+    let rounds = std::thread::spawn(move || {
+        for round in 0..40 {
+            let disk = Disk::default();
+            let store = Arc::new(disk.open(small(), false).unwrap());
+            let mut all = players(&store, 1);
+            let mut dice = Dice(round as u64);
+            group(&store, &mut all, &mut dice).unwrap();
+            let (kind, file) = (ErrorKind::Other, Some(Which::Log));
+            let failure = Failure { at: 0, forever: true, kind, short: false, file };
+            disk.0.lock().unwrap().failure = Some(failure);
+            group(&store, &mut all, &mut dice).unwrap_err();
+            disk.0.lock().unwrap().failure = None;
+            // Both stand before the door, in either order.
+            let moving = lock(&store.moving);
+            let works: [fn(&Store) -> bool; 2] =
+                [|store| store.drain().is_ok(), |store| store.tend().is_ok()];
+            let start = |which: usize| {
+                let its = store.clone();
+                let started = std::thread::spawn(move || works[which % 2](&its));
+                std::thread::sleep(Duration::from_millis(5));
+                started
+            };
+            let (first, second) = (start(round), start(round + 1));
+            drop(moving);
+            first.join().unwrap();
+            second.join().unwrap();
+            reload(&store, &mut all, 1);
+        }
+        done.send(()).unwrap();
+    });
+    // A thread that turns for ever is never joined.
+    ended.recv_timeout(Duration::from_secs(120)).expect("a load turns and turns");
+    rounds.join().unwrap();
 }
