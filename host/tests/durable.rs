@@ -143,6 +143,10 @@ fn s4_10_d10_a_second_host_and_other_code_are_refused() {
     assert_eq!(code, 1);
     let pid = first.id().to_string();
     assert!(message.contains("E_DATA_DIR_LOCKED") && message.contains(&pid), "{message}");
+    std::fs::remove_file(dir.join("data/lock")).unwrap();
+    let (code, message) = refused(dir, &guests);
+    assert_eq!(code, 1);
+    assert!(message.contains("E_DATA_DIR_LOCKED"), "{message}");
     kill(first);
     let other = dir.join("counter.wasm");
     std::fs::copy(guest("ledger"), &other).unwrap();

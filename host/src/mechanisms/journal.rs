@@ -160,7 +160,7 @@ impl JournalFault {
     /// The append was tried, so that its outcome is unknown until the journal is opened again.
     #[must_use]
     pub fn unknown(&self) -> bool {
-        !matches!(self.kind, FaultKind::Poisoned | FaultKind::Misuse)
+        !matches!(self.kind, FaultKind::Poisoned | FaultKind::Misuse | FaultKind::Directory)
     }
 
     /// Nothing was attempted: the journal is closed, because the host stops.

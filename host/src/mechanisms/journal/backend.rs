@@ -12,6 +12,8 @@ use redb::StorageBackend;
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use rustix::io::Errno;
 
+use super::directory::{ACKED, STATE};
+use super::log::LOG;
 use super::{DirectoryId, Durability, FaultKind, JournalFault};
 
 /// What was done to the files.
@@ -32,6 +34,19 @@ pub(super) enum Which {
     Log,
 }
 
+impl Which {
+    pub(super) const ALL: [Self; 3] = [Self::State, Self::Acked, Self::Log];
+
+    /// The file's name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::State => STATE,
+            Self::Acked => ACKED,
+            Self::Log => LOG,
+        }
+    }
+}
+
 /// Opens the files of a journal, as often as it takes.
 pub(super) trait Files: Send + Sync + fmt::Debug {
     /// Opens one. After a failed sync the system's cache may hold what the disk doesn't; with
@@ -41,6 +56,16 @@ pub(super) trait Files: Send + Sync + fmt::Debug {
     ///
     /// [`JournalFault`] with the path.
     fn open(&self, which: Which, distrust: bool) -> Result<Arc<dyn StorageBackend>, JournalFault>;
+
+    /// What is written is still what the directory holds, so that the next start finds it.
+    ///
+    /// # Errors
+    ///
+    /// `Directory` when it was deleted, moved or replaced.
+    fn still_there(&self, which: Which) -> Result<(), JournalFault> {
+        let _ = which;
+        Ok(())
+    }
 
     /// All files are made: from now on state is expected here.
     ///
@@ -87,15 +112,16 @@ impl StorageBackend for StoreFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let old = self.len()?;
-        self.file.set_len(len)?;
-        if len > old {
-            // A sparse file would find out about a full disk in the middle of a commit.
-            match fallocate(&self.file, FallocateFlags::empty(), old, len - old) {
-                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
-                Err(error) => return Err(error.into()),
-            }
+        if len <= old {
+            return self.file.set_len(len);
         }
-        Ok(())
+        // A sparse file would find out about a full disk in the middle of a commit. What was not
+        // taken whole is given back: a length without space would pass for space.
+        match fallocate(&self.file, FallocateFlags::empty(), old, len - old) {
+            Ok(()) => Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => self.file.set_len(len),
+            Err(error) => self.file.set_len(old).and(Err(error.into())),
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -101,6 +101,8 @@ impl Store {
             DaemonKey(inner.highest + 1)
         };
         let row = DaemonRow { key, origin, budget_bytes };
+        // First: a place that finds no space is this daemon's failure, and nobody else's.
+        self.hints()?.reserve(key)?;
         self.write_row(name, row)?;
         let mut inner = self.lock();
         inner.highest = key.0;
@@ -184,7 +186,7 @@ impl Store {
                 inner.names.insert(name.value().to_owned(), row);
             }
         }
-        if self.hints()?.beyond(inner.highest) {
+        if self.hints()?.beyond(inner.highest)? {
             inner.names_bad = Some(JournalFault::corrupt("the list of daemons lacks one"));
         }
         Ok(())

@@ -7,11 +7,17 @@
 //!  state.redb      the tables: older records and base images
 //!  acked           the last acknowledged commit of each daemon
 //! ```
+//!
+//! The host that runs holds `lock`, which says who it is, and each of the last three, which are
+//! what must not be written twice: a file beside them can be deleted. It stays with the files that
+//! it has locked: others under their names are none of it.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use redb::StorageBackend;
@@ -39,7 +45,7 @@ const MARKER_NEW: &str = "bulkhead.data.new";
 const LOCK: &str = "lock";
 pub(super) const STATE: &str = "state.redb";
 const STATE_NEW: &str = "state.redb.new";
-const ACKED: &str = "acked";
+pub(super) const ACKED: &str = "acked";
 const OURS: [&str; 7] = [MARKER, LOCK, STATE, STATE_NEW, ACKED, LOG, MARKER_NEW];
 
 /// Bytes of a marker; more is not one.
@@ -51,6 +57,8 @@ pub(super) struct Directory {
     path: PathBuf,
     /// The lock ends with the file.
     _lock: File,
+    /// The files that are written, locked, by name.
+    held: Mutex<BTreeMap<&'static str, File>>,
     marker: OnceLock<DirectoryId>,
 }
 
@@ -66,8 +74,7 @@ impl Files for DirectoryFiles {
     fn open(&self, which: Which, distrust: bool) -> Result<Arc<dyn StorageBackend>, JournalFault> {
         let (path, file) = match which {
             Which::State => self.directory.open_state()?,
-            Which::Acked => self.directory.open_other(ACKED)?,
-            Which::Log => self.directory.open_other(LOG)?,
+            Which::Acked | Which::Log => self.directory.open_other(which.name())?,
         };
         let file = StoreFile::new(file, self.durability, self.traffic.clone());
         if distrust {
@@ -78,6 +85,11 @@ impl Files for DirectoryFiles {
 
     fn finish(&self, id: DirectoryId) -> Result<(), JournalFault> {
         self.directory.finish(id)
+    }
+
+    fn still_there(&self, which: Which) -> Result<(), JournalFault> {
+        let made = self.directory.marker().is_some();
+        made.then(|| self.directory.still_there(which.name())).unwrap_or(Ok(()))
     }
 }
 
@@ -105,7 +117,7 @@ impl Directory {
             return Err(JournalFault::new(FaultKind::Directory, what).in_file(path));
         }
         let marker = marker.map_or_else(OnceLock::new, OnceLock::from);
-        Ok(Self { path: path.to_owned(), _lock: lock, marker })
+        Ok(Self { path: path.to_owned(), _lock: lock, held: Mutex::default(), marker })
     }
 
     pub(super) fn marker(&self) -> Option<DirectoryId> {
@@ -127,9 +139,9 @@ impl Directory {
                 let what = format!("`{STATE}` is here, but not the marker `{MARKER}`: put it back");
                 return Err(JournalFault::new(FaultKind::Directory, what).in_file(&self.path));
             }
-            options.create(true).truncate(true);
+            options.create(true).truncate(false);
         }
-        let file = options.open(&path).map_err(|error| broken(&path, "can't be opened", &error))?;
+        let file = self.hold(STATE, &path, &options)?;
         let length = file.metadata().map_err(|error| broken(&path, "can't be read", &error))?.len();
         if made && length == 0 {
             let what = "the directory had state, but this file is empty: put it back";
@@ -139,13 +151,70 @@ impl Directory {
     }
 
     /// Opens a file that is made with the directory, and never again.
-    fn open_other(&self, name: &str) -> Result<(PathBuf, File), JournalFault> {
+    fn open_other(&self, name: &'static str) -> Result<(PathBuf, File), JournalFault> {
         let path = self.file(name);
         let new = self.marker().is_none();
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(new).truncate(new);
-        let file = options.open(&path).map_err(|error| broken(&path, "can't be opened", &error))?;
+        options.read(true).write(true).create(new).truncate(false);
+        let file = self.hold(name, &path, &options)?;
         Ok((path, file))
+    }
+
+    /// Opens a file that is written. The first time it is locked, and emptied if it is to be made;
+    /// later it must be the same one.
+    fn hold(
+        &self,
+        name: &'static str,
+        path: &Path,
+        options: &OpenOptions,
+    ) -> Result<File, JournalFault> {
+        let unusable = |error: io::Error| broken(path, "can't be opened", &error);
+        let file = options.open(path).map_err(unusable)?;
+        let mut held = self.held();
+        if let Some(first) = held.get(name) {
+            same(first, &file.metadata().map_err(unusable)?, path)?;
+            return Ok(file);
+        }
+        let since = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                // What this process has closed a child of it may still hold.
+                Err(TryLockError::WouldBlock) if since.elapsed() < OWN_LOCK_WAIT => {
+                    std::thread::sleep(OWN_LOCK_TICK);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let what = "another host runs on this directory: it has this file locked";
+                    return Err(JournalFault::new(FaultKind::Locked, what).in_file(path));
+                }
+                Err(TryLockError::Error(error)) => {
+                    return Err(broken(path, "can't be locked", &error));
+                }
+            }
+        }
+        if self.marker().is_none() {
+            file.set_len(0).map_err(unusable)?;
+        }
+        held.insert(name, file.try_clone().map_err(unusable)?);
+        Ok(file)
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<&'static str, File>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file that is written under this name is still the one in the directory.
+    fn still_there(&self, name: &'static str) -> Result<(), JournalFault> {
+        let path = self.file(name);
+        let held = self.held();
+        let Some(first) = held.get(name) else { return Ok(()) };
+        match fs::metadata(&path) {
+            Ok(found) => same(first, &found, &path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(JournalFault::new(FaultKind::Directory, GONE).in_file(path))
+            }
+            Err(error) => Err(broken(&path, "can't be read", &error)),
+        }
     }
 
     /// Gives a new store its name, then writes the marker: from now on state is expected here.
@@ -169,6 +238,17 @@ impl Directory {
         let _same = self.marker.set(id);
         Ok(())
     }
+}
+
+const GONE: &str = "it was deleted, moved or replaced while the host runs: put it back";
+
+/// What was found under a path is the file that was opened first.
+fn same(first: &File, found: &Metadata, path: &Path) -> Result<(), JournalFault> {
+    let first = first.metadata().map_err(|error| broken(path, "can't be read", &error))?;
+    if (first.dev(), first.ino()) == (found.dev(), found.ino()) {
+        return Ok(());
+    }
+    Err(JournalFault::new(FaultKind::Directory, GONE).in_file(path))
 }
 
 fn broken(path: &Path, what: &str, error: &io::Error) -> JournalFault {

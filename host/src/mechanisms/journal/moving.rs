@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use redb::Table;
 
-use super::backend::io_fault;
+use super::backend::{Which, io_fault};
 use super::base::{seal, unseal};
 use super::log::{Cursor, Log};
 use super::store::{META, RECORDS, Store, edge, fault, lock};
@@ -14,6 +14,9 @@ use crate::pure::reader::Reader;
 use crate::pure::record::{Frame, HASH_BYTES};
 
 const MARK_KEY: &str = "log";
+
+/// There when each daemon has a place among the acknowledgements.
+const WHOLE_KEY: &str = "acked";
 
 /// Bytes of log that one transaction of the tables moves.
 const MOVE_BYTES_MAX: u64 = 8 << 20;
@@ -65,7 +68,21 @@ pub(super) fn put_mark(
     Ok(())
 }
 
+/// Notes that each daemon has a place among the acknowledgements.
+pub(super) fn put_whole(
+    meta: &mut Table<'_, &'static str, &'static [u8]>,
+) -> Result<(), JournalFault> {
+    meta.insert(WHOLE_KEY, seal(&[]).as_slice()).map_err(|error| fault(&error.into()))?;
+    Ok(())
+}
+
 impl Store {
+    pub(super) fn says_whole(&self) -> Result<bool, JournalFault> {
+        let read = self.begin_read()?;
+        let meta = read.open_table(META).map_err(|error| fault(&error.into()))?;
+        Ok(meta.get(WHOLE_KEY).map_err(|error| fault(&error.into()))?.is_some())
+    }
+
     pub(super) fn read_mark(&self) -> Result<Mark, JournalFault> {
         let read = self.begin_read()?;
         let meta = read.open_table(META).map_err(|error| fault(&error.into()))?;
@@ -108,6 +125,8 @@ impl Store {
         if !more(span.begin) {
             return Ok(false);
         }
+        // What is moved into a file that was deleted is nowhere.
+        self.files.still_there(Which::State)?;
         let (begin, moved) = self.at_tables(|| {
             self.write_groups(&log, Some(span.begin), &mut |at| more(at).then_some(at), |at| at)
         })?;
@@ -187,6 +206,14 @@ impl Store {
 
     /// See [`super::Journal::tend`].
     pub(super) fn tend_once(&self) -> Result<Tended, JournalFault> {
+        if let Err(gone) =
+            Which::ALL.into_iter().try_for_each(|which| self.files.still_there(which))
+        {
+            let mut inner = self.lock();
+            inner.broken.get_or_insert_with(|| gone.clone());
+            self.show_refusal(&inner);
+            return Err(gone);
+        }
         let failed = {
             let inner = self.lock();
             inner.poisoned.is_some() || inner.broken.is_some()

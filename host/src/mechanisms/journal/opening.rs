@@ -15,7 +15,7 @@ use redb::{Builder, Database};
 use super::backend::{Shared, Which, io_fault};
 use super::hints::Hints;
 use super::log::{Cursor, LOG, Log, Scanned};
-use super::moving::{Mark, put_mark};
+use super::moving::{Mark, put_mark, put_whole};
 use super::store::{Inner, META, Store, edge, fault, lock};
 use super::{DirectoryId, FaultKind, JournalFault};
 use crate::base::failpoint::{self, Point};
@@ -35,9 +35,14 @@ impl Store {
         let new = self.open_database(expected.is_some(), again)?;
         self.set_hints(Hints::new(self.files.open(Which::Acked, again)?)?);
         if new {
+            self.hints()?.begin(self.id)?;
             self.create_tables(self.id)?;
         }
         let id = edge(|| self.read_identity(expected))?;
+        let whole = edge(|| self.says_whole())?;
+        if whole {
+            self.hints()?.expect_whole(id)?;
+        }
         let mark = edge(|| self.read_mark())?;
         // The log is small, and a host that ran before may have seen a sync fail.
         let file = self.files.open(Which::Log, true)?;
@@ -51,6 +56,10 @@ impl Store {
         }
         let mut inner = edge(|| self.read_inner())?;
         self.compare_with_hints(&mut inner)?;
+        if !whole {
+            self.hints()?.adopt(id, inner.highest)?;
+            edge(|| self.write_whole())?;
+        }
         (inner.damage, inner.torn_bytes) = (scanned.damage, scanned.torn_bytes);
         self.set_log(log);
         if again {
@@ -117,6 +126,12 @@ impl Store {
             let mut meta = write.open_table(META).map_err(|error| fault(&error.into()))?;
             put_mark(&mut meta, mark)?;
         }
+        write.commit().map_err(|error| fault(&error.into()))
+    }
+
+    fn write_whole(&self) -> Result<(), JournalFault> {
+        let write = self.begin_write()?;
+        put_whole(&mut write.open_table(META).map_err(|error| fault(&error.into()))?)?;
         write.commit().map_err(|error| fault(&error.into()))
     }
 

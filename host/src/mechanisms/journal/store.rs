@@ -23,14 +23,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use redb::{Database, ReadableDatabase, TableDefinition};
 
-use super::backend::{Files, Traffic};
+use super::backend::{Files, Traffic, Which};
 use super::base::{BaseHead, seal, unseal};
 use super::daemons::DaemonRow;
 use super::directory::{Directory, DirectoryFiles, FORMAT, STATE};
 use super::fold::FoldJob;
 use super::hints::{Hint, Hints};
 use super::log::{BLOCK_BYTES, Log};
-use super::moving::{Mark, put_mark};
+use super::moving::{Mark, put_mark, put_whole};
 use super::{
     DaemonKey, DirectoryId, Durability, Entry, FaultKind, FoldDebt, ImageSink, Journal,
     JournalFault, Loaded, Synced, Tended,
@@ -204,7 +204,6 @@ impl Store {
         let mut store = Self::from_files(Box::new(files), options, id, new_id, traffic)
             .map_err(|fault| fault.in_file(&state))?;
         if id.is_none() {
-            store.hints()?.sync()?;
             store.files.finish(store.id)?;
         }
         store.path = state;
@@ -252,6 +251,7 @@ impl Store {
                 body.extend_from_slice(&id.0.to_le_bytes());
                 meta.insert(META_KEY, seal(&body).as_slice()).map_err(|e| fault(&e.into()))?;
                 put_mark(&mut meta, Mark::first(self.options.ring()))?;
+                put_whole(&mut meta)?;
                 write.open_table(DAEMONS).map_err(open)?;
                 write.open_table(RECORDS).map_err(open)?;
                 write.open_table(BASES).map_err(open)?;
@@ -449,6 +449,7 @@ impl Store {
     /// Writes a group into the log and notes it; into the tables when it is too large for the log.
     fn write_group(&self, entries: &[Entry<'_>], tails: &Tails) -> Result<(), JournalFault> {
         let log = self.log()?;
+        self.files.still_there(Which::Log)?;
         if log.takes(entries) {
             while !log.has_room(entries) {
                 if !self.move_groups(u64::MAX)? {

@@ -1,10 +1,16 @@
 //! Directories that are not what they should be are refused, with the path and what to do.
 
 use std::fs;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
-use super::super::{DirectoryId, FaultKind, JournalFault};
-use super::{Dice, ID, Store, StoreOptions, group, players};
+use super::super::backend::Files;
+use super::super::directory::{Directory, DirectoryFiles};
+use super::super::{DirectoryId, Durability, FaultKind, Journal, JournalFault};
+use super::{
+    Dice, Disk, Failure, ID, Origin, Player, Store, StoreOptions, Tended, Which, daemon, group,
+    players, small,
+};
 
 fn open(path: &Path) -> Result<Store, JournalFault> {
     Store::open(path, StoreOptions::default(), ID)
@@ -31,6 +37,181 @@ fn a_directory_keeps_its_id_and_its_state() {
     assert!(second.what.contains(&std::process::id().to_string()), "{second}");
     drop(store);
     open(directory.path()).unwrap();
+}
+
+/// The files that are written are locked themselves: what is beside them anybody may delete.
+#[test]
+fn s4_10_a_second_host_is_refused_whatever_was_deleted_beside_the_files() {
+    let deleted: [(&[&str], _); 3] = [
+        (&["lock"], FaultKind::Locked),
+        (&["bulkhead.data"], FaultKind::Locked),
+        (&["lock", "bulkhead.data"], FaultKind::Directory),
+    ];
+    for (names, kind) in deleted {
+        let directory = directory();
+        let store = open(directory.path()).unwrap();
+        for name in names {
+            fs::remove_file(directory.path().join(name)).unwrap();
+        }
+        let before = contents(directory.path());
+        let second = open(directory.path()).unwrap_err();
+        assert_eq!(second.kind, kind, "{names:?}: {second}");
+        let after = contents(directory.path());
+        assert!(before == after, "{names:?}: the second one has written");
+        drop(store);
+    }
+    // While the first one is being made.
+    let made = tempfile::tempdir().unwrap();
+    let directory = Directory::lock(made.path()).unwrap();
+    let (durability, traffic) = (Durability::Fsync, Default::default());
+    let files = DirectoryFiles { directory, durability, traffic };
+    let state = files.open(Which::State, false).unwrap();
+    state.set_len(4096).unwrap();
+    fs::remove_file(made.path().join("lock")).unwrap();
+    assert_eq!(open(made.path()).unwrap_err().kind, FaultKind::Locked);
+    assert_eq!(state.len().unwrap(), 4096);
+}
+
+/// Name and content of all files but the lock.
+fn contents(path: &Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
+    let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap());
+    let entries = entries.filter(|entry| entry.file_name() != "lock");
+    let mut all: Vec<_> =
+        entries.map(|entry| (entry.file_name(), fs::read(entry.path()).unwrap())).collect();
+    all.sort();
+    all
+}
+
+/// What happens to a directory behind the host's back, and what puts it right again.
+type Blow = (&'static str, fn(&Path), fn(&Path));
+
+const BLOWS: [Blow; 6] = [
+    ("moved", |dir| fs::rename(dir, aside(dir)).unwrap(), |dir| {
+        fs::rename(aside(dir), dir).unwrap();
+    }),
+    (
+        "replaced",
+        |dir| {
+            fs::rename(dir, aside(dir)).unwrap();
+            drop(open(dir).unwrap());
+        },
+        |dir| {
+            fs::remove_dir_all(dir).unwrap();
+            fs::rename(aside(dir), dir).unwrap();
+        },
+    ),
+    ("log", |dir| swap(dir, "log"), |dir| swap(dir, "log")),
+    ("state.redb", |dir| swap(dir, "state.redb"), |dir| swap(dir, "state.redb")),
+    ("acked", |dir| swap(dir, "acked"), |dir| swap(dir, "acked")),
+    ("deleted", |dir| fs::remove_dir_all(dir).unwrap(), |_| {}),
+];
+
+fn aside(dir: &Path) -> PathBuf {
+    dir.with_extension("aside")
+}
+
+/// Puts a file aside, or back.
+fn swap(dir: &Path, name: &str) {
+    let (here, there) = (dir.join(name), aside(&dir.join(name)));
+    let (from, to) = if here.exists() { (here, there) } else { (there, here) };
+    fs::rename(from, to).unwrap();
+}
+
+#[test]
+fn d10_a_directory_that_is_gone_takes_no_commit_and_goes_on_when_it_is_back() {
+    for (what, strike, heal) in BLOWS {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("data");
+        let store = open(&dir).unwrap();
+        let mut all = players(&store, 1);
+        let mut dice = Dice(3);
+        group(&store, &mut all, &mut dice).unwrap();
+        strike(&dir);
+        if matches!(what, "state.redb" | "acked") {
+            // The log is there, so commits may go on in it; nothing leaves it.
+            assert_eq!(store.tend().unwrap_err().kind, FaultKind::Directory, "{what}");
+            assert_eq!(store.drain().unwrap_err().kind, FaultKind::Directory, "{what}");
+            assert!(store.log().unwrap().span().used() > 0);
+        } else {
+            let fault = group(&store, &mut all, &mut dice).unwrap_err();
+            assert_eq!(fault.kind, FaultKind::Directory, "{what}: {fault}");
+            assert!(!fault.unknown() && fault.to_string().contains("put it back"), "{fault}");
+            assert_eq!(store.refusal().unwrap().kind, FaultKind::Poisoned, "{what}");
+            all[0].rewind(1);
+        }
+        heal(&dir);
+        if what == "deleted" {
+            assert!((0..3).all(|_| store.tend().is_err()));
+            assert!(!dir.exists(), "it was made anew");
+            continue;
+        }
+        while store.tend().unwrap() != Tended::Idle {}
+        assert!(store.refusal().is_none(), "{what}");
+        group(&store, &mut all, &mut dice).unwrap();
+        drop(store);
+        let store = open(&dir).unwrap();
+        assert_eq!(all[0].load(&store).unwrap().unwrap().sequence.0, 1, "{what}");
+    }
+}
+
+#[test]
+fn d6_a_file_of_acknowledgements_that_was_emptied_is_damage() {
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage, Option<FaultKind>); 6] = [
+        ("emptied", Vec::clear, Some(FaultKind::Directory)),
+        ("zeros", |acked| acked.fill(0), Some(FaultKind::Directory)),
+        ("half of the head", |acked| acked[..64].fill(0), None),
+        ("cut", |acked| acked.truncate(200), Some(FaultKind::Corrupt)),
+        ("a place of zeros", |acked| acked[128..256].fill(0), Some(FaultKind::Corrupt)),
+        ("nothing", |_| {}, None),
+    ];
+    for (what, damage, expected) in damages {
+        let directory = directory();
+        let path = directory.path().join("acked");
+        let mut acked = fs::read(&path).unwrap();
+        assert_eq!(acked.len(), 256);
+        damage(&mut acked);
+        fs::write(&path, acked).unwrap();
+        let found = open(directory.path()).and_then(|store| {
+            let report = store.verify();
+            assert_eq!(report.is_good(), expected.is_none(), "{what}: {report:?}");
+            let [only] = report.daemons.try_into().expect("one daemon");
+            only.found
+        });
+        assert_eq!(found.map_err(|fault| fault.kind).err(), expected, "{what}");
+    }
+}
+
+/// Without space for its place a new daemon can't be; the others notice nothing.
+#[test]
+fn r8_a_new_name_that_finds_no_space_is_nobody_elses_failure() {
+    for file in [Which::Acked, Which::State] {
+        let disk = Disk::default();
+        let store = disk.open(small(), false).unwrap();
+        let mut all = players(&store, 2);
+        let mut dice = Dice(13);
+        group(&store, &mut all, &mut dice).unwrap();
+        let kind = ErrorKind::StorageFull;
+        let full = Failure { at: 0, forever: true, kind, short: false, file: Some(file) };
+        disk.0.lock().unwrap().failure = Some(full);
+        for _ in 0..3 {
+            let made = store.daemon("copy", Origin::Copy, 1 << 20);
+            assert!(made.is_err_and(|fault| fault.kind == FaultKind::Full), "{file:?}");
+            assert!(store.refusal().is_none() && store.find_daemon("copy").is_none());
+            if file == Which::State {
+                group(&store, &mut all, &mut dice).unwrap();
+            }
+        }
+        disk.0.lock().unwrap().failure = None;
+        drop(store.tend());
+        group(&store, &mut all, &mut dice).unwrap();
+        all.push(Player::new(daemon(&store, 2)));
+        group(&store, &mut all, &mut dice).unwrap();
+        drop(store);
+        let store = Disk::of(disk.files()).open(small(), true).unwrap();
+        assert!(store.verify().is_good(), "{file:?} {:?}", store.verify());
+        assert!(all.iter().all(|player| player.load(&store).unwrap().is_some()));
+    }
 }
 
 #[test]
