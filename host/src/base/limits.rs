@@ -64,6 +64,10 @@ pub const RETRIES_MAX: u32 = 10;
 /// it: each reads the state.
 pub const RELOAD_EVERY: Duration = Duration::from_millis(500);
 
+/// Bytes of a whole state in one record of the journal; a larger one takes several. Small enough for
+/// the journal's log, so that others commit in between.
+pub const PART_BYTES_MAX: usize = 4 << 20;
+
 /// Requests that may wait in a daemon's mailbox; more are refused with `E_QUEUE_FULL`.
 pub const MAILBOX_REQUESTS_MAX: usize = 1024;
 

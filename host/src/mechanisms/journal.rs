@@ -15,6 +15,7 @@
 
 mod backend;
 mod base;
+mod chain;
 mod checkpoint;
 mod codes;
 mod committer;
@@ -370,6 +371,9 @@ pub trait Journal: Send + Sync + std::fmt::Debug {
     /// Grows when the journal was opened again after a failed append. Until a daemon has loaded
     /// its state once more, its memory may hold commits that are gone.
     fn incarnation(&self) -> u64;
+
+    /// Bytes of a whole state that one record should hold: see [`crate::pure::record::Part`].
+    fn part_bytes(&self) -> usize;
 
     /// What moving and folding have left to do.
     fn fold_debt(&self) -> FoldDebt;

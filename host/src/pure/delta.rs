@@ -71,12 +71,13 @@ impl Delta {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Adds all bytes of `image` that are not zero: the change from an empty one.
-    pub fn diff_from_zero(&mut self, image: &[u8]) {
+    /// Adds all bytes of `image` that are not zero: the change from an empty one. It lies at
+    /// `offset`.
+    pub fn diff_from_zero(&mut self, offset: u64, image: &[u8]) {
         const ZERO: [u8; 4096] = [0; 4096];
         for (index, block) in image.chunks(ZERO.len()).enumerate() {
             let zero = ZERO.get(..block.len()).unwrap_or_default();
-            self.diff((index * ZERO.len()) as u64, zero, block);
+            self.diff(offset.saturating_add((index * ZERO.len()) as u64), zero, block);
         }
     }
 
@@ -233,7 +234,7 @@ mod tests {
         image[4096] = 3;
         image[19_999] = 4;
         let mut delta = Delta::default();
-        delta.diff_from_zero(&image);
+        delta.diff_from_zero(0, &image);
         assert_eq!(delta.runs_count(), 3);
         let mut other = vec![0; image.len()];
         apply(&mut other, delta.runs()).unwrap();

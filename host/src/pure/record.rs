@@ -5,9 +5,10 @@
 //! ```text
 //!  offset  bytes  field
 //!       0      4  magic "BKRC"
-//!       4      2  format version
+//!       4      2  format version: 2 for a part of a commit, 1 otherwise
 //!       6      2  bytes of this header
-//!       8      4  flags: 1 payload is LZ4, 2 whole state (not a change), 4 has a key
+//!       8      4  flags: 1 payload is LZ4, 2 whole state (not a change), 4 has a key, 8 a part that
+//!                 others follow, 16 the last part
 //!      12      1  kind of commit
 //!      13      3  zero
 //!      16      8  daemon, an id that the data directory never gives out again
@@ -15,7 +16,8 @@
 //!      32      8  sequence, gapless per daemon; 0 is the state that `init` made
 //!      40     32  checksum of the record before this one, zero for the first
 //!      72     32  digest of the guest's code
-//!     104      8  request; of a revert the commit that it went back to
+//!     104      8  request; of a revert the commit that it went back to; of a part that others
+//!                 follow its number
 //!     112      8  nanoseconds since the Unix epoch
 //!     120      8  generation of the instance
 //!     128      8  bytes of the guest's memory after the commit
@@ -39,6 +41,10 @@
 //! The checksum is also the link of the chain: the next record names it. There is no room for
 //! optional fields on purpose: another layout is another format version.
 //!
+//! A whole state that is too large for one record travels in several parts, all with the commit's
+//! sequence, chained as records are; the last one has what is said about the commit. Until it is
+//! there nothing has happened.
+//!
 //! Ranges ascend and don't touch each other out of order: offset + bytes of one is at most the
 //! offset of the next. Bytes beyond the memory's size are zero, before and after each commit.
 
@@ -51,8 +57,11 @@ pub use encode::{Draft, EncodeError, Encoder};
 /// First bytes of a record.
 pub const MAGIC: [u8; 4] = *b"BKRC";
 
-/// The only format that this host reads and writes.
+/// The format of a commit in one record.
 pub const FORMAT: u16 = 1;
+
+/// The format of a part of a commit: the same fields, and flags that an earlier host doesn't know.
+pub const FORMAT_PART: u16 = 2;
 
 const FORMAT_AT: usize = MAGIC.len();
 const HEADER_LENGTH_AT: usize = FORMAT_AT + 2;
@@ -102,7 +111,22 @@ const LZ4_RATIO_MAX: usize = 255;
 const FLAG_LZ4: u32 = 1;
 const FLAG_WHOLE: u32 = 2;
 const FLAG_KEY: u32 = 4;
+const FLAG_MORE: u32 = 8;
+const FLAG_LAST: u32 = 16;
 const FLAGS_ALL: u32 = FLAG_LZ4 | FLAG_WHOLE | FLAG_KEY;
+const FLAGS_PART: u32 = FLAG_MORE | FLAG_LAST;
+
+/// How much of its commit a record is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Part {
+    /// All of it.
+    #[default]
+    Only,
+    /// The part of that number, from 0; others follow.
+    More(u64),
+    /// The last one of several.
+    Last,
+}
 
 /// What made a commit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -185,9 +209,23 @@ pub struct Head {
     pub memory_bytes: u64,
     /// Tries that it took.
     pub attempts: u32,
+    /// How much of the commit it is.
+    pub part: Part,
 }
 
 impl Head {
+    /// Nothing happens by it: it is a part that others follow.
+    #[must_use]
+    pub fn is_more(&self) -> bool {
+        matches!(self.part, Part::More(_))
+    }
+
+    /// What was there before is nothing: it is a whole state, or begins one.
+    #[must_use]
+    pub fn clears(&self) -> bool {
+        self.whole && matches!(self.part, Part::Only | Part::More(0))
+    }
+
     /// The commit whose state a revert brought back.
     #[must_use]
     pub fn reverted_to(&self) -> Option<Sequence> {
@@ -225,6 +263,15 @@ pub struct RecordError {
     pub what: &'static str,
     /// Where, in bytes from the record's start.
     pub offset: usize,
+}
+
+/// Whether these bytes are a part of a commit that others follow, if they are a record.
+#[must_use]
+pub fn is_more(record: &[u8]) -> bool {
+    let flags = record.get(FLAGS_AT..).and_then(|rest| rest.first_chunk());
+    let format = record.get(FORMAT_AT..).and_then(|rest| rest.first_chunk());
+    format.copied().map(u16::from_le_bytes) == Some(FORMAT_PART)
+        && flags.copied().map(u32::from_le_bytes).is_some_and(|flags| flags & FLAG_MORE != 0)
 }
 
 /// A decoded record; borrows its payload.
@@ -330,15 +377,27 @@ impl Frame {
         if record.first_chunk() != Some(&MAGIC) {
             return Err(fail("no record", 0));
         }
-        if fields.u16(FORMAT_AT) != FORMAT {
-            return Err(fail("unknown format version", FORMAT_AT));
-        }
+        let flags_known = match fields.u16(FORMAT_AT) {
+            FORMAT => FLAGS_ALL,
+            FORMAT_PART => FLAGS_ALL | FLAGS_PART,
+            _ => return Err(fail("unknown format version", FORMAT_AT)),
+        };
         if usize::from(fields.u16(HEADER_LENGTH_AT)) != HEADER_BYTES {
             return Err(fail("wrong length of the header", HEADER_LENGTH_AT));
         }
         let flags = fields.u32(FLAGS_AT);
-        if flags & !FLAGS_ALL != 0 {
+        if flags & !flags_known != 0 {
             return Err(fail("unknown flag", FLAGS_AT));
+        }
+        let request = fields.u64(REQUEST_AT);
+        let part = match (fields.u16(FORMAT_AT), flags & FLAGS_PART) {
+            (FORMAT, _) => Part::Only,
+            (_, FLAG_MORE) => Part::More(request),
+            (_, FLAG_LAST) => Part::Last,
+            _ => return Err(fail("neither a part nor the last one", FLAGS_AT)),
+        };
+        if part != Part::Only && flags & FLAG_WHOLE == 0 {
+            return Err(fail("a part of a change", FLAGS_AT));
         }
         let kind = fields.array::<1>(KIND_AT).first().copied().and_then(Kind::of);
         let Some(kind) = kind else { return Err(fail("unknown kind", KIND_AT)) };
@@ -367,12 +426,13 @@ impl Frame {
             sequence: Sequence(fields.u64(SEQUENCE_AT)),
             previous: fields.hash(PREVIOUS_AT),
             code: fields.array(CODE_AT),
-            request: RequestId(fields.u64(REQUEST_AT)),
+            request: RequestId(if flags & FLAG_MORE == 0 { request } else { 0 }),
             contract: fields.u32(CONTRACT_AT).checked_sub(1),
             unix_nanos: fields.u64(TIME_AT),
             generation: Generation(fields.u64(GENERATION_AT)),
             memory_bytes: fields.u64(MEMORY_AT),
             attempts: fields.u32(ATTEMPTS_AT),
+            part,
         };
         Ok(Self {
             head,

@@ -25,9 +25,10 @@ use super::worker::TransactedReply;
 use crate::base::error::{Code, Fault};
 use crate::base::ids::Sequence;
 use crate::mechanisms::journal::{
-    CommitReceipt, JournalFault, OnSynced, Submission, SubmitError, Submitter,
+    CommitReceipt, FaultKind, JournalFault, OnSynced, Submission, SubmitError, Submitter,
 };
 use crate::mechanisms::providers::Staged;
+use crate::pure::record::is_more;
 use crate::pure::request::Outcome;
 
 /// A daemon's way to the journal.
@@ -51,8 +52,9 @@ impl Gate {
         let is_commit = last.is_some();
         while let Some(next) = daemon.take_record() {
             if let Some((sequence, record)) = last.replace(next) {
-                // Its fate is that of the last one, which is in the same chain.
-                self.submit(sequence, Some(record), Box::new(|_receipt| {}));
+                // Its fate is that of the last one, which is in the same chain. It is waited for, so
+                // that a large state is not in the queue as a whole.
+                drop(self.submit_and_wait(sequence, Some(record)));
             }
         }
         if let Some(spare) = daemon.spare_buffers().filter(|spare| spare.is_empty()) {
@@ -107,23 +109,31 @@ impl Gate {
         if daemon.is_unborn() {
             return Ok(());
         }
-        let records = daemon.take_records().into_iter();
-        let records = records.map(|(sequence, record)| (sequence, Some(record)));
-        for (sequence, record) in records.chain([(daemon.sequence(), None)]) {
-            let (done, synced) = sync_channel(1);
-            let on_synced = move |receipt: Result<CommitReceipt, JournalFault>| {
-                drop(done.send(receipt));
-            };
-            self.submit(sequence, record, Box::new(on_synced));
-            match synced.recv() {
-                Ok(Ok(receipt)) => note(&self.synced, &receipt),
-                Ok(Err(fault)) => return Err(Fault::from(&fault)),
-                Err(_) => return Err(closed()),
+        while let Some((sequence, record)) = daemon.take_record() {
+            let part = is_more(&record);
+            match self.submit_and_wait(sequence, Some(record)) {
+                // Nothing has happened yet: the last part will tell.
+                Err(fault) if part && fault.kind == FaultKind::Poisoned => {}
+                done => done.map_err(|fault| Fault::from(&fault))?,
             }
         }
+        let durable = self.submit_and_wait(daemon.sequence(), None);
+        durable.map_err(|fault| Fault::from(&fault))?;
         if let Some(showing) = daemon.take_showing() {
             showing.show();
         }
+        Ok(())
+    }
+
+    fn submit_and_wait(
+        &self,
+        sequence: Sequence,
+        record: Option<Vec<u8>>,
+    ) -> Result<(), JournalFault> {
+        let (done, synced) = sync_channel(1);
+        self.submit(sequence, record, Box::new(move |receipt| drop(done.send(receipt))));
+        let receipt = synced.recv().unwrap_or_else(|_| Err(JournalFault::closed()))?;
+        note(&self.synced, &receipt);
         Ok(())
     }
 
@@ -171,8 +181,4 @@ fn failed(transacted: Transacted, fault: &JournalFault, is_commit: bool) -> Tran
         Outcome::Rejected(shown.into())
     };
     Transacted { outcome, ..transacted }
-}
-
-fn closed() -> Fault {
-    Fault::new(Code::StorePoisoned, "the journal is closed")
 }

@@ -44,6 +44,16 @@ impl CommitLine {
             record_bytes: record_bytes as u64,
         }
     }
+
+    /// With what one of its parts brought.
+    fn with_part(self, part: Self) -> Self {
+        Self {
+            cards: self.cards + part.cards,
+            changed_bytes: self.changed_bytes + part.changed_bytes,
+            record_bytes: self.record_bytes + part.record_bytes,
+            ..self
+        }
+    }
 }
 
 /// Takes a state as plain bytes.
@@ -141,8 +151,14 @@ impl Store {
         self.at_tables(|| {
             let read = self.begin_read()?;
             let mut lines = Vec::new();
+            let mut parts = Vec::new();
             visit_records(&read, daemon, first, last.0, |_, record_bytes, record| {
-                lines.push(CommitLine::of(record, record_bytes));
+                let line = CommitLine::of(record, record_bytes);
+                if record.head.is_more() {
+                    parts.push(line);
+                } else {
+                    lines.push(parts.drain(..).fold(line, CommitLine::with_part));
+                }
                 Ok(())
             })?;
             Ok(lines)

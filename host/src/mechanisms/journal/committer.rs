@@ -31,6 +31,7 @@ use crate::base::failpoint::{self, Point};
 use crate::base::ids::Sequence;
 use crate::base::limits::SYNC_TIME_MAX;
 use crate::base::vitals::{Heart, Kind, Vitals};
+use crate::pure::record::is_more;
 
 /// Submissions that may wait; more make their daemons wait.
 const QUEUE_MAX: usize = 4096;
@@ -374,7 +375,7 @@ impl Worker {
 
     /// The only place where the confirmed positions grow.
     fn confirm(&mut self, _proof: &Synced, entries: &[Entry<'_>]) {
-        for entry in entries {
+        for entry in entries.iter().filter(|entry| !is_more(entry.record)) {
             self.synced.insert(entry.daemon, entry.sequence);
         }
     }

@@ -3,7 +3,9 @@
 use redb::ReadableTable;
 
 use super::base::{seal, unseal};
-use super::store::{ANSWERS, BASES, CHUNKS, DAEMONS, Inner, RECORDS, Store, Tail, fault, lock};
+use super::store::{
+    ANSWERS, BASES, CHUNKS, DAEMONS, Inner, PARTS, RECORDS, Store, Tail, fault, lock,
+};
 use super::{DaemonKey, FaultKind, JournalFault};
 use crate::base::limits::DAEMONS_MAX;
 use crate::pure::reader::Reader;
@@ -154,8 +156,11 @@ impl Store {
                     table.retain_in(pairs.clone(), |_, _| false).map_err(|e| fault(&e.into()))?;
                 }
                 let mut chunks = write.open_table(CHUNKS).map_err(|e| fault(&e.into()))?;
+                let mut parts = write.open_table(PARTS).map_err(|e| fault(&e.into()))?;
                 let all = (daemon, 0, 0)..=(daemon, u64::MAX, u64::MAX);
-                chunks.retain_in(all, |_, _| false).map_err(|error| fault(&error.into()))?;
+                for table in [&mut chunks, &mut parts] {
+                    table.retain_in(all.clone(), |_, _| false).map_err(|e| fault(&e.into()))?;
+                }
                 let mut bases = write.open_table(BASES).map_err(|e| fault(&e.into()))?;
                 bases.remove(daemon).map_err(|error| fault(&error.into()))?;
             }

@@ -40,6 +40,9 @@ impl std::fmt::Display for DirectoryId {
 /// The format of the directory and of everything in the store.
 pub(super) const FORMAT: u32 = 1;
 
+/// The format of tables in which some state has come in parts. An earlier host refuses them.
+pub(super) const FORMAT_PARTS: u32 = 2;
+
 const MARKER: &str = "bulkhead.data";
 const MARKER_NEW: &str = "bulkhead.data.new";
 const LOCK: &str = "lock";

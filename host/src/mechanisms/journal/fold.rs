@@ -16,17 +16,18 @@
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use redb::ReadTransaction;
 
 use super::backend::io_fault;
 use super::base::{BaseHead, CHUNK_BYTES};
-use super::load::{follows, loaded_base, read_base};
+use super::load::{chain_at, loaded_base, loaded_record, read_base, visit_parts};
 use super::store::{CHUNKS, RECORDS, Store, Tail, fault, lock};
 use super::{DaemonKey, FoldDebt, JournalFault, Loaded};
 use crate::base::failpoint::{self, Point};
 use crate::base::ids::Sequence;
-use crate::pure::record::Record;
+use crate::pure::record::{Frame, Part, Record};
 
 /// Commits that are kept as records: how far `history` and `revert` reach.
 pub(super) const RETAIN_COMMITS: u64 = 1000;
@@ -86,7 +87,7 @@ impl Store {
         let inner = self.lock();
         let mut debt = FoldDebt::default();
         for tail in inner.tails.values() {
-            let last = tail.last.map_or(0, |last| last.sequence.next().0);
+            let last = tail.chain.last.map_or(0, |last| last.sequence.next().0);
             debt.records += surplus(self, tail) + last.saturating_sub(tail.moved);
             debt.bytes += tail.bytes;
         }
@@ -147,37 +148,25 @@ impl Store {
         let read = self.begin_read()?;
         let base = read_base(&read, daemon)?;
         let mut last = base.as_ref().map(loaded_base);
+        let mut chain = chain_at(last.as_ref());
         let (mut bytes, mut all, mut touched) = (0, false, BTreeSet::new());
         let (mut controls, mut answers) = (Vec::new(), false);
-        visit_records(
-            &read,
-            daemon,
-            first,
-            first.saturating_add(count - 1),
-            |sequence, stored, record| {
-                follows(last.as_ref(), daemon, sequence, record)
-                    .map_err(|what| JournalFault::corrupt(what).at(sequence))?;
-                let head = &record.head;
-                all |= head.whole || last.is_some_and(|last| head.memory_bytes < last.memory_bytes);
-                touched
-                    .extend(record.ranges().flat_map(|(offset, bytes)| chunks_of(offset, bytes)));
+        let end = first.saturating_add(count - 1);
+        visit_records(&read, daemon, first, end, |sequence, stored, record| {
+            let head = &record.head;
+            chain
+                .take(daemon, sequence, head, record.hash)
+                .map_err(|what| JournalFault::corrupt(what).at(sequence))?;
+            all |= head.whole || last.is_some_and(|last| head.memory_bytes < last.memory_bytes);
+            touched.extend(record.ranges().flat_map(|(offset, bytes)| chunks_of(offset, bytes)));
+            bytes += stored as u64;
+            if !head.is_more() {
                 controls = record.controls().map(<[u8]>::to_vec).collect();
                 answers |= record.keyed.is_some() || head.voids_from().is_some();
-                bytes += stored as u64;
-                last = Some(Loaded {
-                    sequence,
-                    hash: record.hash,
-                    code: head.code,
-                    generation: head.generation.0,
-                    unix_nanos: head.unix_nanos,
-                    memory_bytes: head.memory_bytes,
-                    base: None,
-                    records: 0,
-                    record_bytes: 0,
-                });
-                Ok(())
-            },
-        )?;
+                last = Some(loaded_record(record));
+            }
+            Ok(())
+        })?;
         let Some(target) =
             last.filter(|last| last.sequence.next().0 == first.saturating_add(count))
         else {
@@ -209,7 +198,8 @@ fn chunk_indices(read: &ReadTransaction, daemon: DaemonKey) -> Result<BTreeSet<u
     Ok(indices)
 }
 
-/// Decodes the records of a range; `visit` gets sequence, stored bytes and record.
+/// Decodes the records of a range, and before each the parts that it ends; `visit` gets sequence,
+/// stored bytes and record.
 pub(super) fn visit_records(
     read: &ReadTransaction,
     daemon: DaemonKey,
@@ -219,13 +209,26 @@ pub(super) fn visit_records(
 ) -> Result<(), JournalFault> {
     let records = read.open_table(RECORDS).map_err(|error| fault(&error.into()))?;
     let mut scratch = Vec::new();
+    let mut decode = |sequence: Sequence, bytes: &[u8]| {
+        let record = Record::decode(bytes, &mut scratch)
+            .map_err(|error| JournalFault::corrupt(error.to_string()).at(sequence))?;
+        visit(sequence, bytes.len(), &record).map(|()| record.hash)
+    };
     let range = (daemon.0, first)..=(daemon.0, last);
     for entry in records.range(range).map_err(|error| fault(&error.into()))? {
         let (key, value) = entry.map_err(|error| fault(&error.into()))?;
         let (sequence, bytes) = (Sequence(key.value().1), value.value());
-        let record = Record::decode(bytes, &mut scratch)
-            .map_err(|error| JournalFault::corrupt(error.to_string()).at(sequence))?;
-        visit(sequence, bytes.len(), &record)?;
+        if let Ok(frame) = Frame::of(bytes)
+            && frame.head.part == Part::Last
+        {
+            let parts = (daemon.0, sequence.0, 0)..=(daemon.0, sequence.0, u64::MAX);
+            // Those after the one that it names are of a try before.
+            visit_parts(read, parts, |sequence, part| {
+                let named = decode(sequence, part)? == frame.head.previous;
+                Ok(if named { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            })?;
+        }
+        decode(sequence, bytes)?;
     }
     Ok(())
 }
@@ -233,7 +236,7 @@ pub(super) fn visit_records(
 /// Applies what a record says about one chunk.
 fn apply_to_chunk(chunk: &mut [u8], index: u64, record: &Record<'_>) {
     debug_assert_eq!(chunk.len(), CHUNK_BYTES);
-    if record.head.whole {
+    if record.head.clears() {
         chunk.fill(0);
     }
     let start = index.saturating_mul(CHUNK_BYTES as u64);

@@ -1,16 +1,19 @@
 //! Loading: base image, then the records after it, each checked before it is applied.
 
+use std::ops::{ControlFlow, RangeInclusive};
+
 use redb::{ReadTransaction, ReadableTable};
 
 use super::base::{BaseHead, CHUNK_BYTES, ChunksHash, unpack_answer, unpack_chunk};
+use super::chain::Chain;
+use super::fold::visit_records;
 use super::hints::Hint;
-use super::store::{ANSWERS, BASES, CHUNKS, RECORDS, Store, fault};
+use super::store::{ANSWERS, BASES, CHUNKS, PARTS, RECORDS, Store, fault};
 use super::verify::Nowhere;
 use super::{DaemonKey, FaultKind, ImageSink, JournalFault, Loaded, SinkError};
 use crate::base::ids::Sequence;
-use crate::base::limits::BUDGET_MAX_BYTES;
 use crate::pure::keys::KeptAnswer;
-use crate::pure::record::{Frame, HASH_BYTES, Record};
+use crate::pure::record::{Frame, Record};
 
 impl Store {
     /// Loads from log and tables: what is in the log is moved first.
@@ -204,6 +207,26 @@ fn last_whole(
     Ok(None)
 }
 
+/// Calls `visit` with sequence and bytes of each part in that range, until it breaks off.
+pub(super) fn visit_parts(
+    read: &ReadTransaction,
+    range: RangeInclusive<(u64, u64, u64)>,
+    mut visit: impl FnMut(Sequence, &[u8]) -> Result<ControlFlow<()>, JournalFault>,
+) -> Result<(), JournalFault> {
+    let parts = match read.open_table(PARTS) {
+        // Tables of an earlier build.
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
+        parts => parts.map_err(|error| fault(&error.into()))?,
+    };
+    for entry in parts.range(range).map_err(|error| fault(&error.into()))? {
+        let (key, part) = entry.map_err(|error| fault(&error.into()))?;
+        if visit(Sequence(key.value().1), part.value())?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Loads the records up to `at`, all checked, those from `whole` on applied.
 fn load_records(
     read: &ReadTransaction,
@@ -213,20 +236,20 @@ fn load_records(
     base: Option<Loaded>,
     sink: &mut dyn ImageSink,
 ) -> Result<Option<Loaded>, JournalFault> {
-    let records = read.open_table(RECORDS).map_err(|error| fault(&error.into()))?;
     let mut loaded = base;
+    let mut chain = chain_at(base.as_ref());
     let last = at.map_or(u64::MAX, |at| at.0);
-    let range = (daemon.0, 0)..=(daemon.0, last);
-    let mut scratch = Vec::new();
-    for entry in records.range(range).map_err(|error| fault(&error.into()))? {
-        let (key, value) = entry.map_err(|error| fault(&error.into()))?;
-        let (sequence, bytes) = (Sequence(key.value().1), value.value());
-        let corrupt = |what: &str| JournalFault::corrupt(what).at(sequence);
-        let record =
-            Record::decode(bytes, &mut scratch).map_err(|error| corrupt(&error.to_string()))?;
-        follows(loaded.as_ref(), daemon, sequence, &record).map_err(corrupt)?;
+    let mut parts_bytes = 0;
+    visit_records(read, daemon, 0, last, |sequence, bytes, record| {
+        chain
+            .take(daemon, sequence, &record.head, record.hash)
+            .map_err(|what| JournalFault::corrupt(what).at(sequence))?;
         if whole.is_none_or(|whole| whole <= sequence) {
-            apply(&record, sink).map_err(|error| sink_fault(error).at(sequence))?;
+            apply(record, sink).map_err(|error| sink_fault(error).at(sequence))?;
+        }
+        if record.head.is_more() {
+            parts_bytes += bytes;
+            return Ok(());
         }
         if let Some(first) = record.head.voids_from() {
             sink.void_answers(first);
@@ -236,55 +259,43 @@ fn load_records(
             let (request, value) = (keyed.request, keyed.reply.to_vec());
             sink.answer(keyed.key, KeptAnswer { request, value, sequence, attempts });
         }
-        sink.applied(&record, bytes.len());
+        let bytes = bytes + std::mem::take(&mut parts_bytes);
+        sink.applied(record, bytes);
         let (count, total) = loaded.map_or((0, 0), |last| (last.records, last.record_bytes));
         loaded = Some(Loaded {
-            sequence,
-            hash: record.hash,
-            code: record.head.code,
-            generation: record.head.generation.0,
-            unix_nanos: record.head.unix_nanos,
-            memory_bytes: record.head.memory_bytes,
             base: base.and_then(|base| base.base),
             records: count + 1,
-            record_bytes: total + bytes.len() as u64,
+            record_bytes: total + bytes as u64,
+            ..loaded_record(record)
         });
-    }
+        Ok(())
+    })?;
     Ok(loaded)
 }
 
-/// A record must be the next of its daemon's chain.
-pub(super) fn follows(
-    last: Option<&Loaded>,
-    daemon: DaemonKey,
-    sequence: Sequence,
-    record: &Record<'_>,
-) -> Result<(), &'static str> {
+/// The state after a record.
+pub(super) fn loaded_record(record: &Record<'_>) -> Loaded {
     let head = &record.head;
-    if head.daemon != daemon.0 {
-        return Err("record of another daemon");
+    Loaded {
+        sequence: head.sequence,
+        hash: record.hash,
+        code: head.code,
+        generation: head.generation.0,
+        unix_nanos: head.unix_nanos,
+        memory_bytes: head.memory_bytes,
+        base: None,
+        records: 0,
+        record_bytes: 0,
     }
-    if head.sequence != sequence {
-        return Err("record of another commit");
-    }
-    if head.memory_bytes > BUDGET_MAX_BYTES as u64 {
-        return Err("record of a memory that can't be");
-    }
-    let (next, previous) = match last {
-        Some(last) => (last.sequence.next(), last.hash),
-        None => (Sequence(0), blake3::Hash::from_bytes([0; HASH_BYTES])),
-    };
-    if sequence != next {
-        return Err("records before it are missing");
-    }
-    if head.previous != previous {
-        return Err("record that does not follow the one before");
-    }
-    if last.is_none() && !head.whole { Err("first record without a whole state") } else { Ok(()) }
+}
+
+/// The chain that goes on after that state.
+pub(super) fn chain_at(last: Option<&Loaded>) -> Chain {
+    Chain::at(last.map(|last| Hint { sequence: last.sequence, hash: last.hash }))
 }
 
 fn apply(record: &Record<'_>, sink: &mut dyn ImageSink) -> Result<(), SinkError> {
-    if record.head.whole {
+    if record.head.clears() {
         sink.clear()?;
     }
     sink.resize(record.head.memory_bytes)?;

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use redb::Table;
+use redb::{Table, WriteTransaction};
 
 use super::backend::{Which, io_fault};
 use super::base::{seal, unseal};
 use super::log::{Cursor, Log};
-use super::store::{META, RECORDS, Store, edge, fault, lock};
+use super::directory::FORMAT_PARTS;
+use super::store::{META, PARTS, RECORDS, Store, edge, fault, lock, put_identity};
 use super::{DaemonKey, Entry, FaultKind, JournalFault, Tended};
 use crate::base::failpoint::{self, Point};
 use crate::pure::reader::Reader;
-use crate::pure::record::{Frame, HASH_BYTES};
+use crate::pure::record::{Frame, HASH_BYTES, Part};
 
 const MARK_KEY: &str = "log";
 
@@ -58,7 +59,23 @@ impl Mark {
 /// What a batch brought per daemon: the record after its last one, and bytes.
 type Moved = BTreeMap<DaemonKey, (u64, u64)>;
 
-type Records<'a> = Table<'a, (u64, u64), &'static [u8]>;
+/// Where records are moved to.
+struct Tables<'a> {
+    records: Table<'a, (u64, u64), &'static [u8]>,
+    parts: Table<'a, (u64, u64, u64), &'static [u8]>,
+    meta: Table<'a, &'static str, &'static [u8]>,
+}
+
+impl<'a> Tables<'a> {
+    fn open(write: &'a WriteTransaction) -> Result<Self, JournalFault> {
+        let open = |error: redb::TableError| fault(&error.into());
+        Ok(Self {
+            records: write.open_table(RECORDS).map_err(open)?,
+            parts: write.open_table(PARTS).map_err(open)?,
+            meta: write.open_table(META).map_err(open)?,
+        })
+    }
+}
 
 pub(super) fn put_mark(
     meta: &mut Table<'_, &'static str, &'static [u8]>,
@@ -156,19 +173,18 @@ impl Store {
         let (mut moved, mut buffer) = (Moved::new(), Vec::new());
         let mut end = log.span().begin;
         {
-            let mut records = write.open_table(RECORDS).map_err(|error| fault(&error.into()))?;
+            let mut tables = Tables::open(&write)?;
             let mut group = first;
             while let Some(at) = group {
                 let read = log.read(at, &mut buffer, &mut |record| {
-                    insert_record(&mut records, record, &mut moved)
+                    self.insert_record(&mut tables, record, &mut moved)
                 })?;
                 let gone = || JournalFault::corrupt("a group is gone").in_file(super::log::LOG);
                 end = read.ok_or_else(gone)?;
                 group = next(end);
             }
             end = begin(end);
-            let mut meta = write.open_table(META).map_err(|error| fault(&error.into()))?;
-            put_mark(&mut meta, Mark { ring: log.ring(), begin: end })?;
+            put_mark(&mut tables.meta, Mark { ring: log.ring(), begin: end })?;
         }
         failpoint::pass(Point::DuringMove).map_err(|error| io_fault(&error))?;
         write.commit().map_err(|error| fault(&error.into()))?;
@@ -181,10 +197,9 @@ impl Store {
             let write = self.begin_write()?;
             let mut moved = Moved::new();
             {
-                let mut records =
-                    write.open_table(RECORDS).map_err(|error| fault(&error.into()))?;
+                let mut tables = Tables::open(&write)?;
                 for entry in entries {
-                    insert_record(&mut records, entry.record, &mut moved)?;
+                    self.insert_record(&mut tables, entry.record, &mut moved)?;
                 }
             }
             write.commit().map_err(|error| fault(&error.into()))?;
@@ -235,23 +250,31 @@ impl Store {
         }
         Ok(if span.used() > 0 { Tended::Waiting } else { Tended::Idle })
     }
-}
 
-fn insert_record(
-    records: &mut Records<'_>,
-    record: &[u8],
-    moved: &mut Moved,
-) -> Result<(), JournalFault> {
-    let head = Frame::of(record).map_err(|error| JournalFault::corrupt(error.to_string()))?.head;
-    let key = (head.daemon, head.sequence.0);
-    let old = records.insert(key, record).map_err(|error| fault(&error.into()))?;
-    if old.is_some_and(|old| old.value() != record) {
-        let what = "another record is in the place of this one";
-        let fault = JournalFault::corrupt(what).of_daemon(DaemonKey(head.daemon));
-        return Err(fault.at(head.sequence));
+    fn insert_record(
+        &self,
+        tables: &mut Tables<'_>,
+        record: &[u8],
+        moved: &mut Moved,
+    ) -> Result<(), JournalFault> {
+        let head =
+            Frame::of(record).map_err(|error| JournalFault::corrupt(error.to_string()))?.head;
+        let (next, bytes) = moved.entry(DaemonKey(head.daemon)).or_default();
+        *bytes += record.len() as u64;
+        if let Part::More(number) = head.part {
+            // One that was begun before, and not brought to its end, is replaced.
+            let key = (head.daemon, head.sequence.0, number);
+            tables.parts.insert(key, record).map_err(|error| fault(&error.into()))?;
+            return put_identity(&mut tables.meta, FORMAT_PARTS, self.id);
+        }
+        let key = (head.daemon, head.sequence.0);
+        let old = tables.records.insert(key, record).map_err(|error| fault(&error.into()))?;
+        if old.is_some_and(|old| old.value() != record) {
+            let what = "another record is in the place of this one";
+            let fault = JournalFault::corrupt(what).of_daemon(DaemonKey(head.daemon));
+            return Err(fault.at(head.sequence));
+        }
+        *next = head.sequence.next().0;
+        Ok(())
     }
-    let (next, bytes) = moved.entry(DaemonKey(head.daemon)).or_default();
-    *next = head.sequence.next().0;
-    *bytes += record.len() as u64;
-    Ok(())
 }

@@ -16,7 +16,7 @@ use super::backend::{Shared, Which, io_fault};
 use super::hints::Hints;
 use super::log::{Cursor, LOG, Log, Scanned};
 use super::moving::{Mark, put_mark, put_whole};
-use super::store::{Inner, META, Store, edge, fault, lock};
+use super::store::{Inner, META, PARTS, Store, edge, fault, lock};
 use super::{DirectoryId, FaultKind, JournalFault};
 use crate::base::failpoint::{self, Point};
 
@@ -55,6 +55,7 @@ impl Store {
             log = Log::new(file, id, ring, mark.begin)?;
         }
         let mut inner = edge(|| self.read_inner())?;
+        edge(|| self.drop_loose(&mut inner))?;
         self.compare_with_hints(&mut inner)?;
         if !whole {
             self.hints()?.adopt(id, inner.highest)?;
@@ -93,6 +94,30 @@ impl Store {
         })?;
         self.set_database(database);
         Ok(empty && !expected)
+    }
+
+    /// Deletes the parts of states that were not brought to their end.
+    fn drop_loose(&self, inner: &mut Inner) -> Result<(), JournalFault> {
+        if inner.tails.values().all(|tail| !tail.loose || tail.bad.is_some()) {
+            return Ok(());
+        }
+        let write = self.begin_write()?;
+        {
+            let mut parts = write.open_table(PARTS).map_err(|error| fault(&error.into()))?;
+            for (daemon, tail) in &mut inner.tails {
+                let next = tail.chain.last.map_or(0, |last| last.sequence.next().0);
+                let after = (daemon.0, next, 0)..=(daemon.0, u64::MAX, u64::MAX);
+                if tail.bad.is_none() {
+                    parts
+                        .retain_in(after, |_, part| {
+                            tail.bytes = tail.bytes.saturating_sub(part.len() as u64);
+                            false
+                        })
+                        .map_err(|error| fault(&error.into()))?;
+                }
+            }
+        }
+        write.commit().map_err(|error| fault(&error.into()))
     }
 
     /// Moves what the log holds into the tables.
@@ -139,7 +164,7 @@ impl Store {
         let hints = self.hints()?;
         for (&daemon, tail) in &mut inner.tails {
             let compared = hints.read(daemon).and_then(|hint| {
-                Self::compare_with_hint(hint, tail.last).map_err(|bad| bad.of_daemon(daemon))
+                Self::compare_with_hint(hint, tail.chain.last).map_err(|bad| bad.of_daemon(daemon))
             });
             tail.bad = tail.bad.take().or(compared.err());
         }
@@ -194,10 +219,10 @@ impl Store {
         let mut inner = self.lock();
         for (daemon, mut tail) in found.tails {
             if let Some(old) = inner.tails.get(&daemon) {
-                let newer = old
-                    .last
-                    .filter(|old| tail.last.is_none_or(|found| found.sequence < old.sequence));
-                tail.last = newer.or(tail.last);
+                let found = tail.chain.last.map(|last| last.sequence);
+                if old.chain.last.map(|last| last.sequence) >= found {
+                    tail.chain = old.chain;
+                }
                 tail.reopened = old.reopened;
                 tail.codes.extend(&old.codes);
                 tail.bad = tail.bad.or_else(|| old.bad.clone());

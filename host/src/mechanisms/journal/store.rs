@@ -16,19 +16,22 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use redb::{Database, ReadableDatabase, TableDefinition};
+use redb::{Database, ReadableDatabase, Table, TableDefinition};
 
 use super::backend::{Files, Traffic, Which};
 use super::base::{BaseHead, seal, unseal};
+use super::chain::Chain;
 use super::daemons::DaemonRow;
-use super::directory::{Directory, DirectoryFiles, FORMAT, STATE};
+use super::directory::{Directory, DirectoryFiles, FORMAT, FORMAT_PARTS, STATE};
 use super::fold::FoldJob;
 use super::hints::{Hint, Hints};
+use super::load::visit_parts;
 use super::log::{BLOCK_BYTES, Log};
 use super::moving::{Mark, put_mark, put_whole};
 use super::{
@@ -37,6 +40,7 @@ use super::{
 };
 use crate::base::error::panic_text;
 use crate::base::ids::Sequence;
+use crate::base::limits::PART_BYTES_MAX;
 use crate::pure::reader::Reader;
 use crate::pure::record::{Frame, HASH_BYTES};
 
@@ -47,6 +51,8 @@ pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("
 pub(super) const DAEMONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("daemons");
 /// (daemon, sequence) -> record.
 pub(super) const RECORDS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("records");
+/// (daemon, sequence, number) -> part of a whole state that the record of that commit ends.
+pub(super) const PARTS: TableDefinition<'_, (u64, u64, u64), &[u8]> = TableDefinition::new("parts");
 /// daemon -> base head.
 pub(super) const BASES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("bases");
 /// (daemon, chunk index, sequence of the base that brought it) -> chunk.
@@ -81,6 +87,8 @@ pub struct StoreOptions {
     pub retain_commits: u64,
     /// Bytes of records per daemon over which fewer are kept.
     pub retain_bytes: u64,
+    /// Bytes of a whole state in one record; a larger one takes several.
+    pub part_bytes: usize,
 }
 
 impl StoreOptions {
@@ -102,6 +110,7 @@ impl Default for StoreOptions {
             check_pages: true,
             retain_commits: super::fold::RETAIN_COMMITS,
             retain_bytes: super::fold::RETAIN_BYTES,
+            part_bytes: PART_BYTES_MAX,
         }
     }
 }
@@ -109,8 +118,9 @@ impl Default for StoreOptions {
 /// The end of a daemon's chain.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tail {
-    /// `None` before the first commit.
-    pub(super) last: Option<Hint>,
+    pub(super) chain: Chain,
+    /// There are parts in the tables that belong to no commit.
+    pub(super) loose: bool,
     /// First record that is kept.
     pub(super) first: u64,
     /// The record after the last one in the tables; what follows is in the log.
@@ -247,13 +257,12 @@ impl Store {
             {
                 let open = |error: redb::TableError| fault(&error.into());
                 let mut meta = write.open_table(META).map_err(open)?;
-                let mut body = FORMAT.to_le_bytes().to_vec();
-                body.extend_from_slice(&id.0.to_le_bytes());
-                meta.insert(META_KEY, seal(&body).as_slice()).map_err(|e| fault(&e.into()))?;
+                put_identity(&mut meta, FORMAT, id)?;
                 put_mark(&mut meta, Mark::first(self.options.ring()))?;
                 put_whole(&mut meta)?;
                 write.open_table(DAEMONS).map_err(open)?;
                 write.open_table(RECORDS).map_err(open)?;
+                write.open_table(PARTS).map_err(open)?;
                 write.open_table(BASES).map_err(open)?;
                 write.open_table(CHUNKS).map_err(open)?;
                 write.open_table(ANSWERS).map_err(open)?;
@@ -277,8 +286,8 @@ impl Store {
             unseal(value.value()).ok_or_else(|| JournalFault::corrupt("the identity is rotten"))?,
         );
         let format = body.u32().unwrap_or(0);
-        if format != FORMAT {
-            let what = format!("format {format}; this host reads format {FORMAT}");
+        if !(FORMAT..=FORMAT_PARTS).contains(&format) {
+            let what = format!("format {format}; this host reads {FORMAT} to {FORMAT_PARTS}");
             return Err(JournalFault::new(FaultKind::Format, what));
         }
         let id = DirectoryId(body.array().map_or(0, u128::from_le_bytes));
@@ -321,7 +330,14 @@ impl Store {
         }
         let first = base.map_or(0, |base| base.sequence.next().0);
         let moved = last.map_or(0, |last| last.sequence.next().0);
-        Ok(Tail { last, first, moved, bytes, codes, reopened: false, bad: None })
+        let mut loose = false;
+        visit_parts(read, (daemon.0, 0, 0)..=(daemon.0, u64::MAX, u64::MAX), |sequence, part| {
+            bytes += part.len() as u64;
+            loose |= last.is_none_or(|last| last.sequence < sequence);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let chain = Chain::at(last);
+        Ok(Tail { chain, loose, first, moved, bytes, codes, reopened: false, bad: None })
     }
 
     /// A chain that ends before what was acknowledged has lost commits.
@@ -421,27 +437,18 @@ impl Store {
                 return Err(bad.clone());
             }
             let frame = Frame::of(entry.record).map_err(|error| misuse(&error.to_string()))?;
-            let last = tails.get(&entry.daemon).map(|(last, _)| *last).or(tail.last);
-            let (next, previous) = match last {
-                Some(last) => (last.sequence.next(), last.hash),
-                None => (Sequence(0), blake3::Hash::from_bytes([0; HASH_BYTES])),
-            };
-            let continues = frame.head.daemon == entry.daemon.0
-                && frame.head.sequence == entry.sequence
-                && frame.head.sequence == next
-                && frame.head.previous == previous
-                && (last.is_some() || frame.head.whole);
-            if !continues && tail.reopened {
+            let (chain, new) = tails.entry(entry.daemon).or_insert((tail.chain, None));
+            let taken = chain.take(entry.daemon, entry.sequence, &frame.head, frame.hash);
+            if taken.is_err() && tail.reopened {
                 // It continues something that is gone: its daemon does not know yet.
                 let what = "the journal was opened again since";
                 let fault = JournalFault::new(FaultKind::Poisoned, what);
                 return Err(fault.of_daemon(entry.daemon).at(entry.sequence));
             }
-            if !continues {
-                return Err(misuse("the record does not continue the chain"));
+            taken.map_err(|what| misuse(&format!("it does not continue the chain: {what}")))?;
+            if !frame.head.is_more() {
+                *new = chain.last.map(|last| (last, frame.head.code));
             }
-            let hint = Hint { sequence: entry.sequence, hash: frame.hash };
-            tails.insert(entry.daemon, (hint, frame.head.code));
         }
         Ok(tails)
     }
@@ -463,11 +470,16 @@ impl Store {
             self.insert_large(entries)?;
         }
         let hints = self.hints()?;
-        tails.iter().try_for_each(|(&daemon, &(hint, _))| hints.write(daemon, hint))
+        let last = tails.iter().filter_map(|(&daemon, (_, new))| Some((daemon, (*new)?)));
+        last.map(|(daemon, (hint, _))| hints.write(daemon, hint)).collect()
     }
 }
 
-type Tails = BTreeMap<DaemonKey, (Hint, [u8; HASH_BYTES])>;
+/// Where a daemon's chain ends after some entries of a group, and the group's last commit of it,
+/// with the digest of the code that made it.
+type Step = (Chain, Option<(Hint, [u8; HASH_BYTES])>);
+
+type Tails = BTreeMap<DaemonKey, Step>;
 
 impl Journal for Store {
     fn append(&self, entries: &[Entry<'_>]) -> Result<Synced, JournalFault> {
@@ -484,10 +496,10 @@ impl Journal for Store {
         if let Err(fault) = written {
             return Err(self.poison(&mut inner, fault));
         }
-        for (daemon, (hint, code)) in tails {
+        for (daemon, (chain, new)) in tails {
             if let Some(tail) = inner.tails.get_mut(&daemon) {
-                tail.last = Some(hint);
-                tail.codes.insert(code);
+                tail.chain = chain;
+                tail.codes.extend(new.map(|(_, code)| code));
                 tail.reopened = false;
             }
         }
@@ -496,7 +508,7 @@ impl Journal for Store {
     }
 
     fn durable(&self, daemon: DaemonKey) -> Option<Sequence> {
-        self.lock().tails.get(&daemon)?.last.map(|last| last.sequence)
+        self.lock().tails.get(&daemon)?.chain.last.map(|last| last.sequence)
     }
 
     fn tend(&self) -> Result<Tended, JournalFault> {
@@ -515,6 +527,10 @@ impl Journal for Store {
         self.incarnation.load(Ordering::Acquire)
     }
 
+    fn part_bytes(&self) -> usize {
+        self.options.part_bytes
+    }
+
     fn fold_debt(&self) -> FoldDebt {
         self.debt()
     }
@@ -527,6 +543,18 @@ impl Journal for Store {
     ) -> Result<Option<Loaded>, JournalFault> {
         self.load_all(daemon, at, sink).map_err(|fault| fault.of_daemon(daemon).in_file(&self.path))
     }
+}
+
+/// Says which format the tables have, and whose they are.
+pub(super) fn put_identity(
+    meta: &mut Table<'_, &'static str, &'static [u8]>,
+    format: u32,
+    id: DirectoryId,
+) -> Result<(), JournalFault> {
+    let mut body = format.to_le_bytes().to_vec();
+    body.extend_from_slice(&id.0.to_le_bytes());
+    meta.insert(META_KEY, seal(&body).as_slice()).map_err(|error| fault(&error.into()))?;
+    Ok(())
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

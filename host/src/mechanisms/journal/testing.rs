@@ -1,5 +1,6 @@
 //! A disk that remembers, fails and loses power; and daemons that check what comes back.
 
+mod chains;
 mod directories;
 mod faults;
 mod golden;
@@ -24,9 +25,12 @@ use crate::base::ids::{Generation, RequestId, Sequence};
 use crate::base::limits::{CRASH_REPORT_BYTES_MAX, CRASH_REPORTS_MAX};
 use crate::pure::delta::Delta;
 use crate::pure::keys::KeptAnswer;
-use crate::pure::record::{Draft, Encoder, Head, Keyed, Kind};
+use crate::pure::record::{Draft, Encoder, Head, Keyed, Kind, Part};
 
 pub(super) const ID: DirectoryId = DirectoryId(7);
+
+/// Records that a whole state takes at most.
+const PARTS_MAX: usize = 3;
 
 /// A small generator of test cases; the same on every machine.
 pub(super) struct Dice(pub(super) u64);
@@ -289,6 +293,11 @@ impl Player {
 
     /// The next commit's record.
     pub(super) fn step(&mut self, dice: &mut Dice) -> (Sequence, Vec<u8>) {
+        self.steps(1, dice).pop().unwrap()
+    }
+
+    /// The next commit's records: those of a whole state are up to so many parts.
+    pub(super) fn steps(&mut self, parts: usize, dice: &mut Dice) -> Vec<(Sequence, Vec<u8>)> {
         let sequence = Sequence(self.past.len() as u64);
         let (kind, number) = self.kind(dice);
         let old = self.state.memory.clone();
@@ -307,13 +316,12 @@ impl Player {
             let byte = u8::try_from(dice.roll(256)).unwrap();
             new[at..at + length].iter_mut().for_each(|old| *old = old.wrapping_add(byte));
         }
-        let mut delta = Delta::default();
-        if whole {
-            delta.diff_from_zero(new);
-        } else {
+        let new = new.clone();
+        let mut change = Delta::default();
+        if !whole {
             let mut padded = old;
             padded.resize(new.len(), 0);
-            delta.diff(0, &padded, new);
+            change.diff(0, &padded, &new);
         }
         self.code += u8::from(kind == Kind::Upgrade);
         let mut control = vec![7; usize::from(self.code)];
@@ -338,10 +346,29 @@ impl Player {
             generation: Generation::FIRST,
             memory_bytes: new.len() as u64,
             attempts: 1,
+            part: Part::Only,
         };
-        let mut record = Vec::new();
-        let draft = Draft { head, keyed, controls: &controls, delta: &delta };
-        self.previous = self.encoder.encode(&draft, &mut record).unwrap();
+        let parts = if whole { 1 + dice.roll(parts) } else { 1 };
+        let mut records = Vec::new();
+        for number in 0..parts {
+            let mut delta = change.clone();
+            if whole {
+                let share = new.len() / parts;
+                let end = if number + 1 == parts { new.len() } else { (number + 1) * share };
+                delta.diff_from_zero((number * share) as u64, &new[number * share..end]);
+            }
+            let mut head = Head { previous: self.previous, ..head };
+            let mut draft = Draft { head, keyed, controls: &controls, delta: &delta };
+            if number + 1 < parts {
+                head.part = Part::More(number as u64);
+                draft = Draft { head, keyed: None, controls: &[], delta: &delta };
+            } else if parts > 1 {
+                draft.head.part = Part::Last;
+            }
+            let mut record = Vec::new();
+            self.previous = self.encoder.encode(&draft, &mut record).unwrap();
+            records.push((sequence, record));
+        }
         if let Some(first) = head.voids_from() {
             self.state.answers.retain(|_, answer| answer.sequence < first);
         }
@@ -351,7 +378,7 @@ impl Player {
             self.state.answers.insert(name, kept);
         }
         self.past.push((self.previous, self.state.clone()));
-        (sequence, record)
+        records
     }
 
     /// Loads, and compares with the commit of that sequence.
@@ -371,13 +398,22 @@ impl Player {
     }
 }
 
-/// Appends one commit of each player in one group.
+/// Appends one commit of each player in one group; parts of whole states before that, each in a
+/// group of its own.
 pub(super) fn group(
     store: &Store,
     players: &mut [Player],
     dice: &mut Dice,
 ) -> Result<(), JournalFault> {
-    let made: Vec<_> = players.iter_mut().map(|player| (player.key, player.step(dice))).collect();
+    let mut made = Vec::new();
+    for player in players {
+        let daemon = player.key;
+        let mut records = player.steps(PARTS_MAX, dice);
+        made.push((daemon, records.pop().unwrap()));
+        for (sequence, record) in &records {
+            store.append(&[Entry { daemon, sequence: *sequence, record }])?;
+        }
+    }
     let entries: Vec<Entry<'_>> = made
         .iter()
         .map(|(daemon, (sequence, record))| Entry { daemon: *daemon, sequence: *sequence, record })

@@ -3,8 +3,9 @@
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 
 use super::{
-    CONTROLS_MAX, FLAG_KEY, FLAG_LZ4, FLAG_WHOLE, FORMAT, HASH_BYTES, HEADER_BYTES, Head, Keyed,
-    MAGIC, PAYLOAD_BYTES_AT, PAYLOAD_BYTES_MAX, RECORD_BYTES_MIN,
+    CONTROLS_MAX, FLAG_KEY, FLAG_LAST, FLAG_LZ4, FLAG_MORE, FLAG_WHOLE, FORMAT, FORMAT_PART,
+    HASH_BYTES, HEADER_BYTES, Head, Keyed, MAGIC, PAYLOAD_BYTES_AT, PAYLOAD_BYTES_MAX, Part,
+    RECORD_BYTES_MIN,
 };
 use crate::pure::delta::Delta;
 
@@ -100,6 +101,11 @@ impl Encoder {
         if draft.keyed.is_some() {
             flags |= FLAG_KEY;
         }
+        flags |= match draft.head.part {
+            Part::Only => 0,
+            Part::More(_) => FLAG_MORE,
+            Part::Last => FLAG_LAST,
+        };
         let stored = stored.unwrap_or(&self.payload);
         let start = out.len();
         out.reserve(stored.len() + RECORD_BYTES_MIN);
@@ -179,7 +185,8 @@ fn write_header(draft: &Draft<'_>, sizes: &Sizes, flags: u32, out: &mut Vec<u8>)
     let start = out.len();
     let head = &draft.head;
     out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&FORMAT.to_le_bytes());
+    let format = if head.part == Part::Only { FORMAT } else { FORMAT_PART };
+    out.extend_from_slice(&format.to_le_bytes());
     out.extend_from_slice(&HEADER_LENGTH.to_le_bytes());
     out.extend_from_slice(&flags.to_le_bytes());
     out.extend_from_slice(&[head.kind.byte(), 0, 0, 0]);
@@ -188,7 +195,8 @@ fn write_header(draft: &Draft<'_>, sizes: &Sizes, flags: u32, out: &mut Vec<u8>)
     out.extend_from_slice(&head.sequence.0.to_le_bytes());
     out.extend_from_slice(head.previous.as_bytes());
     out.extend_from_slice(&head.code);
-    out.extend_from_slice(&head.request.0.to_le_bytes());
+    let request = if let Part::More(number) = head.part { number } else { head.request.0 };
+    out.extend_from_slice(&request.to_le_bytes());
     out.extend_from_slice(&head.unix_nanos.to_le_bytes());
     out.extend_from_slice(&head.generation.0.to_le_bytes());
     out.extend_from_slice(&head.memory_bytes.to_le_bytes());

@@ -16,6 +16,33 @@ fn head(sequence: u64) -> Head {
         generation: Generation(2),
         memory_bytes: 1 << 20,
         attempts: 1,
+        part: Part::Only,
+    }
+}
+
+/// What is not a commit by itself has another format, which an earlier host refuses.
+#[test]
+fn parts_are_read_as_what_they_are() {
+    let delta = Delta::default();
+    for part in [Part::Only, Part::More(0), Part::More(7), Part::Last] {
+        for whole in [false, true] {
+            let head = Head { part, whole, request: RequestId(4), ..head(5) };
+            let draft = Draft { head, keyed: None, controls: &[], delta: &delta };
+            let mut bytes = Vec::new();
+            Encoder::new().encode(&draft, &mut bytes).unwrap();
+            assert_eq!(is_more(&bytes), matches!(part, Part::More(_)));
+            assert_eq!(bytes[4], if part == Part::Only { 1 } else { 2 });
+            let mut scratch = Vec::new();
+            let record = Record::decode(&bytes, &mut scratch);
+            if !whole && part != Part::Only {
+                assert_eq!(record.unwrap_err().what, "a part of a change");
+                continue;
+            }
+            let found = record.unwrap().head;
+            let request = if head.is_more() { RequestId(0) } else { RequestId(4) };
+            assert_eq!(found, Head { request, ..head });
+            assert_eq!(found.clears(), whole && !matches!(part, Part::More(7) | Part::Last));
+        }
     }
 }
 

@@ -15,13 +15,18 @@ use crate::mechanisms::journal::{DaemonKey, Journal};
 use crate::mechanisms::memory::{Changed, Images};
 use crate::mechanisms::sandbox::Caught;
 use crate::pure::delta::Delta;
-use crate::pure::record::{Draft, EncodeError, Encoder, Head, Keyed, Kind, PAYLOAD_BYTES_MAX};
+use crate::pure::record::{
+    Draft, EncodeError, Encoder, Head, Keyed, Kind, PAYLOAD_BYTES_MAX, Part,
+};
 
 /// Bytes of a record's payload that are kept free for headers of ranges.
 const RANGES_BYTES_MAX: usize = PAYLOAD_BYTES_MAX / 4;
 
 /// Bytes of cards that one commit may change: what a record holds besides its headers of ranges.
 pub const COMMIT_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - RANGES_BYTES_MAX;
+
+/// Bytes of a state that are compared at a time.
+const DIFF_BYTES: usize = 64 << 10;
 
 /// A daemon's place in the journal.
 #[derive(Clone, Debug)]
@@ -59,6 +64,8 @@ pub(super) struct Recorder {
     code: [u8; 32],
     previous: blake3::Hash,
     delta: Delta,
+    /// What a revert changes is more than a record holds.
+    revert_whole: bool,
     encoder: Encoder,
     records: VecDeque<(Sequence, Vec<u8>)>,
     /// Used buffers, for the next records.
@@ -77,7 +84,8 @@ impl Recorder {
         let (delta, encoder) = (Delta::default(), Encoder::new());
         let (seat, records, spare) = (seat.clone(), VecDeque::new(), Vec::new());
         let incarnation = Some(incarnation);
-        Self { seat, incarnation, code, previous, delta, encoder, records, spare }
+        let revert_whole = false;
+        Self { seat, incarnation, code, previous, delta, revert_whole, encoder, records, spare }
     }
 
     /// Its place in the journal.
@@ -119,19 +127,20 @@ impl Recorder {
         Ok(images.commit_into(&mut self.delta))
     }
 
-    /// Remembers the bytes that differ between two whole states, for the record of a revert.
-    ///
-    /// # Errors
-    ///
-    /// `E_COMMIT_TOO_LARGE`.
-    pub(super) fn diff(&mut self, old: &[u8], new: &[u8]) -> Result<(), Caught> {
+    /// Remembers the bytes that differ between two whole states, for the record of a revert; none
+    /// when a record doesn't hold them, so that the whole state has to be written.
+    pub(super) fn diff(&mut self, old: &[u8], new: &[u8]) {
         self.delta.clear();
-        self.delta.diff(0, old, new);
-        let room = COMMIT_BYTES_MAX;
-        if self.delta.bytes().len() > room {
-            return Err(too_large(format!("it changes more than {room} bytes")));
+        self.revert_whole = false;
+        let old = old.chunks(DIFF_BYTES).chain(std::iter::repeat(&[][..]));
+        for (index, (old, new)) in old.zip(new.chunks(DIFF_BYTES)).enumerate() {
+            self.delta.diff((index * DIFF_BYTES) as u64, old, new);
+            if self.delta.bytes().len() > COMMIT_BYTES_MAX {
+                self.delta.clear();
+                self.revert_whole = true;
+                return;
+            }
         }
-        Ok(())
     }
 
     /// Writes the record of a revert; [`Recorder::diff`] came before.
@@ -172,7 +181,8 @@ impl Recorder {
     ///
     /// # Errors
     ///
-    /// `E_COMMIT_TOO_LARGE` for a whole state that no record holds.
+    /// `E_COMMIT_TOO_LARGE` for a change that no record holds. A whole state takes as many as it
+    /// needs.
     pub(super) fn record(
         &mut self,
         kind: Kind,
@@ -192,11 +202,11 @@ impl Recorder {
         moment: Moment,
         answered: Option<Answered<'_>>,
     ) -> Result<(), Caught> {
-        let whole = !matches!(kind, Kind::Commit | Kind::Revert);
-        if whole {
-            self.delta.clear();
-            self.delta.diff_from_zero(images.committed());
-        }
+        let whole = match kind {
+            Kind::Commit => false,
+            Kind::Revert => self.revert_whole,
+            Kind::Init | Kind::Restore | Kind::Upgrade | Kind::Zero => true,
+        };
         let controls: SmallVec<[&[u8]; 4]> = images.committed_states().collect();
         let head = Head {
             kind,
@@ -212,18 +222,74 @@ impl Recorder {
             generation: moment.generation,
             memory_bytes: images.committed_size() as u64,
             attempts: answered.map_or(0, |answered| answered.attempt),
+            part: Part::Only,
         };
         let keyed = answered.and_then(|answered| {
             let key = answered.bound.key.as_deref()?;
             Some(Keyed { key, request: answered.request?, reply: answered.value })
         });
-        let draft = Draft { head, keyed, controls: &controls, delta: &self.delta };
+        if whole {
+            return self.write_whole(head, keyed, &controls, images.committed());
+        }
+        self.encode(head, keyed, &controls)
+    }
+
+    /// A whole state, in as many records as it takes.
+    fn write_whole(
+        &mut self,
+        mut head: Head,
+        keyed: Option<Keyed<'_>>,
+        controls: &[&[u8]],
+        memory: &[u8],
+    ) -> Result<(), Caught> {
+        let (queued, previous) = (self.records.len(), self.previous);
+        let part_bytes = self.seat.journal.part_bytes();
+        let (mut rest, mut number) = (memory, 0);
+        loop {
+            self.delta.clear();
+            while !rest.is_empty() && self.delta.bytes().len() < part_bytes {
+                let at = (memory.len() - rest.len()) as u64;
+                let (some, after) = rest.split_at(rest.len().min(part_bytes.min(DIFF_BYTES)));
+                self.delta.diff_from_zero(at, some);
+                rest = after;
+            }
+            head.previous = self.previous;
+            head.part = match (rest.is_empty(), number) {
+                (false, number) => Part::More(number),
+                (true, 0) => Part::Only,
+                (true, _) => Part::Last,
+            };
+            let last = rest.is_empty();
+            let encoded = if last {
+                self.encode(head, keyed, controls)
+            } else {
+                self.encode(head, None, &[])
+            };
+            if last || encoded.is_err() {
+                if encoded.is_err() {
+                    self.records.truncate(queued);
+                    self.previous = previous;
+                }
+                return encoded;
+            }
+            number += 1;
+        }
+    }
+
+    /// Encodes what is in the delta.
+    fn encode(
+        &mut self,
+        head: Head,
+        keyed: Option<Keyed<'_>>,
+        controls: &[&[u8]],
+    ) -> Result<(), Caught> {
+        let draft = Draft { head, keyed, controls, delta: &self.delta };
         let mut record = self.spare.pop().unwrap_or_default();
         self.previous = self.encoder.encode(&draft, &mut record).map_err(|error| match error {
             EncodeError::TooLarge { .. } => too_large(error.to_string()),
             EncodeError::Controls { .. } => Caught::new(Code::HostBug, error.to_string()),
         })?;
-        self.records.push_back((moment.sequence, record));
+        self.records.push_back((head.sequence, record));
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use super::super::base::{
     BaseHead, CHUNK_BYTES, ChunksHash, pack_answer, pack_chunk, unpack_chunk,
 };
 use super::super::load::visit_chunks;
-use super::super::store::{ANSWERS, BASES, CHUNKS, RECORDS, Store, fault};
+use super::super::store::{ANSWERS, BASES, CHUNKS, PARTS, RECORDS, Store, fault};
 use super::{Built, CHUNKS_PER_STEP, FoldJob, apply_to_chunk, visit_records};
 use crate::base::limits::{KEY_ANSWERS_BYTES_MAX, KEYS_PER_DAEMON_MAX};
 use crate::pure::keys::KeptAnswer;
@@ -129,6 +129,10 @@ impl Store {
             records
                 .retain_in((daemon, 0)..=(daemon, target.sequence.0), |_, _| false)
                 .map_err(|error| fault(&error.into()))?;
+            let mut parts = write.open_table(PARTS).map_err(|error| fault(&error.into()))?;
+            parts
+                .retain_in((daemon, 0, 0)..=(daemon, target.sequence.0, u64::MAX), |_, _| false)
+                .map_err(|error| fault(&error.into()))?;
         }
         write.commit().map_err(|error| fault(&error.into()))
     }
@@ -148,6 +152,9 @@ impl Store {
             return Ok((count, bytes));
         }
         visit_records(read, job.daemon, job.first, last, |sequence, _, record| {
+            if record.head.is_more() {
+                return Ok(());
+            }
             if let Some(first) = record.head.voids_from() {
                 let void = (daemon, first.0)..=(daemon, u64::MAX);
                 answers
