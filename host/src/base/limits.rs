@@ -156,6 +156,10 @@ pub const KEY_ANSWERS_BYTES_MAX: usize = 4 << 20;
 /// Daemons in one host: each holds three 4 GiB reservations of a 47-bit address space.
 pub const DAEMONS_MAX: usize = 4096;
 
+/// Names that have state in one data directory, those that nothing runs any more included: a list
+/// that is kept in memory. `host remove` takes names out of it.
+pub const DAEMONS_KEPT_MAX: usize = 1 << 16;
+
 /// Bytes of a guest file. Python guests with their library are about 40 MiB.
 pub const MODULE_BYTES_MAX: usize = 64 << 20;
 

@@ -219,7 +219,7 @@ impl Root {
         let journal = self.ground.journal.as_ref();
         if read(&self.daemons).contains_key(&name)
             || self.crews.contains_key(&name)
-            || journal.is_some_and(|journal| journal.store.find_daemon(&name).is_some())
+            || journal.is_some_and(|journal| journal.store.has_state(&name))
         {
             return Err(RootError::Exists(name));
         }

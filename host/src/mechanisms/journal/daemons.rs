@@ -7,7 +7,7 @@ use super::store::{
     ANSWERS, BASES, CHUNKS, DAEMONS, Inner, PARTS, RECORDS, Store, Tail, fault, lock,
 };
 use super::{DaemonKey, FaultKind, JournalFault};
-use crate::base::limits::DAEMONS_MAX;
+use crate::base::limits::DAEMONS_KEPT_MAX;
 use crate::pure::reader::Reader;
 
 /// Where a daemon's first state came from.
@@ -51,15 +51,21 @@ impl DaemonRow {
     }
 }
 
+/// Begins the place of a removed daemon in the list. No daemon is called like that: a name has no
+/// slash.
+const REMOVED: &str = "removed/";
+
+/// After all of those: `0` follows `/`.
+const REMOVED_END: &str = "removed0";
+
 /// A removed daemon's place in the list: its id is never given out again, its name may be.
 fn removed_name(key: DaemonKey) -> String {
-    // No daemon is called like that: a name has no slash.
-    format!("removed/{key}")
+    format!("{REMOVED}{key}")
 }
 
 /// True for the places of removed daemons.
 pub(super) fn is_removed(name: &str) -> bool {
-    name.starts_with("removed/")
+    name.starts_with(REMOVED)
 }
 
 impl Store {
@@ -76,7 +82,7 @@ impl Store {
     }
 
     /// The id of the daemon called `name`; a new, durable one when there is none, with that origin
-    /// and budget.
+    /// and budget. A name whose first commit never became durable is as good as new.
     ///
     /// # Errors
     ///
@@ -90,26 +96,31 @@ impl Store {
         let _listing = lock(&self.listing);
         let key = {
             let inner = self.lock();
-            if let Some(row) = inner.names.get(name) {
+            let old = inner.names.get(name).copied();
+            if let Some(row) = old
+                && (row == DaemonRow { origin, budget_bytes, ..row } || inner.has_state(row.key))
+            {
                 return Ok(row.key);
             }
             if let Some(fault) = inner.names_bad.as_ref().or(inner.poisoned.as_ref()) {
                 return Err(fault.clone());
             }
-            if inner.names.len() >= DAEMONS_MAX {
-                let what = format!("{DAEMONS_MAX} daemons have state here already");
+            if inner.names.len() >= DAEMONS_KEPT_MAX {
+                let what = format!(
+                    "{DAEMONS_KEPT_MAX} names have state here; take some out with `host remove`"
+                );
                 return Err(JournalFault::new(FaultKind::Directory, what));
             }
-            DaemonKey(inner.highest + 1)
+            old.map_or(DaemonKey(inner.highest + 1), |old| old.key)
         };
         let row = DaemonRow { key, origin, budget_bytes };
         // First: a place that finds no space is this daemon's failure, and nobody else's.
         self.hints()?.reserve(key)?;
         self.write_row(name, row)?;
         let mut inner = self.lock();
-        inner.highest = key.0;
+        inner.highest = inner.highest.max(key.0);
         inner.names.insert(name.to_owned(), row);
-        inner.tails.insert(key, Tail::default());
+        inner.tails.entry(key).or_default();
         Ok(key)
     }
 
@@ -139,17 +150,22 @@ impl Store {
         // None of its records may be moved into the tables after it has gone.
         self.drain()?;
         let mut job = lock(&self.job);
-        let daemon = row.key.0;
+        let (daemon, highest) = (row.key.0, self.lock().highest);
         self.at_tables(|| {
             let write = self.begin_write()?;
             {
                 let mut table = write.open_table(DAEMONS).map_err(|e| fault(&e.into()))?;
                 table.remove(name).map_err(|error| fault(&error.into()))?;
-                let removed = removed_name(row.key);
-                let value = row.encode(&removed);
-                table
-                    .insert(removed.as_str(), value.as_slice())
-                    .map_err(|error| fault(&error.into()))?;
+                if daemon == highest {
+                    // The only one that is needed: the highest id is among the rows.
+                    let all = REMOVED..REMOVED_END;
+                    table.retain_in(all, |_, _| false).map_err(|e| fault(&e.into()))?;
+                    let removed = removed_name(row.key);
+                    let value = row.encode(&removed);
+                    table
+                        .insert(removed.as_str(), value.as_slice())
+                        .map_err(|error| fault(&error.into()))?;
+                }
                 let pairs = (daemon, 0)..=(daemon, u64::MAX);
                 for table in [RECORDS, ANSWERS] {
                     let mut table = write.open_table(table).map_err(|e| fault(&e.into()))?;
@@ -171,6 +187,44 @@ impl Store {
         inner.names.remove(name);
         inner.tails.remove(&row.key);
         Ok(())
+    }
+
+    /// At a start: forgets the names whose first commit never became durable. Nobody was told of
+    /// them, and their ids were never in a commit.
+    pub(super) fn drop_unborn(&self, inner: &mut Inner) -> Result<(), JournalFault> {
+        let unborn = |tail: &Tail| tail.bad.is_none() && tail.chain.last.is_none();
+        let unborn = |row: &DaemonRow| inner.tails.get(&row.key).is_some_and(unborn);
+        let names: Vec<String> = inner
+            .names
+            .iter()
+            .filter(|(_, row)| unborn(row))
+            .map(|(name, _)| name.clone())
+            .collect();
+        if names.is_empty() || inner.names_bad.is_some() {
+            return Ok(());
+        }
+        let write = self.begin_write()?;
+        {
+            let mut table = write.open_table(DAEMONS).map_err(|e| fault(&e.into()))?;
+            for name in &names {
+                table.remove(name.as_str()).map_err(|error| fault(&error.into()))?;
+            }
+        }
+        write.commit().map_err(|error| fault(&error.into()))?;
+        for name in names {
+            tracing::debug!(daemon = name, "it never committed: its name is free");
+            if let Some(row) = inner.names.remove(&name) {
+                inner.tails.remove(&row.key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a daemon called `name` has committed anything here, or might have.
+    #[must_use]
+    pub fn has_state(&self, name: &str) -> bool {
+        let inner = self.lock();
+        inner.names.get(name).is_some_and(|row| inner.has_state(row.key))
     }
 
     /// Reads the list; a damaged entry makes every unknown name suspect.

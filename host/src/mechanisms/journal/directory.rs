@@ -43,7 +43,7 @@ pub(super) const FORMAT: u32 = 1;
 /// The format of tables in which some state has come in parts. An earlier host refuses them.
 pub(super) const FORMAT_PARTS: u32 = 2;
 
-const MARKER: &str = "bulkhead.data";
+pub(super) const MARKER: &str = "bulkhead.data";
 const MARKER_NEW: &str = "bulkhead.data.new";
 const LOCK: &str = "lock";
 pub(super) const STATE: &str = "state.redb";

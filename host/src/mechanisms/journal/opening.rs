@@ -61,6 +61,9 @@ impl Store {
             self.hints()?.adopt(id, inner.highest)?;
             edge(|| self.write_whole())?;
         }
+        if !again {
+            edge(|| self.drop_unborn(&mut inner))?;
+        }
         (inner.damage, inner.torn_bytes) = (scanned.damage, scanned.torn_bytes);
         self.set_log(log);
         if again {

@@ -28,7 +28,7 @@ use super::backend::{Files, Traffic, Which};
 use super::base::{BaseHead, seal, unseal};
 use super::chain::Chain;
 use super::daemons::DaemonRow;
-use super::directory::{Directory, DirectoryFiles, FORMAT, FORMAT_PARTS, STATE};
+use super::directory::{Directory, DirectoryFiles, FORMAT, FORMAT_PARTS, MARKER, STATE};
 use super::fold::FoldJob;
 use super::hints::{Hint, Hints};
 use super::load::visit_parts;
@@ -153,6 +153,14 @@ pub(super) struct Inner {
     pub(super) broken: Option<JournalFault>,
 }
 
+impl Inner {
+    /// A daemon has committed something, or may have.
+    pub(super) fn has_state(&self, daemon: DaemonKey) -> bool {
+        let tail = self.tails.get(&daemon);
+        tail.is_some_and(|tail| tail.chain.last.is_some() || tail.bad.is_some())
+    }
+}
+
 /// The journal in a data directory.
 pub struct Store {
     // Order of drop: the database before the files, with the lock of their directory.
@@ -218,6 +226,19 @@ impl Store {
         }
         store.path = state;
         Ok(store)
+    }
+
+    /// Opens a data directory that is there already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`]; `Directory` when there is none.
+    pub fn open_existing(path: &Path, options: StoreOptions) -> Result<Self, JournalFault> {
+        if !path.join(MARKER).is_file() && !path.join(STATE).is_file() {
+            let what = "no data directory is here";
+            return Err(JournalFault::new(FaultKind::Directory, what).in_file(path));
+        }
+        Self::open(path, options, DirectoryId(0))
     }
 
     /// Opens a store over any storage: how tests cut its power.

@@ -5,6 +5,7 @@ mod directories;
 mod faults;
 mod golden;
 mod logs;
+mod names;
 mod power;
 mod rot;
 

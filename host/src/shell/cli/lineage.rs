@@ -7,8 +7,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::call::fetch;
+use super::store::open_existing;
 use super::table::{Align, Table};
-use super::{Output, SocketArgs, eprint, print};
+use super::{Output, SocketArgs, eprint, print, print_fault};
+use crate::base::error::Fault;
 use crate::pure::size::{parse_bytes, show_bytes};
 use crate::shell::exit;
 
@@ -84,8 +86,11 @@ pub(super) struct RevertArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct RemoveArgs {
-    /// The daemon's name; one that was forked or restored
+    /// The daemon's name; one that was forked or restored, or that nothing runs any more
     daemon: String,
+    /// Delete it from this data directory, on which no host runs
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     #[command(flatten)]
     socket: SocketArgs,
 }
@@ -336,7 +341,19 @@ pub(super) fn revert(args: &RevertArgs) -> u8 {
 }
 
 pub(super) fn remove(args: &RemoveArgs) -> u8 {
-    command(&args.socket, &json!({ "remove": args.daemon }), |_| {
-        format!("daemon `{}` and its state are gone", args.daemon)
-    })
+    let gone = format!("daemon `{}` and its state are gone", args.daemon);
+    let Some(data) = &args.data else {
+        return command(&args.socket, &json!({ "remove": args.daemon }), |_| gone);
+    };
+    let removed = open_existing(data).and_then(|store| store.remove_daemon(&args.daemon));
+    match removed {
+        Ok(()) => {
+            print(&gone);
+            exit::DONE
+        }
+        Err(fault) => {
+            print_fault(&Fault::from(&fault));
+            exit::FAILED
+        }
+    }
 }

@@ -7,7 +7,9 @@ use clap::{Args, ValueEnum};
 
 use crate::base::entropy::{Entropy, SystemEntropy};
 use crate::base::error::{Code, Fault};
-use crate::mechanisms::journal::{DaemonRow, DirectoryId, Durability, Origin, Store, StoreOptions};
+use crate::mechanisms::journal::{
+    DaemonRow, DirectoryId, Durability, JournalFault, Origin, Store, StoreOptions,
+};
 use crate::mechanisms::sandbox::{Guest, Sandbox};
 use crate::shell::api::deploy_stored;
 
@@ -44,6 +46,11 @@ impl DataArgs {
     pub(super) fn exists(&self) -> bool {
         self.data.exists()
     }
+}
+
+/// Opens a data directory that is there, for a command that no host runs for.
+pub(super) fn open_existing(dir: &Path) -> Result<Store, JournalFault> {
+    Store::open_existing(dir, StoreOptions::default())
 }
 
 /// Opens the data directory; none when the state is to live in memory only.

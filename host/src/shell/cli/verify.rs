@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::store::DATA_DEFAULT;
+use super::store::{DATA_DEFAULT, open_existing};
 use super::{Output, print, print_fault, start_log};
-use crate::base::error::{Code, Fault};
-use crate::mechanisms::journal::{DaemonReport, DirectoryId, Store, StoreOptions};
+use crate::base::error::Fault;
+use crate::mechanisms::journal::DaemonReport;
 use crate::shell::exit;
 
 #[derive(Args, Debug)]
@@ -25,12 +25,7 @@ pub(super) struct VerifyArgs {
 
 pub(super) fn verify(args: &VerifyArgs) -> u8 {
     start_log("warn");
-    if !args.data.is_dir() {
-        let message = format!("{}: no such directory", args.data.display());
-        print_fault(&Fault::new(Code::DataDir, message));
-        return exit::FAILED;
-    }
-    let store = match Store::open(&args.data, StoreOptions::default(), DirectoryId(0)) {
+    let store = match open_existing(&args.data) {
         Ok(store) => store,
         Err(fault) => {
             print_fault(&Fault::from(&fault));

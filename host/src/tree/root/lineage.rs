@@ -163,14 +163,24 @@ impl Root {
         })
     }
 
-    /// Stops a daemon that was forked or restored and deletes its state.
+    /// Stops a daemon that was forked or restored and deletes its state; or deletes the state of one
+    /// that doesn't run here any more.
     ///
     /// # Errors
     ///
-    /// `E_DAEMON_UNKNOWN`; `E_DAEMON_FILE` for a daemon that has a guest's file; the journal's.
+    /// `E_DAEMON_UNKNOWN`; `E_DAEMON_FILE` for a daemon that runs and has a guest's file; the
+    /// journal's.
     pub fn remove(&self, name: &str) -> Result<(), Fault> {
         let _changing = self.changing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let worker = self.worker(name)?;
+        let worker = match self.worker(name) {
+            Err(unknown) => {
+                let journal = self.ground.journal.as_ref();
+                let kept = journal.filter(|journal| journal.store.has_state(name));
+                let Some(journal) = kept else { return Err(unknown) };
+                return journal.store.remove_daemon(name).map_err(|fault| Fault::from(&fault));
+            }
+            Ok(worker) => worker,
+        };
         if !worker.copied {
             let message = format!("daemon `{name}` is of a guest's file; only copies are removed");
             return Err(Fault::new(Code::DaemonFile, message));
