@@ -64,6 +64,10 @@ pub const RETRIES_MAX: u32 = 10;
 /// it: each reads the state.
 pub const RELOAD_EVERY: Duration = Duration::from_millis(500);
 
+/// Bytes of memory that take the place of what can't be written, when a data directory is only read:
+/// several times what its log can hold.
+pub const OVERLAY_BYTES_MAX: usize = 256 << 20;
+
 /// Bytes of a whole state in one record of the journal; a larger one takes several. Small enough for
 /// the journal's log, so that others commit in between.
 pub const PART_BYTES_MAX: usize = 4 << 20;

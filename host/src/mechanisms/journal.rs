@@ -28,6 +28,7 @@ mod load;
 mod log;
 mod moving;
 mod opening;
+mod overlay;
 mod store;
 #[cfg(test)]
 mod testing;

@@ -39,7 +39,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::client::client;
 use super::api::default_socket_path;
-use super::exit;
+use super::{exit, signals};
 use crate::base::error::Fault;
 use crate::mechanisms::journal::catches_panics;
 use crate::mechanisms::sandbox::compile_in_this_process;
@@ -160,6 +160,9 @@ impl SocketArgs {
 #[must_use]
 pub fn main() -> ExitCode {
     quiet_caught_panics();
+    if let Err(error) = signals::survive_large_files() {
+        eprint(&format!("no handler for a file that is too large: {error}"));
+    }
     let cli = Cli::parse();
     let code = match cli.command {
         Command::New(args) => new::new(&args),

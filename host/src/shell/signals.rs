@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 use super::exit;
@@ -49,6 +49,16 @@ impl Signals {
         let last = self.last.load(Ordering::Acquire);
         (last != 0).then(|| u8::try_from(last).unwrap_or(u8::MAX))
     }
+}
+
+/// Lets a write beyond the largest file that this process may make (`ulimit -f`) fail as any other
+/// write does, instead of ending the process.
+///
+/// # Errors
+///
+/// The system's.
+pub(super) fn survive_large_files() -> io::Result<()> {
+    flag::register(SIGXFSZ, Arc::default()).map(|_id| ())
 }
 
 /// Lets the first Ctrl-C end this process at once, with an exit code: for a command that only shows

@@ -143,7 +143,10 @@ impl Root {
         let images = (0..shapes.len()).map_while(|index| arena.take(index));
         root.start_all(plans, images)?;
         if let Some(journal) = &root.ground.journal {
-            journal.store.drop_unused_codes()?;
+            // What is left is dropped at the next start.
+            if let Err(fault) = journal.store.drop_unused_codes() {
+                tracing::warn!(%fault, "codes that nothing needs are kept");
+            }
         }
         Ok(root)
     }

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::directory::{ACKED, STATE};
 use super::log::LOG;
+use super::overlay::Below;
 use super::{DirectoryId, Durability, FaultKind, JournalFault};
 
 /// What was done to the files.
@@ -65,6 +66,15 @@ pub(super) trait Files: Send + Sync + fmt::Debug {
     fn still_there(&self, which: Which) -> Result<(), JournalFault> {
         let _ = which;
         Ok(())
+    }
+
+    /// Files that were opened only to be read are opened to be written the next time.
+    fn write_from_now_on(&self) {}
+
+    /// The same files, to be read as they are now, with nothing written to them; none where that
+    /// can't be.
+    fn view(&self) -> Option<Box<dyn Files>> {
+        None
     }
 
     /// All files are made: from now on state is expected here.
@@ -145,6 +155,16 @@ impl StorageBackend for StoreFile {
     }
 }
 
+impl Below for File {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.read_exact_at(out, offset)
+    }
+}
+
 /// What redb owns of a file that others may share.
 #[derive(Debug)]
 pub(super) struct Shared(pub(super) Arc<dyn StorageBackend>);
@@ -177,7 +197,15 @@ impl StorageBackend for Shared {
 
 /// What an error of the machine means.
 pub(super) fn io_fault(error: &io::Error) -> JournalFault {
-    let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let full = matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge);
     let kind = if full { FaultKind::Full } else { FaultKind::Io };
-    JournalFault::new(kind, error.to_string())
+    let why = match error.kind() {
+        FileTooLarge => ": the largest file that this process may write (`ulimit -f`) is too small",
+        _ if error.raw_os_error() == Some(Errno::NOLCK.raw_os_error()) => {
+            ": the file system has no locks, which keep a second host out"
+        }
+        _ => "",
+    };
+    JournalFault::new(kind, format!("{error}{why}"))
 }

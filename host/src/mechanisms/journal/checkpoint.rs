@@ -145,6 +145,14 @@ impl Store {
     ///
     /// [`JournalFault`] when a record is rotten.
     pub fn commits(&self, daemon: DaemonKey, count: u64) -> Result<Vec<CommitLine>, JournalFault> {
+        self.reading(|store| store.read_commits(daemon, count))
+    }
+
+    fn read_commits(
+        &self,
+        daemon: DaemonKey,
+        count: u64,
+    ) -> Result<Vec<CommitLine>, JournalFault> {
         let Some(last) = self.durable(daemon) else { return Ok(Vec::new()) };
         let first = last.next().0.saturating_sub(count);
         self.drain()?;
@@ -172,9 +180,12 @@ impl Store {
     ///
     /// [`JournalFault`] when the base image is rotten.
     pub fn oldest(&self, daemon: DaemonKey) -> Result<Option<Sequence>, JournalFault> {
-        self.at_tables(|| {
-            let base = read_base(&self.begin_read()?, daemon)?;
-            Ok(base.map(|base| base.sequence).or_else(|| self.durable(daemon).map(|_| Sequence(0))))
+        self.reading(|store| {
+            store.at_tables(|| {
+                let base = read_base(&store.begin_read()?, daemon)?;
+                let first = store.durable(daemon).map(|_| Sequence(0));
+                Ok(base.map(|base| base.sequence).or(first))
+            })
         })
         .map_err(|fault| fault.of_daemon(daemon))
     }
@@ -188,7 +199,8 @@ impl Store {
         if let Some(last) = self.commits(daemon, 1)?.last() {
             return Ok(Some(last.head.code));
         }
-        self.at_tables(|| Ok(read_base(&self.begin_read()?, daemon)?.map(|base| base.code)))
+        let code = |store: &Self| Ok(read_base(&store.begin_read()?, daemon)?.map(|base| base.code));
+        self.reading(|store| store.at_tables(|| code(store)))
             .map_err(|fault| fault.of_daemon(daemon))
     }
 }

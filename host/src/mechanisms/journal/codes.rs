@@ -19,13 +19,20 @@ impl Store {
             return Err(JournalFault::new(FaultKind::Misuse, what));
         }
         let _listing = lock(&self.listing);
+        let kept = self.at_tables_reading(|read| {
+            let codes = read.open_table(CODES).map_err(|error| fault(&error.into()))?;
+            Ok(codes.get(digest).map_err(|error| fault(&error.into()))?.is_some())
+        })?;
+        if kept {
+            return Ok(());
+        }
+        if let Some(poisoned) = self.lock().poisoned.clone() {
+            return Err(poisoned);
+        }
         self.at_tables(|| {
             let write = self.begin_write()?;
             {
                 let mut codes = write.open_table(CODES).map_err(|error| fault(&error.into()))?;
-                if codes.get(digest).map_err(|error| fault(&error.into()))?.is_some() {
-                    return Ok(());
-                }
                 let sealed = seal(code);
                 codes.insert(digest, sealed.as_slice()).map_err(|error| fault(&error.into()))?;
             }
@@ -39,8 +46,7 @@ impl Store {
     ///
     /// [`JournalFault`] when it is rotten.
     pub fn code(&self, digest: [u8; 32]) -> Result<Option<Vec<u8>>, JournalFault> {
-        self.at_tables(|| {
-            let read = self.begin_read()?;
+        self.at_tables_reading(|read| {
             let codes = read.open_table(CODES).map_err(|error| fault(&error.into()))?;
             let Some(sealed) = codes.get(digest).map_err(|error| fault(&error.into()))? else {
                 return Ok(None);

@@ -51,8 +51,7 @@ impl Store {
     ///
     /// [`JournalFault`] when it is rotten.
     pub fn crash(&self, id: RequestId) -> Result<Option<Vec<u8>>, JournalFault> {
-        self.at_tables(|| {
-            let read = self.begin_read()?;
+        self.at_tables_reading(|read| {
             let crashes = read.open_table(CRASHES).map_err(|error| fault(&error.into()))?;
             let Some(sealed) = crashes.get(id.0).map_err(|error| fault(&error.into()))? else {
                 return Ok(None);
@@ -73,8 +72,7 @@ impl Store {
         &self,
         mut visit: impl FnMut(RequestId, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), JournalFault> {
-        self.at_tables(|| {
-            let read = self.begin_read()?;
+        self.at_tables_reading(|read| {
             let crashes = read.open_table(CRASHES).map_err(|error| fault(&error.into()))?;
             for entry in crashes.iter().map_err(|error| fault(&error.into()))?.rev() {
                 let (id, sealed) = entry.map_err(|error| fault(&error.into()))?;
@@ -93,8 +91,7 @@ impl Store {
     ///
     /// [`JournalFault`] when the table can't be read.
     pub fn crash_ids(&self) -> Result<Vec<RequestId>, JournalFault> {
-        self.at_tables(|| {
-            let read = self.begin_read()?;
+        self.at_tables_reading(|read| {
             let crashes = read.open_table(CRASHES).map_err(|error| fault(&error.into()))?;
             let mut ids = Vec::new();
             for entry in crashes.iter().map_err(|error| fault(&error.into()))? {

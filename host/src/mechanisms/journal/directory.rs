@@ -17,6 +17,7 @@ use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -24,6 +25,7 @@ use redb::StorageBackend;
 
 use super::backend::{Files, StoreFile, Traffic, Which};
 use super::log::LOG;
+use super::overlay::Overlay;
 use super::{Durability, FaultKind, JournalFault};
 use crate::base::limits::{OWN_LOCK_TICK, OWN_LOCK_WAIT};
 
@@ -54,12 +56,20 @@ const OURS: [&str; 7] = [MARKER, LOCK, STATE, STATE_NEW, ACKED, LOG, MARKER_NEW]
 /// Bytes of a marker; more is not one.
 const MARKER_BYTES_MAX: u64 = 256;
 
+/// What is to be done with a directory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Access {
+    Write,
+    /// Nothing of it is changed: see [`super::overlay`].
+    Read,
+}
+
 /// A locked data directory.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
-    /// The lock ends with the file.
-    _lock: File,
+    /// The lock ends with the file. One that is only read may have none.
+    _lock: Option<File>,
     /// The files that are written, locked, by name.
     held: Mutex<BTreeMap<&'static str, File>>,
     marker: OnceLock<DirectoryId>,
@@ -71,10 +81,31 @@ pub(super) struct DirectoryFiles {
     pub(super) directory: Directory,
     pub(super) durability: Durability,
     pub(super) traffic: Arc<Traffic>,
+    /// The next files are only read.
+    pub(super) reads: AtomicBool,
+}
+
+/// The files of a directory that somebody has locked, only to be read.
+#[derive(Debug)]
+struct View(PathBuf);
+
+impl Files for View {
+    fn open(&self, which: Which, _: bool) -> Result<Arc<dyn StorageBackend>, JournalFault> {
+        let path = self.0.join(which.name());
+        let open = || Overlay::new(File::open(&path)?);
+        Ok(Arc::new(open().map_err(|error| broken(&path, "can't be read", &error))?))
+    }
 }
 
 impl Files for DirectoryFiles {
     fn open(&self, which: Which, distrust: bool) -> Result<Arc<dyn StorageBackend>, JournalFault> {
+        if self.reads.load(Ordering::Acquire) {
+            let path = self.directory.file(which.name());
+            let mut options = OpenOptions::new();
+            let file = self.directory.hold(which.name(), &path, options.read(true))?;
+            let file = Overlay::new(file).map_err(|error| broken(&path, "can't be read", &error))?;
+            return Ok(Arc::new(file));
+        }
         let (path, file) = match which {
             Which::State => self.directory.open_state()?,
             Which::Acked | Which::Log => self.directory.open_other(which.name())?,
@@ -90,6 +121,14 @@ impl Files for DirectoryFiles {
         self.directory.finish(id)
     }
 
+    fn write_from_now_on(&self) {
+        self.reads.store(false, Ordering::Release);
+    }
+
+    fn view(&self) -> Option<Box<dyn Files>> {
+        Some(Box::new(View(self.directory.path.clone())))
+    }
+
     fn still_there(&self, which: Which) -> Result<(), JournalFault> {
         let made = self.directory.marker().is_some();
         made.then(|| self.directory.still_there(which.name())).unwrap_or(Ok(()))
@@ -97,8 +136,25 @@ impl Files for DirectoryFiles {
 }
 
 impl Directory {
-    /// Creates the directory if it doesn't exist, locks it, and reads its marker.
-    pub(super) fn lock(path: &Path) -> Result<Self, JournalFault> {
+    /// Locks a directory that is there, without changing anything, and reads its marker.
+    fn lock_to_read(path: &Path) -> Result<Self, JournalFault> {
+        let marker = read_marker(&path.join(MARKER))?;
+        if marker.is_none() || !path.join(STATE).exists() {
+            let what = "no data directory is here";
+            return Err(JournalFault::new(FaultKind::Directory, what).in_file(path));
+        }
+        let lock = path.join(LOCK);
+        // The files themselves are locked when they are opened.
+        let lock = lock.exists().then(|| take_lock(&lock, Access::Read)).transpose()?;
+        let marker = marker.map_or_else(OnceLock::new, OnceLock::from);
+        Ok(Self { path: path.to_owned(), _lock: lock, held: Mutex::default(), marker })
+    }
+
+    /// Locks the directory and reads its marker. To be written it is made if it doesn't exist.
+    pub(super) fn lock(path: &Path, access: Access) -> Result<Self, JournalFault> {
+        if access == Access::Read {
+            return Self::lock_to_read(path);
+        }
         let created = !path.exists();
         fs::create_dir_all(path).map_err(|error| broken(path, "can't be created", &error))?;
         if created && let Some(parent) = path.parent() {
@@ -106,7 +162,7 @@ impl Directory {
             sync_directory(parent)?;
         }
         refuse_foreign(path)?;
-        let lock = take_lock(&path.join(LOCK))?;
+        let lock = Some(take_lock(&path.join(LOCK), access)?);
         let (temporary, marker) = (path.join(MARKER_NEW), path.join(MARKER));
         if path.join(STATE).exists() && !marker.exists() && read_marker(&temporary)?.is_some() {
             // Creation was cut short between its two renames.
@@ -259,7 +315,7 @@ fn broken(path: &Path, what: &str, error: &io::Error) -> JournalFault {
     if fault.kind == FaultKind::Io && error.kind() != io::ErrorKind::Other {
         fault.kind = FaultKind::Directory;
     }
-    fault.what = format!("{what}: {error}");
+    fault.what = format!("{what}: {}", fault.what);
     fault.in_file(path)
 }
 
@@ -267,6 +323,17 @@ fn sync_directory(path: &Path) -> Result<(), JournalFault> {
     File::open(path)
         .and_then(|directory| directory.sync_all())
         .map_err(|error| broken(path, "can't be synced", &error))
+}
+
+/// A directory that there is failed to open because nothing can be written to it.
+pub(super) fn unwritable(path: &Path, fault: &JournalFault) -> bool {
+    let refused = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+    };
+    let log = || OpenOptions::new().write(true).open(path.join(LOG));
+    path.join(MARKER).exists()
+        && (matches!(fault.kind, FaultKind::Full | FaultKind::Io)
+            || (fault.kind == FaultKind::Directory && log().is_err_and(|error| refused(&error))))
 }
 
 /// A directory without a marker must hold nothing that isn't ours.
@@ -285,10 +352,11 @@ fn refuse_foreign(path: &Path) -> Result<(), JournalFault> {
     Ok(())
 }
 
-fn take_lock(path: &Path) -> Result<File, JournalFault> {
+fn take_lock(path: &Path, access: Access) -> Result<File, JournalFault> {
     let unusable = |error: io::Error| broken(path, "can't be locked", &error);
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
+    let writes = access == Access::Write;
+    options.read(true).write(writes).create(writes).truncate(false);
     let mut lock = options.open(path).map_err(unusable)?;
     let (since, own) = (Instant::now(), std::process::id().to_string());
     loop {
@@ -308,8 +376,12 @@ fn take_lock(path: &Path) -> Result<File, JournalFault> {
         }
         std::thread::sleep(OWN_LOCK_TICK);
     }
-    lock.set_len(0).and_then(|()| lock.rewind()).map_err(unusable)?;
-    writeln!(lock, "{}", std::process::id()).map_err(unusable)?;
+    // Only for the message: it is locked without that, on a full disk too.
+    let noted = lock.set_len(0).and_then(|()| lock.rewind());
+    let noted = noted.and_then(|()| writeln!(lock, "{}", std::process::id()));
+    if let Err(error) = noted {
+        tracing::debug!(%error, "the lock does not say who has it");
+    }
     Ok(lock)
 }
 

@@ -130,6 +130,14 @@ impl Store {
         done
     }
 
+    /// Reads the tables, or what the disk holds of them.
+    pub(super) fn at_tables_reading<T>(
+        &self,
+        read: impl FnOnce(redb::ReadTransaction) -> Result<T, JournalFault>,
+    ) -> Result<T, JournalFault> {
+        self.reading(|store| store.at_tables(|| read(store.begin_read()?)))
+    }
+
     /// Moves one batch of the groups before number `until`; false when there is none.
     pub(super) fn move_groups(&self, until: u64) -> Result<bool, JournalFault> {
         let _moving = lock(&self.moving);

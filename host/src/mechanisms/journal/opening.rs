@@ -90,7 +90,13 @@ impl Store {
             if self.options.check_pages && !empty {
                 let whole = database.check_integrity().map_err(|error| fault(&error.into()))?;
                 if !whole {
-                    tracing::warn!("the store was repaired; acknowledged commits are checked next");
+                    // One that is opened again after a failure always is.
+                    if distrust {
+                        tracing::debug!("the store was repaired");
+                    } else {
+                        let next = "acknowledged commits are checked next";
+                        tracing::warn!("the store was repaired; {next}");
+                    }
                 }
             }
             Ok(database)
@@ -203,8 +209,9 @@ impl Store {
         } else {
             self.open_tables_again()?;
         }
+        *lock(&self.view) = None;
         self.show_refusal(&self.lock());
-        tracing::info!("the journal was opened again");
+        tracing::debug!("the journal was opened again");
         Ok(())
     }
 

@@ -28,7 +28,9 @@ use super::backend::{Files, Traffic, Which};
 use super::base::{BaseHead, seal, unseal};
 use super::chain::Chain;
 use super::daemons::DaemonRow;
-use super::directory::{Directory, DirectoryFiles, FORMAT, FORMAT_PARTS, MARKER, STATE};
+use super::directory::{
+    Access, Directory, DirectoryFiles, FORMAT, FORMAT_PARTS, MARKER, STATE, unwritable,
+};
 use super::fold::FoldJob;
 use super::hints::{Hint, Hints};
 use super::load::visit_parts;
@@ -178,6 +180,8 @@ pub struct Store {
     pub(super) listing: Mutex<()>,
     /// Read by whoever uses the tables, written by whoever opens them again.
     pub(super) gate: RwLock<()>,
+    /// What the disk holds, only to be read, while this one is poisoned.
+    pub(super) view: Mutex<Option<Arc<Self>>>,
     /// Commits have to be refused: see [`Journal::refusal`].
     pub(super) refusing: AtomicBool,
     pub(super) incarnation: AtomicU64,
@@ -214,11 +218,42 @@ impl Store {
         options: StoreOptions,
         new_id: DirectoryId,
     ) -> Result<Self, JournalFault> {
-        let directory = Directory::lock(path)?;
+        match Self::open_for(path, options, new_id, Access::Write) {
+            Err(fault) if unwritable(path, &fault) => {
+                let Ok(store) = Self::open_for(path, options, new_id, Access::Read) else {
+                    return Err(fault);
+                };
+                tracing::error!(%fault, "the data directory can only be read; trying again");
+                store.files.write_from_now_on();
+                drop(store.poison(&mut store.lock(), fault));
+                Ok(store)
+            }
+            done => done,
+        }
+    }
+
+    /// Opens a data directory that is there, on which no host runs, and changes nothing of it. What
+    /// is appended all the same is gone with the process.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`]; `Directory` when there is none.
+    pub fn open_to_read(path: &Path, options: StoreOptions) -> Result<Self, JournalFault> {
+        Self::open_for(path, options, DirectoryId(0), Access::Read)
+    }
+
+    fn open_for(
+        path: &Path,
+        options: StoreOptions,
+        new_id: DirectoryId,
+        access: Access,
+    ) -> Result<Self, JournalFault> {
+        let directory = Directory::lock(path, access)?;
         let traffic = Arc::<Traffic>::default();
         let (state, id) = (directory.file(STATE), directory.marker());
         let durability = options.durability;
-        let files = DirectoryFiles { directory, durability, traffic: traffic.clone() };
+        let reads = AtomicBool::new(access == Access::Read);
+        let files = DirectoryFiles { directory, durability, traffic: traffic.clone(), reads };
         let mut store = Self::from_files(Box::new(files), options, id, new_id, traffic)
             .map_err(|fault| fault.in_file(&state))?;
         if id.is_none() {
@@ -226,6 +261,35 @@ impl Store {
         }
         store.path = state;
         Ok(store)
+    }
+
+    /// Reads something; while the tables can't be used from what the disk holds, without writing
+    /// anything.
+    pub(super) fn reading<T>(
+        &self,
+        read: impl FnOnce(&Self) -> Result<T, JournalFault>,
+    ) -> Result<T, JournalFault> {
+        if lock(&self.database).is_some() && self.lock().broken.is_none() {
+            return read(self);
+        }
+        // Nothing is opened again meanwhile, so nothing is moved or overwritten.
+        let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let poisoned = self.lock().poisoned.is_some();
+        let mut kept = lock(&self.view);
+        // Nothing is appended to one that is poisoned: it stays what it is.
+        let view = kept.take().filter(|_| poisoned).map_or_else(|| self.new_view(), Ok)?;
+        if poisoned {
+            *kept = Some(view.clone());
+        }
+        drop(kept);
+        read(&view)
+    }
+
+    fn new_view(&self) -> Result<Arc<Self>, JournalFault> {
+        let Some(files) = self.files.view() else { return Err(closed()) };
+        let options = StoreOptions { check_pages: false, ..self.options };
+        let view = Self::from_files(files, options, Some(self.id), self.id, Arc::default());
+        view.map(Arc::new).map_err(|fault| fault.in_file(&self.path))
     }
 
     /// Opens a data directory that is there already.
@@ -259,6 +323,7 @@ impl Store {
             moving: Mutex::default(),
             listing: Mutex::default(),
             gate: RwLock::default(),
+            view: Mutex::default(),
             refusing: AtomicBool::default(),
             incarnation: AtomicU64::new(1),
             seen: AtomicU64::default(),
@@ -562,7 +627,8 @@ impl Journal for Store {
         at: Option<Sequence>,
         sink: &mut dyn ImageSink,
     ) -> Result<Option<Loaded>, JournalFault> {
-        self.load_all(daemon, at, sink).map_err(|fault| fault.of_daemon(daemon).in_file(&self.path))
+        self.reading(|store| store.load_all(daemon, at, sink))
+            .map_err(|fault| fault.of_daemon(daemon).in_file(&self.path))
     }
 }
 

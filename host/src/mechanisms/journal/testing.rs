@@ -155,6 +155,10 @@ impl Files for Disk {
     fn open(&self, which: Which, _: bool) -> Result<Arc<dyn StorageBackend>, JournalFault> {
         Ok(Arc::new(DiskFile(self.clone(), which as usize)))
     }
+
+    fn view(&self) -> Option<Box<dyn Files>> {
+        Some(Box::new(Self::of(self.files())))
+    }
 }
 
 impl Disk {

@@ -48,9 +48,14 @@ impl DataArgs {
     }
 }
 
-/// Opens a data directory that is there, for a command that no host runs for.
+/// Opens a data directory that is there, on which no host runs, to change it.
 pub(super) fn open_existing(dir: &Path) -> Result<Store, JournalFault> {
     Store::open_existing(dir, StoreOptions::default())
+}
+
+/// Opens a data directory that is there, on which no host runs, and changes nothing of it.
+pub(super) fn open_to_read(dir: &Path) -> Result<Store, JournalFault> {
+    Store::open_to_read(dir, StoreOptions::default())
 }
 
 /// Opens the data directory; none when the state is to live in memory only.

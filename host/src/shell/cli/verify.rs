@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::store::{DATA_DEFAULT, open_existing};
+use super::store::{DATA_DEFAULT, open_to_read};
 use super::{Output, print, print_fault, start_log};
 use crate::base::error::Fault;
 use crate::mechanisms::journal::DaemonReport;
@@ -25,7 +25,7 @@ pub(super) struct VerifyArgs {
 
 pub(super) fn verify(args: &VerifyArgs) -> u8 {
     start_log("warn");
-    let store = match open_existing(&args.data) {
+    let store = match open_to_read(&args.data) {
         Ok(store) => store,
         Err(fault) => {
             print_fault(&Fault::from(&fault));

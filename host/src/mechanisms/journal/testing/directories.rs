@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::super::backend::Files;
-use super::super::directory::{Directory, DirectoryFiles};
+use super::super::directory::{Access, Directory, DirectoryFiles};
 use super::super::{DirectoryId, Durability, FaultKind, Journal, JournalFault};
 use super::{
     Dice, Disk, Failure, ID, Origin, Player, Store, StoreOptions, Tended, Which, daemon, group,
@@ -62,9 +62,9 @@ fn s4_10_a_second_host_is_refused_whatever_was_deleted_beside_the_files() {
     }
     // While the first one is being made.
     let made = tempfile::tempdir().unwrap();
-    let directory = Directory::lock(made.path()).unwrap();
-    let (durability, traffic) = (Durability::Fsync, Default::default());
-    let files = DirectoryFiles { directory, durability, traffic };
+    let directory = Directory::lock(made.path(), Access::Write).unwrap();
+    let (durability, traffic, reads) = (Durability::Fsync, Default::default(), Default::default());
+    let files = DirectoryFiles { directory, durability, traffic, reads };
     let state = files.open(Which::State, false).unwrap();
     state.set_len(4096).unwrap();
     fs::remove_file(made.path().join("lock")).unwrap();
