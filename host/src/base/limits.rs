@@ -64,6 +64,21 @@ pub const RETRIES_MAX: u32 = 10;
 /// it: each reads the state.
 pub const RELOAD_EVERY: Duration = Duration::from_millis(500);
 
+/// How much larger the tables of a data directory may become than they were after they were
+/// compacted: each time costs a reading and a writing of all that is left.
+pub const COMPACT_FACTOR: u64 = 2;
+
+/// Bytes of tables that are not worth compacting.
+pub const COMPACT_BYTES_MIN: u64 = 64 << 20;
+
+/// Longest time that compacting may take before it counts as a stalled disk: gigabytes, on a slow
+/// one.
+pub const COMPACT_TIME_MAX: Duration = Duration::from_secs(600);
+
+/// Bytes of records that all daemons of a data directory keep together for history and reverting;
+/// over that each keeps its share.
+pub const RETAIN_TOTAL_BYTES: u64 = 256 << 20;
+
 /// Bytes of memory that take the place of what can't be written, when a data directory is only read:
 /// several times what its log can hold.
 pub const OVERLAY_BYTES_MAX: usize = 256 << 20;

@@ -19,6 +19,7 @@ mod chain;
 mod checkpoint;
 mod codes;
 mod committer;
+mod compact;
 mod crashes;
 mod daemons;
 mod directory;
@@ -365,6 +366,14 @@ pub trait Journal: Send + Sync + std::fmt::Debug {
     /// [`JournalFault`]: try again later. A daemon that can't be folded is left alone until the
     /// journal is opened again, with all its records.
     fn tend(&self) -> Result<Tended, JournalFault>;
+
+    /// Gives back space that isn't needed, when there is much; nothing else is to do when `idle`.
+    /// May take long, in which only the tables wait. True when it did something.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalFault`]: the tables have to be opened again.
+    fn compact(&self, idle: bool) -> Result<bool, JournalFault>;
 
     /// Why a transaction that writes must be refused before it runs: its commit would be. Cheap.
     fn refusal(&self) -> Option<JournalFault>;

@@ -90,7 +90,7 @@ fn ps_json(served: &Served, daemons: &[DaemonView], hashes: &[Option<String>]) -
             "journal": root
                 .journal_metrics()
                 .zip(root.journal_traffic())
-                .map(|(metrics, traffic)| journal_json(&metrics, traffic)),
+                .map(|(metrics, traffic)| journal_json(&metrics, traffic, root.tables_bytes())),
         },
         "components": components_json(&served.vitals),
         "daemons": shown
@@ -129,10 +129,15 @@ fn components_json(vitals: &Vitals) -> Vec<Value> {
 }
 
 /// What the journal has done, and what that cost.
-fn journal_json(metrics: &Metrics, (written_bytes, syncs): (u64, u64)) -> Value {
+fn journal_json(
+    metrics: &Metrics,
+    (written_bytes, syncs): (u64, u64),
+    tables_bytes: u64,
+) -> Value {
     let sync = &metrics.sync_micros;
     json!({
         "written_bytes": written_bytes,
+        "tables_bytes": tables_bytes,
         "syncs": syncs,
         "groups": metrics.groups,
         "records": metrics.records,

@@ -446,6 +446,12 @@ impl Root {
         self.ground.journal.as_ref().map(|journal| journal.store.traffic())
     }
 
+    /// Bytes of the file of the journal's tables; 0 when commits live in memory only.
+    #[must_use]
+    pub fn tables_bytes(&self) -> u64 {
+        self.ground.journal.as_ref().map_or(0, |journal| journal.store.tables_bytes())
+    }
+
     /// What the journal has done so far; none when commits live in memory only.
     #[must_use]
     pub fn journal_metrics(&self) -> Option<Metrics> {

@@ -23,7 +23,7 @@ use redb::ReadTransaction;
 use super::backend::io_fault;
 use super::base::{BaseHead, CHUNK_BYTES};
 use super::load::{chain_at, loaded_base, loaded_record, read_base, visit_parts};
-use super::store::{CHUNKS, RECORDS, Store, Tail, fault, lock};
+use super::store::{CHUNKS, Inner, RECORDS, Store, Tail, fault, lock};
 use super::{DaemonKey, FoldDebt, JournalFault, Loaded};
 use crate::base::failpoint::{self, Point};
 use crate::base::ids::Sequence;
@@ -66,8 +66,17 @@ impl FoldJob {
     }
 }
 
-/// Records of a daemon that should go now, by the retention of `store`.
-fn surplus(store: &Store, tail: &Tail) -> u64 {
+/// Bytes of records of one daemon over which some have to go.
+fn bytes_max(store: &Store, inner: &Inner) -> u64 {
+    let options = &store.options;
+    let bytes: u64 = inner.tails.values().map(|tail| tail.bytes).sum();
+    let share = options.retain_total_bytes / (inner.tails.len() as u64).max(1);
+    let crowded = bytes > options.retain_total_bytes;
+    if crowded { options.retain_bytes.min(share) } else { options.retain_bytes }
+}
+
+/// Records of a daemon that should go now, when more than `bytes_max` are too many.
+fn surplus(store: &Store, tail: &Tail, bytes_max: u64) -> u64 {
     if tail.bad.is_some() {
         return 0;
     }
@@ -76,7 +85,7 @@ fn surplus(store: &Store, tail: &Tail) -> u64 {
     let retain = options.retain_commits.max(RETAIN_COMMITS_MIN);
     let by_count = count.saturating_sub(retain);
     let by_count = if by_count > retain / 4 { by_count } else { 0 };
-    let too_large = tail.bytes > options.retain_bytes.saturating_add(options.retain_bytes / 4);
+    let too_large = tail.bytes > bytes_max.saturating_add(bytes_max / 4);
     // Half of them: records differ in size, and folding looks again afterwards.
     let by_bytes = if too_large { count / 2 } else { 0 };
     by_count.max(by_bytes).min(count.saturating_sub(RETAIN_COMMITS_MIN))
@@ -85,10 +94,10 @@ fn surplus(store: &Store, tail: &Tail) -> u64 {
 impl Store {
     pub(super) fn debt(&self) -> FoldDebt {
         let inner = self.lock();
-        let mut debt = FoldDebt::default();
+        let (mut debt, most) = (FoldDebt::default(), bytes_max(self, &inner));
         for tail in inner.tails.values() {
             let last = tail.chain.last.map_or(0, |last| last.sequence.next().0);
-            debt.records += surplus(self, tail) + last.saturating_sub(tail.moved);
+            debt.records += surplus(self, tail, most) + last.saturating_sub(tail.moved);
             debt.bytes += tail.bytes;
         }
         drop(inner);
@@ -134,8 +143,10 @@ impl Store {
     /// The daemon with the most to fold: from which record on, and how many.
     fn most(&self) -> Option<(DaemonKey, u64, u64)> {
         let inner = self.lock();
-        let (&daemon, tail) = inner.tails.iter().max_by_key(|(_, tail)| surplus(self, tail))?;
-        let count = surplus(self, tail).min(RECORDS_PER_FOLD_MAX);
+        let most = bytes_max(self, &inner);
+        let (&daemon, tail) =
+            inner.tails.iter().max_by_key(|(_, tail)| surplus(self, tail, most))?;
+        let count = surplus(self, tail, most).min(RECORDS_PER_FOLD_MAX);
         (count > 0).then_some((daemon, tail.first, count))
     }
 

@@ -43,6 +43,7 @@ impl Store {
         if whole {
             self.hints()?.expect_whole(id)?;
         }
+        self.compacted.store(edge(|| self.read_compacted())?, Ordering::Relaxed);
         let mark = edge(|| self.read_mark())?;
         // The log is small, and a host that ran before may have seen a sync fail.
         let file = self.files.open(Which::Log, true)?;
@@ -82,6 +83,7 @@ impl Store {
         if empty && expected {
             return Err(JournalFault::new(FaultKind::Directory, "the store is empty: put it back"));
         }
+        *lock(&self.state) = Some(state.clone());
         let database = edge(|| {
             let mut builder = Builder::new();
             builder.set_cache_size(self.options.cache_bytes);

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use redb::{Database, ReadableDatabase, Table, TableDefinition};
+use redb::{Database, ReadableDatabase, StorageBackend, Table, TableDefinition};
 
 use super::backend::{Files, Traffic, Which};
 use super::base::{BaseHead, seal, unseal};
@@ -42,7 +42,7 @@ use super::{
 };
 use crate::base::error::panic_text;
 use crate::base::ids::Sequence;
-use crate::base::limits::PART_BYTES_MAX;
+use crate::base::limits::{PART_BYTES_MAX, RETAIN_TOTAL_BYTES};
 use crate::pure::reader::Reader;
 use crate::pure::record::{Frame, HASH_BYTES};
 
@@ -89,6 +89,8 @@ pub struct StoreOptions {
     pub retain_commits: u64,
     /// Bytes of records per daemon over which fewer are kept.
     pub retain_bytes: u64,
+    /// Bytes of records of all daemons over which each keeps only its share.
+    pub retain_total_bytes: u64,
     /// Bytes of a whole state in one record; a larger one takes several.
     pub part_bytes: usize,
 }
@@ -112,6 +114,7 @@ impl Default for StoreOptions {
             check_pages: true,
             retain_commits: super::fold::RETAIN_COMMITS,
             retain_bytes: super::fold::RETAIN_BYTES,
+            retain_total_bytes: RETAIN_TOTAL_BYTES,
             part_bytes: PART_BYTES_MAX,
         }
     }
@@ -167,7 +170,11 @@ impl Inner {
 pub struct Store {
     // Order of drop: the database before the files, with the lock of their directory.
     /// `None` while it is being opened again.
-    database: Mutex<Option<Arc<Database>>>,
+    pub(super) database: Mutex<Option<Arc<Database>>>,
+    /// The file of the tables.
+    pub(super) state: Mutex<Option<Arc<dyn StorageBackend>>>,
+    /// Bytes of that file after it was compacted the last time.
+    pub(super) compacted: AtomicU64,
     log: Mutex<Option<Arc<Log>>>,
     hints: Mutex<Option<Arc<Hints>>>,
     pub(super) inner: Mutex<Inner>,
@@ -315,6 +322,8 @@ impl Store {
     ) -> Result<Self, JournalFault> {
         let mut store = Self {
             database: Mutex::default(),
+            state: Mutex::default(),
+            compacted: AtomicU64::default(),
             log: Mutex::default(),
             hints: Mutex::default(),
             inner: Mutex::default(),
@@ -599,6 +608,10 @@ impl Journal for Store {
 
     fn tend(&self) -> Result<Tended, JournalFault> {
         self.tend_once()
+    }
+
+    fn compact(&self, idle: bool) -> Result<bool, JournalFault> {
+        self.compact_tables(idle)
     }
 
     fn refusal(&self) -> Option<JournalFault> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::super::{FaultKind, Journal, JournalFault, Tended};
 use super::lock;
-use crate::base::limits::SYNC_TIME_MAX;
+use crate::base::limits::{COMPACT_TIME_MAX, SYNC_TIME_MAX};
 use crate::base::vitals::{Heart, Kind, Vitals};
 use crate::pure::repeats::Repeats;
 
@@ -84,7 +84,16 @@ impl Keeper {
         let mut wait = Some(Duration::ZERO);
         while self.rest(wait) {
             heart.work(SYNC_TIME_MAX);
-            let tended = journal.tend();
+            let tended = journal.tend().and_then(|tended| {
+                let idle = match tended {
+                    Tended::Idle => true,
+                    Tended::Waiting => false,
+                    Tended::Busy | Tended::Opened => return Ok(tended),
+                };
+                heart.work(COMPACT_TIME_MAX);
+                let compacted = journal.compact(idle)?;
+                Ok(if compacted { Tended::Busy } else { tended })
+            });
             heart.rest();
             wait = match tended {
                 Ok(tended) => {

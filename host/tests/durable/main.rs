@@ -7,6 +7,9 @@
 #![expect(clippy::indexing_slicing, reason = "a test may panic")]
 #![expect(clippy::panic, reason = "a test may panic")]
 
+mod disk;
+mod trace;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -478,65 +481,5 @@ fn r11_a_slow_sync_holds_up_only_what_it_is_for() {
         assert!(asked > 20, "{asked} rounds of reads while a sync stalled");
     });
     assert_eq!(bank.call("counter", "value", &json!({}))["value"], 3);
-    kill(child);
-}
-
-/// A file system of its own, small, in a namespace of its own. Reached through the host's process.
-fn start_on_small_disk(dir: &Path, guests: &[PathBuf]) -> Option<Child> {
-    let mut tried = Command::new("unshare");
-    tried.args(["--user", "--map-root-user", "--mount", "true"]).stderr(Stdio::null());
-    if !tried.status().is_ok_and(|status| status.success()) {
-        return None;
-    }
-    std::fs::create_dir(dir.join("data")).unwrap();
-    let host = command(dir, guests);
-    let mut command = Command::new("unshare");
-    let script = "mount -t tmpfs -o size=48m none \"$0\" && exec \"$@\"";
-    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
-    command.arg(dir.join("data")).arg(host.get_program()).args(host.get_args());
-    command.envs(host.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert!(line.contains("listening"), "{line}");
-    Some(child)
-}
-
-/// The disk is full, then it isn't: commits are refused before they run, reads are not, and the
-/// same process takes commits again.
-#[test]
-fn r8_a_full_disk_refuses_commits_and_is_got_over_without_a_restart() {
-    let dir = tempfile::tempdir().unwrap();
-    let (dir, guests) = (dir.path(), [guest("counter")]);
-    let Some(mut child) = start_on_small_disk(dir, &guests) else {
-        eprintln!("no namespaces here: not tested");
-        return;
-    };
-    let data = dir.join("data");
-    let inside = format!("/proc/{}/root{}", child.id(), data.display());
-    let filler = Path::new(&inside).join("filler");
-    let mut file = std::fs::File::create(&filler).unwrap();
-    while file.write_all(&[1; 4096]).is_ok() {}
-    let mut client = Client::connect(dir).unwrap();
-    let increment = json!({ "daemon": "counter", "contract": "increment", "args": {"by": 1} });
-    let mut committed = 0;
-    let refused = loop {
-        let answer = client.call(&increment).unwrap();
-        if answer["outcome"] != "committed" {
-            break answer;
-        }
-        committed += 1;
-        assert!(committed < 100_000, "never full");
-    };
-    assert_eq!(refused["error"]["code"], "E_STORE_FULL", "{refused}");
-    assert_eq!(refused["outcome"], "rejected");
-    assert_eq!(call(dir, "counter", "value", &json!({}))["value"], committed);
-    std::fs::remove_file(&filler).unwrap();
-    drop(file);
-    while client.call(&increment).unwrap()["outcome"] != "committed" {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    assert!(child.try_wait().unwrap().is_none(), "the host has ended");
-    assert_eq!(call(dir, "counter", "value", &json!({}))["value"], committed + 1);
     kill(child);
 }
