@@ -79,12 +79,12 @@ pub const COMPACT_TIME_MAX: Duration = Duration::from_secs(600);
 /// over that each keeps its share.
 pub const RETAIN_TOTAL_BYTES: u64 = 256 << 20;
 
-/// Bytes of memory that take the place of what can't be written, when a data directory is only read:
-/// several times what its log can hold.
+/// Bytes of memory that take the place of what can't be written, when a data directory is only
+/// read: several times what its log can hold.
 pub const OVERLAY_BYTES_MAX: usize = 256 << 20;
 
-/// Bytes of a whole state in one record of the journal; a larger one takes several. Small enough for
-/// the journal's log, so that others commit in between.
+/// Bytes of a whole state in one record of the journal; a larger one takes several. Small enough
+/// for the journal's log, so that others commit in between.
 pub const PART_BYTES_MAX: usize = 4 << 20;
 
 /// Requests that may wait in a daemon's mailbox; more are refused with `E_QUEUE_FULL`.

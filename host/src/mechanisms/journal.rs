@@ -13,6 +13,7 @@
 //! * What was acknowledged is either loaded again, or loading fails and says so.
 //! * Base images are read back and compared before the records that they replace are deleted.
 
+mod appending;
 mod backend;
 mod base;
 mod chain;
@@ -29,11 +30,13 @@ mod load;
 mod log;
 mod moving;
 mod opening;
+mod options;
 mod overlay;
 mod store;
 #[cfg(test)]
 mod testing;
 mod verify;
+mod view;
 
 use std::path::PathBuf;
 
@@ -46,7 +49,8 @@ pub use checkpoint::CommitLine;
 pub use committer::{Committer, Metrics, OnSynced, Submission, SubmitError, Submitter};
 pub use daemons::{DaemonRow, Origin};
 pub use directory::DirectoryId;
-pub use store::{Store, StoreOptions, catches_panics};
+pub use options::StoreOptions;
+pub use store::{Store, catches_panics};
 pub use verify::{DaemonReport, Nowhere, Report};
 
 /// What an acknowledgement means.

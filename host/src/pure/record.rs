@@ -7,8 +7,8 @@
 //!       0      4  magic "BKRC"
 //!       4      2  format version: 2 for a part of a commit, 1 otherwise
 //!       6      2  bytes of this header
-//!       8      4  flags: 1 payload is LZ4, 2 whole state (not a change), 4 has a key, 8 a part that
-//!                 others follow, 16 the last part
+//!       8      4  flags: 1 payload is LZ4, 2 whole state (not a change), 4 has a key, 8 a part
+//!                 that others follow, 16 the last part
 //!      12      1  kind of commit
 //!      13      3  zero
 //!      16      8  daemon, an id that the data directory never gives out again
@@ -377,28 +377,12 @@ impl Frame {
         if record.first_chunk() != Some(&MAGIC) {
             return Err(fail("no record", 0));
         }
-        let flags_known = match fields.u16(FORMAT_AT) {
-            FORMAT => FLAGS_ALL,
-            FORMAT_PART => FLAGS_ALL | FLAGS_PART,
-            _ => return Err(fail("unknown format version", FORMAT_AT)),
-        };
+        let format = fields.u16(FORMAT_AT);
         if usize::from(fields.u16(HEADER_LENGTH_AT)) != HEADER_BYTES {
             return Err(fail("wrong length of the header", HEADER_LENGTH_AT));
         }
-        let flags = fields.u32(FLAGS_AT);
-        if flags & !flags_known != 0 {
-            return Err(fail("unknown flag", FLAGS_AT));
-        }
-        let request = fields.u64(REQUEST_AT);
-        let part = match (fields.u16(FORMAT_AT), flags & FLAGS_PART) {
-            (FORMAT, _) => Part::Only,
-            (_, FLAG_MORE) => Part::More(request),
-            (_, FLAG_LAST) => Part::Last,
-            _ => return Err(fail("neither a part nor the last one", FLAGS_AT)),
-        };
-        if part != Part::Only && flags & FLAG_WHOLE == 0 {
-            return Err(fail("a part of a change", FLAGS_AT));
-        }
+        let (flags, request) = (fields.u32(FLAGS_AT), fields.u64(REQUEST_AT));
+        let part = part_of(format, flags, request)?;
         let kind = fields.array::<1>(KIND_AT).first().copied().and_then(Kind::of);
         let Some(kind) = kind else { return Err(fail("unknown kind", KIND_AT)) };
         if fields.array::<3>(KIND_AT + 1) != [0; 3] {
@@ -494,6 +478,25 @@ impl Frame {
             return Err(fail("a reply without a key", end(rest)));
         };
         Ok(Record { head: self.head, keyed, hash: self.hash, controls, ranges, bytes })
+    }
+}
+
+/// How much of its commit a record of that format is.
+fn part_of(format: u16, flags: u32, request: u64) -> Result<Part, RecordError> {
+    let known = match format {
+        FORMAT => FLAGS_ALL,
+        FORMAT_PART => FLAGS_ALL | FLAGS_PART,
+        _ => return Err(fail("unknown format version", FORMAT_AT)),
+    };
+    if flags & !known != 0 {
+        return Err(fail("unknown flag", FLAGS_AT));
+    }
+    match (format, flags & FLAGS_PART, flags & FLAG_WHOLE) {
+        (FORMAT, ..) => Ok(Part::Only),
+        (_, _, 0) => Err(fail("a part of a change", FLAGS_AT)),
+        (_, FLAG_MORE, _) => Ok(Part::More(request)),
+        (_, FLAG_LAST, _) => Ok(Part::Last),
+        _ => Err(fail("neither a part nor the last one", FLAGS_AT)),
     }
 }
 

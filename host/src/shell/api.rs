@@ -129,11 +129,7 @@ fn components_json(vitals: &Vitals) -> Vec<Value> {
 }
 
 /// What the journal has done, and what that cost.
-fn journal_json(
-    metrics: &Metrics,
-    (written_bytes, syncs): (u64, u64),
-    tables_bytes: u64,
-) -> Value {
+fn journal_json(metrics: &Metrics, (written_bytes, syncs): (u64, u64), tables_bytes: u64) -> Value {
     let sync = &metrics.sync_micros;
     json!({
         "written_bytes": written_bytes,

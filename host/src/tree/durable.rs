@@ -52,8 +52,8 @@ impl Gate {
         let is_commit = last.is_some();
         while let Some(next) = daemon.take_record() {
             if let Some((sequence, record)) = last.replace(next) {
-                // Its fate is that of the last one, which is in the same chain. It is waited for, so
-                // that a large state is not in the queue as a whole.
+                // Its fate is that of the last one, which is in the same chain. It is waited for,
+                // so that a large state is not in the queue as a whole.
                 drop(self.submit_and_wait(sequence, Some(record)));
             }
         }

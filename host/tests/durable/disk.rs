@@ -42,8 +42,7 @@ impl Small {
         command.args(&words[1..]).args(["sh", "-c", &script]).arg(&data);
         command.arg(host.get_program()).args(host.get_args());
         command.envs(host.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert!(line.contains("listening"), "{line}");
@@ -102,7 +101,8 @@ fn soak_r8_a_full_disk_refuses_commits_and_is_got_over_without_a_restart() {
     full_and_free_again(Small::start("size=48m", &[guest("counter")]).expect(NO_MOUNT));
 }
 
-const NO_MOUNT: &str = "no file system can be mounted: run the soak as root, or with user namespaces";
+const NO_MOUNT: &str =
+    "no file system can be mounted: run the soak as root, or with user namespaces";
 
 fn full_and_free_again(mut small: Small) {
     small.fill();
@@ -192,9 +192,10 @@ fn cpu_ticks(pid: u32) -> u64 {
 /// when it can; `verify` says the same as before and changes nothing.
 #[test]
 #[ignore = "mounts a file system"]
-fn soak_r8_a_start_on_a_disk_that_takes_nothing_reads_what_is_there() {
+fn soak_r8_d10_a_start_on_a_disk_that_takes_nothing_reads_what_is_there() {
     let words = unshare().expect(NO_MOUNT);
-    for block in ["dd if=/dev/zero of=\"$0/filler\" bs=4k 2>/dev/null", "mount -o remount,ro \"$0\""]
+    for block in
+        ["dd if=/dev/zero of=\"$0/filler\" bs=4k 2>/dev/null", "mount -o remount,ro \"$0\""]
     {
         let dir = tempfile::tempdir().unwrap();
         let (dir, guests) = (dir.path(), [guest("counter")]);
@@ -308,8 +309,7 @@ fn r8_a_limit_on_the_size_of_files_is_a_full_disk() {
         command.args(["-c", &script, "bash"]).arg(host.get_program()).args(host.get_args());
         command.envs(host.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.env("BULKHEAD_CACHE_DIR", std::env::temp_dir().join("no-cache-for-that"));
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         if line.is_empty() {

@@ -60,7 +60,7 @@ impl Traced {
 
 /// Each sync that a promise rests on is asked of the system, after what it is for.
 #[test]
-fn s4_08_d9_what_is_promised_is_synced() {
+fn d3_what_is_promised_is_synced() {
     let dir = tempfile::tempdir().unwrap();
     let (dir, guests) = (dir.path(), [guest("counter")]);
     let increments = |count: usize| {

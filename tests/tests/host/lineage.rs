@@ -29,6 +29,71 @@ fn deploy(code: &[u8]) -> Result<Arc<Guest>, Fault> {
     sandbox().deploy(code).map_err(|error| Fault::from(&error))
 }
 
+/// A whole state that no record holds: it is forked, restored, gone back to, upgraded and loaded.
+fn large_state(mib: usize, options: StoreOptions) {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Arc::new(Store::open(dir.path(), options, DirectoryId(5)).unwrap());
+    let budget = (mib + mib / 8 + 4) << 20;
+    let named = |name: &str| {
+        plan(name, &deployed("chaos"), |its| {
+            its.budget_bytes = budget;
+            its.limits.fuel = 100 << 30;
+            // The comparison of the images is not what is looked at.
+            its.verify = mib < 100;
+        })
+    };
+    let tree = Tree::durable(vec![named("chaos")], open());
+    let mut held = 0;
+    while held < mib {
+        let some = (mib - held).min(64);
+        held += some;
+        assert_eq!(tree.committed("chaos", "hold", json!({"mib": some})), json!(held));
+    }
+    let (hash, at) = (tree.hash("chaos"), tree.view("chaos").report.sequence);
+    tree.root.fork("chaos", "copy", None, &deploy).unwrap();
+    assert_eq!(tree.hash("copy"), hash);
+    let (_, snapshot) = tree.root.snapshot("chaos", None).unwrap();
+    tree.root.remove("copy").unwrap();
+    let its = DaemonOptions { name: "restored".to_owned(), ..named("restored").options };
+    tree.root.restore(&snapshot, its, &deploy).unwrap();
+    drop(snapshot);
+    assert_eq!(tree.hash("restored"), hash);
+    let size = tree.root.commits("restored", 1).unwrap().commits[0];
+    assert!(size.changed_bytes >= (mib << 20) as u64, "{size:?}");
+    // Everything changes, so that going back is a whole state as well.
+    let same = tree.committed("chaos", "touch", json!({"pages": 3}));
+    assert_eq!(same, json!(3));
+    tree.root.revert("chaos", RevertTo::Commit(Sequence(at))).unwrap();
+    assert_eq!(tree.hash("chaos"), hash);
+    let revert = tree.root.revert("chaos", RevertTo::Commit(Sequence(0))).unwrap();
+    assert_eq!(revert.0, Sequence(0));
+    tree.root.revert("chaos", RevertTo::Commit(Sequence(at))).unwrap();
+    assert_eq!(tree.hash("chaos"), hash, "back again");
+    drop(tree);
+    let store = open();
+    assert!(store.verify().is_good(), "{:?}", store.verify());
+    let restored = DaemonPlan { copied: true, ..named("restored") };
+    let tree = Tree::durable(vec![named("chaos"), restored], store);
+    assert_eq!(tree.hash("chaos"), hash);
+    assert_eq!(tree.hash("restored"), hash);
+    assert_eq!(tree.committed("restored", "hold", json!({"mib": 0})), json!(mib));
+}
+
+#[test]
+fn c16_a_state_larger_than_any_record_is_copied_and_gone_back_to() {
+    let usual = StoreOptions::default();
+    large_state(6, StoreOptions { part_bytes: 64 << 10, ..usual });
+    // With a log that takes no part.
+    let (part_bytes, log_bytes) = (1 << 20, StoreOptions::LOG_BYTES_MIN);
+    large_state(3, StoreOptions { part_bytes, log_bytes, ..usual });
+}
+
+#[test]
+#[ignore = "takes gigabytes of memory"]
+fn soak_c16_a_gibibyte_of_state_is_copied_and_gone_back_to() {
+    large_state(1024, StoreOptions::default());
+}
+
 fn keyed(key: &str, amount: u64) -> Request {
     let request = request("ledger", "deposit", json!({"account": "ann", "amount": amount}));
     Request { key: Some(key.to_owned()), ..request }

@@ -148,11 +148,7 @@ impl Store {
         self.reading(|store| store.read_commits(daemon, count))
     }
 
-    fn read_commits(
-        &self,
-        daemon: DaemonKey,
-        count: u64,
-    ) -> Result<Vec<CommitLine>, JournalFault> {
+    fn read_commits(&self, daemon: DaemonKey, count: u64) -> Result<Vec<CommitLine>, JournalFault> {
         let Some(last) = self.durable(daemon) else { return Ok(Vec::new()) };
         let first = last.next().0.saturating_sub(count);
         self.drain()?;
@@ -199,8 +195,7 @@ impl Store {
         if let Some(last) = self.commits(daemon, 1)?.last() {
             return Ok(Some(last.head.code));
         }
-        let code = |store: &Self| Ok(read_base(&store.begin_read()?, daemon)?.map(|base| base.code));
-        self.reading(|store| store.at_tables(|| code(store)))
+        self.at_tables_reading(|read| Ok(read_base(&read, daemon)?.map(|base| base.code)))
             .map_err(|fault| fault.of_daemon(daemon))
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! The file grows when records are moved and folded, since pages are never changed in place, and it
 //! keeps what it had. Compacting costs a reading and a writing of what is left, so it is done when
-//! the file has become [`COMPACT_FACTOR`] times as large as that was the last time: at once when
-//! nothing else is to do, and otherwise when it is twice as large as that.
+//! the file has become [`COMPACT_FACTOR`] times as large as that was the last time, or a daemon was
+//! removed: at once when nothing else is to do, and otherwise when it is twice as large as that.
 //!
 //! While it goes on nobody uses the tables. Appends go on in the log, as far as that reaches.
 
@@ -14,14 +14,15 @@ use std::sync::atomic::Ordering;
 use super::base::{seal, unseal};
 use super::store::{META, Store, edge, fault, lock};
 use super::{FaultKind, JournalFault};
-use crate::base::limits::{COMPACT_BYTES_MIN, COMPACT_FACTOR};
+use crate::base::limits::COMPACT_FACTOR;
 use crate::pure::reader::Reader;
 
 const COMPACTED_KEY: &str = "compacted";
 
-/// Whether a file of so many bytes is to be compacted, which had `compacted` the last time.
-pub(super) fn is_due(bytes: u64, compacted: u64, idle: bool) -> bool {
-    let most = compacted.saturating_mul(COMPACT_FACTOR).max(COMPACT_BYTES_MIN);
+/// Whether a file of so many bytes is to be compacted, which had `compacted` the last time; never
+/// one of no more than `least`.
+fn is_due(bytes: u64, compacted: u64, least: u64, idle: bool) -> bool {
+    let most = compacted.saturating_mul(COMPACT_FACTOR).max(least);
     bytes > if idle { most } else { most.saturating_mul(2) }
 }
 
@@ -35,7 +36,8 @@ impl Store {
     /// See [`super::Journal::compact`].
     pub(super) fn compact_tables(&self, idle: bool) -> Result<bool, JournalFault> {
         let before = self.tables_bytes();
-        if !is_due(before, self.compacted.load(Ordering::Relaxed), idle) {
+        let compacted = self.compacted.load(Ordering::Relaxed);
+        if !is_due(before, compacted, self.options.compact_bytes_min, idle) {
             return Ok(false);
         }
         let _moving = lock(&self.moving);
@@ -82,6 +84,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::limits::COMPACT_BYTES_MIN;
 
     #[test]
     fn it_is_due_when_the_file_has_grown_and_never_for_a_small_one() {
@@ -97,7 +100,8 @@ mod tests {
             (mib(401), mib(100), false, true),
             (u64::MAX, u64::MAX, false, false),
         ] {
-            assert_eq!(is_due(bytes, compacted, idle), due, "{bytes} {compacted} {idle}");
+            let found = is_due(bytes, compacted, COMPACT_BYTES_MIN, idle);
+            assert_eq!(found, due, "{bytes} {compacted} {idle}");
         }
     }
 }

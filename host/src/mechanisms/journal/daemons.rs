@@ -1,5 +1,7 @@
 //! The list of daemons that have state here.
 
+use std::sync::atomic::Ordering;
+
 use redb::ReadableTable;
 
 use super::base::{seal, unseal};
@@ -183,6 +185,8 @@ impl Store {
             write.commit().map_err(|error| fault(&error.into()))
         })?;
         *job = job.take().filter(|job| job.daemon() != row.key);
+        // What it leaves behind is worth a look, though the file has not grown.
+        self.compacted.store(0, Ordering::Relaxed);
         let mut inner = self.lock();
         inner.names.remove(name);
         inner.tails.remove(&row.key);

@@ -103,7 +103,8 @@ impl Files for DirectoryFiles {
             let path = self.directory.file(which.name());
             let mut options = OpenOptions::new();
             let file = self.directory.hold(which.name(), &path, options.read(true))?;
-            let file = Overlay::new(file).map_err(|error| broken(&path, "can't be read", &error))?;
+            let file =
+                Overlay::new(file).map_err(|error| broken(&path, "can't be read", &error))?;
             return Ok(Arc::new(file));
         }
         let (path, file) = match which {
@@ -130,8 +131,11 @@ impl Files for DirectoryFiles {
     }
 
     fn still_there(&self, which: Which) -> Result<(), JournalFault> {
-        let made = self.directory.marker().is_some();
-        made.then(|| self.directory.still_there(which.name())).unwrap_or(Ok(()))
+        // One that is being made gets other names in between.
+        match self.directory.marker() {
+            Some(_) => self.directory.still_there(which.name()),
+            None => Ok(()),
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use redb::{Table, WriteTransaction};
 
 use super::backend::{Which, io_fault};
 use super::base::{seal, unseal};
-use super::log::{Cursor, Log};
 use super::directory::FORMAT_PARTS;
+use super::log::{Cursor, Log};
 use super::store::{META, PARTS, RECORDS, Store, edge, fault, lock, put_identity};
 use super::{DaemonKey, Entry, FaultKind, JournalFault, Tended};
 use crate::base::failpoint::{self, Point};

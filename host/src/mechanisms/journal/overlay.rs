@@ -1,10 +1,11 @@
-//! Files that are only read: what is written over them stays in memory. So a directory can be opened
-//! and recovered on a disk that is full, or that nothing may be written to, and nothing of it
-//! changes.
+//! Files that are only read: what is written over them stays in memory. So a directory can be
+//! opened and recovered on a disk that is full, or that nothing may be written to, and nothing of
+//! it changes.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
@@ -73,7 +74,7 @@ impl<F: Below> Overlay<F> {
 }
 
 /// The parts of a range: block, offset in it, and where in the buffer.
-fn pieces(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
+fn pieces(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {
         let at = offset.checked_add(done as u64)?;
@@ -122,7 +123,8 @@ impl<F: Below> StorageBackend for Overlay<F> {
             let block = len / BLOCK_BYTES as u64;
             let inside = usize::try_from(len % BLOCK_BYTES as u64).unwrap_or(0);
             drop(over.blocks.split_off(&(block + u64::from(inside > 0))));
-            if let Some(rest) = over.blocks.get_mut(&block).and_then(|last| last.get_mut(inside..)) {
+            if let Some(rest) = over.blocks.get_mut(&block).and_then(|last| last.get_mut(inside..))
+            {
                 rest.fill(0);
             }
         }
@@ -193,7 +195,8 @@ mod tests {
                     overlay.set_len(at as u64).unwrap();
                     model.resize(at, 0);
                 } else {
-                    let data: Vec<u8> = (0..length).map(|_| u8::try_from(roll(256)).unwrap()).collect();
+                    let data: Vec<u8> =
+                        (0..length).map(|_| u8::try_from(roll(256)).unwrap()).collect();
                     let place = model.get_mut(at..at + length);
                     let written = overlay.write(at as u64, &data);
                     assert_eq!(written.is_ok(), place.is_some());

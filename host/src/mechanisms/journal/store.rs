@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use redb::{Database, ReadableDatabase, StorageBackend, Table, TableDefinition};
 
-use super::backend::{Files, Traffic, Which};
+use super::backend::{Files, Traffic};
 use super::base::{BaseHead, seal, unseal};
 use super::chain::Chain;
 use super::daemons::DaemonRow;
@@ -34,20 +34,17 @@ use super::directory::{
 use super::fold::FoldJob;
 use super::hints::{Hint, Hints};
 use super::load::visit_parts;
-use super::log::{BLOCK_BYTES, Log};
+use super::log::Log;
 use super::moving::{Mark, put_mark, put_whole};
+use super::options::StoreOptions;
 use super::{
     DaemonKey, DirectoryId, Durability, Entry, FaultKind, FoldDebt, ImageSink, Journal,
     JournalFault, Loaded, Synced, Tended,
 };
 use crate::base::error::panic_text;
 use crate::base::ids::Sequence;
-use crate::base::limits::{PART_BYTES_MAX, RETAIN_TOTAL_BYTES};
 use crate::pure::reader::Reader;
 use crate::pure::record::{Frame, HASH_BYTES};
-
-/// Bytes of redb's cache by default: the upper levels of the tree and the pages of a group.
-const CACHE_BYTES_DEFAULT: usize = 16 << 20;
 
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 pub(super) const DAEMONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("daemons");
@@ -69,56 +66,6 @@ pub(super) const CODES: TableDefinition<'_, [u8; HASH_BYTES], &[u8]> =
     TableDefinition::new("codes");
 
 const META_KEY: &str = "directory";
-
-/// Bytes of the log by default: some seconds of a busy host, and a moment to read after a crash.
-const LOG_BYTES_DEFAULT: u64 = 32 << 20;
-
-/// How to open a store.
-#[derive(Clone, Copy, Debug)]
-pub struct StoreOptions {
-    /// What an acknowledgement means.
-    pub durability: Durability,
-    /// Bytes of redb's cache.
-    pub cache_bytes: usize,
-    /// Bytes of the log in front of the tables; at least [`Self::LOG_BYTES_MIN`].
-    pub log_bytes: u64,
-    /// Compare the checksums of every page before the first append, so that nothing is written
-    /// into a tree that is rotten. Reads the whole file.
-    pub check_pages: bool,
-    /// Commits of each daemon that are kept as records, for history and reverting.
-    pub retain_commits: u64,
-    /// Bytes of records per daemon over which fewer are kept.
-    pub retain_bytes: u64,
-    /// Bytes of records of all daemons over which each keeps only its share.
-    pub retain_total_bytes: u64,
-    /// Bytes of a whole state in one record; a larger one takes several.
-    pub part_bytes: usize,
-}
-
-impl StoreOptions {
-    /// Bytes of the smallest log.
-    pub const LOG_BYTES_MIN: u64 = 16 * BLOCK_BYTES;
-
-    /// Bytes of the log, whole blocks.
-    pub(super) fn ring(&self) -> u64 {
-        self.log_bytes.max(Self::LOG_BYTES_MIN) / BLOCK_BYTES * BLOCK_BYTES
-    }
-}
-
-impl Default for StoreOptions {
-    fn default() -> Self {
-        Self {
-            durability: Durability::default(),
-            cache_bytes: CACHE_BYTES_DEFAULT,
-            log_bytes: LOG_BYTES_DEFAULT,
-            check_pages: true,
-            retain_commits: super::fold::RETAIN_COMMITS,
-            retain_bytes: super::fold::RETAIN_BYTES,
-            retain_total_bytes: RETAIN_TOTAL_BYTES,
-            part_bytes: PART_BYTES_MAX,
-        }
-    }
-}
 
 /// The end of a daemon's chain.
 #[derive(Clone, Debug, Default)]
@@ -268,35 +215,6 @@ impl Store {
         }
         store.path = state;
         Ok(store)
-    }
-
-    /// Reads something; while the tables can't be used from what the disk holds, without writing
-    /// anything.
-    pub(super) fn reading<T>(
-        &self,
-        read: impl FnOnce(&Self) -> Result<T, JournalFault>,
-    ) -> Result<T, JournalFault> {
-        if lock(&self.database).is_some() && self.lock().broken.is_none() {
-            return read(self);
-        }
-        // Nothing is opened again meanwhile, so nothing is moved or overwritten.
-        let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-        let poisoned = self.lock().poisoned.is_some();
-        let mut kept = lock(&self.view);
-        // Nothing is appended to one that is poisoned: it stays what it is.
-        let view = kept.take().filter(|_| poisoned).map_or_else(|| self.new_view(), Ok)?;
-        if poisoned {
-            *kept = Some(view.clone());
-        }
-        drop(kept);
-        read(&view)
-    }
-
-    fn new_view(&self) -> Result<Arc<Self>, JournalFault> {
-        let Some(files) = self.files.view() else { return Err(closed()) };
-        let options = StoreOptions { check_pages: false, ..self.options };
-        let view = Self::from_files(files, options, Some(self.id), self.id, Arc::default());
-        view.map(Arc::new).map_err(|fault| fault.in_file(&self.path))
     }
 
     /// Opens a data directory that is there already.
@@ -518,88 +436,11 @@ impl Store {
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         (load(&self.traffic.written_bytes), load(&self.traffic.syncs))
     }
-
-    /// Each entry must continue its daemon's chain.
-    fn check_entries(inner: &Inner, entries: &[Entry<'_>]) -> Result<Tails, JournalFault> {
-        let mut tails = Tails::new();
-        for entry in entries {
-            let misuse = |what: &str| {
-                let fault = JournalFault::new(FaultKind::Misuse, what);
-                fault.of_daemon(entry.daemon).at(entry.sequence)
-            };
-            let tail = inner.tails.get(&entry.daemon).ok_or_else(|| misuse("no such daemon"))?;
-            if let Some(bad) = &tail.bad {
-                return Err(bad.clone());
-            }
-            let frame = Frame::of(entry.record).map_err(|error| misuse(&error.to_string()))?;
-            let (chain, new) = tails.entry(entry.daemon).or_insert((tail.chain, None));
-            let taken = chain.take(entry.daemon, entry.sequence, &frame.head, frame.hash);
-            if taken.is_err() && tail.reopened {
-                // It continues something that is gone: its daemon does not know yet.
-                let what = "the journal was opened again since";
-                let fault = JournalFault::new(FaultKind::Poisoned, what);
-                return Err(fault.of_daemon(entry.daemon).at(entry.sequence));
-            }
-            taken.map_err(|what| misuse(&format!("it does not continue the chain: {what}")))?;
-            if !frame.head.is_more() {
-                *new = chain.last.map(|last| (last, frame.head.code));
-            }
-        }
-        Ok(tails)
-    }
-
-    /// Writes a group into the log and notes it; into the tables when it is too large for the log.
-    fn write_group(&self, entries: &[Entry<'_>], tails: &Tails) -> Result<(), JournalFault> {
-        let log = self.log()?;
-        self.files.still_there(Which::Log)?;
-        if log.takes(entries) {
-            while !log.has_room(entries) {
-                if !self.move_groups(u64::MAX)? {
-                    let what = "a log without groups has no room";
-                    return Err(JournalFault::new(FaultKind::Misuse, what));
-                }
-            }
-            log.append(entries)?;
-        } else {
-            self.drain()?;
-            self.insert_large(entries)?;
-        }
-        let hints = self.hints()?;
-        let last = tails.iter().filter_map(|(&daemon, (_, new))| Some((daemon, (*new)?)));
-        last.map(|(daemon, (hint, _))| hints.write(daemon, hint)).collect()
-    }
 }
-
-/// Where a daemon's chain ends after some entries of a group, and the group's last commit of it,
-/// with the digest of the code that made it.
-type Step = (Chain, Option<(Hint, [u8; HASH_BYTES])>);
-
-type Tails = BTreeMap<DaemonKey, Step>;
 
 impl Journal for Store {
     fn append(&self, entries: &[Entry<'_>]) -> Result<Synced, JournalFault> {
-        let _appending = lock(&self.appending);
-        let tails = {
-            let inner = self.lock();
-            if let Some(poisoned) = &inner.poisoned {
-                return Err(poisoned.clone());
-            }
-            Self::check_entries(&inner, entries)?
-        };
-        let written = self.write_group(entries, &tails);
-        let mut inner = self.lock();
-        if let Err(fault) = written {
-            return Err(self.poison(&mut inner, fault));
-        }
-        for (daemon, (chain, new)) in tails {
-            if let Some(tail) = inner.tails.get_mut(&daemon) {
-                tail.chain = chain;
-                tail.codes.extend(new.map(|(_, code)| code));
-                tail.reopened = false;
-            }
-        }
-        self.show_refusal(&inner);
-        Ok(Synced::after_sync())
+        self.append_group(entries)
     }
 
     fn durable(&self, daemon: DaemonKey) -> Option<Sequence> {
@@ -661,7 +502,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn closed() -> JournalFault {
+pub(super) fn closed() -> JournalFault {
     JournalFault::new(FaultKind::Poisoned, "the store is closed")
 }
 

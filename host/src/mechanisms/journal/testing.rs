@@ -8,6 +8,7 @@ mod logs;
 mod names;
 mod power;
 mod rot;
+mod space;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -333,7 +334,6 @@ impl Player {
         control.extend(sequence.0.to_le_bytes());
         self.state.shape = Some(control.len());
         self.state.controls = vec![control];
-        let controls: Vec<&[u8]> = self.state.controls.iter().map(Vec::as_slice).collect();
         let (name, reply) = (format!("key-{sequence}"), sequence.0.to_le_bytes());
         let request = blake3::hash(name.as_bytes());
         let keyed = (dice.roll(3) == 0).then_some(Keyed { key: &name, request, reply: &reply });
@@ -353,27 +353,8 @@ impl Player {
             attempts: 1,
             part: Part::Only,
         };
-        let parts = if whole { 1 + dice.roll(parts) } else { 1 };
-        let mut records = Vec::new();
-        for number in 0..parts {
-            let mut delta = change.clone();
-            if whole {
-                let share = new.len() / parts;
-                let end = if number + 1 == parts { new.len() } else { (number + 1) * share };
-                delta.diff_from_zero((number * share) as u64, &new[number * share..end]);
-            }
-            let mut head = Head { previous: self.previous, ..head };
-            let mut draft = Draft { head, keyed, controls: &controls, delta: &delta };
-            if number + 1 < parts {
-                head.part = Part::More(number as u64);
-                draft = Draft { head, keyed: None, controls: &[], delta: &delta };
-            } else if parts > 1 {
-                draft.head.part = Part::Last;
-            }
-            let mut record = Vec::new();
-            self.previous = self.encoder.encode(&draft, &mut record).unwrap();
-            records.push((sequence, record));
-        }
+        let parts = if whole && parts > 1 { 1 + dice.roll(parts) } else { 1 };
+        let records = self.encode(head, keyed, (&change, new.as_slice()), parts);
         if let Some(first) = head.voids_from() {
             self.state.answers.retain(|_, answer| answer.sequence < first);
         }
@@ -383,6 +364,39 @@ impl Player {
             self.state.answers.insert(name, kept);
         }
         self.past.push((self.previous, self.state.clone()));
+        records
+    }
+
+    /// The records of one commit, of its changes or of the whole `new` state.
+    fn encode(
+        &mut self,
+        head: Head,
+        keyed: Option<Keyed<'_>>,
+        (change, new): (&Delta, &[u8]),
+        parts: usize,
+    ) -> Vec<(Sequence, Vec<u8>)> {
+        let controls: Vec<&[u8]> = self.state.controls.iter().map(Vec::as_slice).collect();
+        let mut records = Vec::new();
+        for number in 0..parts {
+            let mut delta = change.clone();
+            if head.whole {
+                let share = new.len() / parts;
+                let end = if number + 1 == parts { new.len() } else { (number + 1) * share };
+                delta.diff_from_zero((number * share) as u64, &new[number * share..end]);
+            }
+            let part = match (number + 1 < parts, parts) {
+                (true, _) => Part::More(number as u64),
+                (false, 1) => Part::Only,
+                (false, _) => Part::Last,
+            };
+            let head = Head { previous: self.previous, part, ..head };
+            let (keyed, controls) =
+                if head.is_more() { (None, &[][..]) } else { (keyed, &controls[..]) };
+            let mut record = Vec::new();
+            let draft = Draft { head, keyed, controls, delta: &delta };
+            self.previous = self.encoder.encode(&draft, &mut record).unwrap();
+            records.push((head.sequence, record));
+        }
         records
     }
 

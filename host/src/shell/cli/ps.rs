@@ -108,13 +108,14 @@ fn durability(root: &Value) -> String {
     let each = |bytes: u64| bytes.checked_div(commits).unwrap_or(0);
     format!(
         "durability {meaning}: {commits} commits in {} syncs, p50 {} us, p99 {} us; {} bytes per commit, \
-         {} written; {} records to fold",
+         {} written; {} records to fold, {} of tables",
         number("groups"),
         number("sync_p50_us"),
         number("sync_p99_us"),
         each(number("bytes")),
         each(number("written_bytes")),
         number("fold_debt_records"),
+        bytes(journal, "tables_bytes"),
     )
 }
 

@@ -162,7 +162,7 @@ impl Recorder {
     ///
     /// # Errors
     ///
-    /// `E_COMMIT_TOO_LARGE`; then nothing is recorded, and the code is what it was.
+    /// As [`Recorder::record`]; then nothing is recorded, and the code is what it was.
     pub(super) fn record_upgrade(
         &mut self,
         code: [u8; 32],

@@ -20,7 +20,8 @@ impl Daemon {
 
     /// Another try to load the state may succeed, without a person who does something.
     pub(in crate::tree) fn may_reload(&self) -> bool {
-        let hopeless = |reason: &Fault| matches!(reason.code, Code::StoreCorrupt | Code::CodeChanged);
+        let hopeless =
+            |reason: &Fault| matches!(reason.code, Code::StoreCorrupt | Code::CodeChanged);
         self.is_stale() && !self.parked().is_some_and(hopeless)
     }
 

@@ -61,9 +61,9 @@ impl Daemon {
     /// # Errors
     ///
     /// `E_UPGRADE_SAME`, `E_UPGRADE_FORM`, `E_UPGRADE_VERSION` and `E_MEM_LIMIT` before anything
-    /// ran; `E_UPGRADE_SAVE`, `E_UPGRADE_LOAD` and `E_UPGRADE_CHECK` with the guest's own words;
-    /// `E_COMMIT_TOO_LARGE` when no record holds the new state. The daemon is as it was then, byte
-    /// for byte; only its instance may be another one, when its `save` crashed.
+    /// ran; `E_UPGRADE_SAVE`, `E_UPGRADE_LOAD` and `E_UPGRADE_CHECK` with the guest's own words.
+    /// The daemon is as it was then, byte for byte; only its instance may be another one, when its
+    /// `save` crashed.
     pub fn upgrade(
         &mut self,
         guest: Arc<Guest>,

@@ -163,8 +163,8 @@ impl Root {
         })
     }
 
-    /// Stops a daemon that was forked or restored and deletes its state; or deletes the state of one
-    /// that doesn't run here any more.
+    /// Stops a daemon that was forked or restored and deletes its state; or deletes the state of
+    /// one that doesn't run here any more.
     ///
     /// # Errors
     ///

@@ -163,10 +163,12 @@ impl World {
         for known in self.known.values_mut().filter(|known| known.restarted) {
             (known.restarted, known.generation) = (false, 0);
         }
-        // Few commits are kept, so that folding happens; the journal's own tests do the syncing.
+        // Few commits are kept, so that folding happens, and whole states come in several parts;
+        // the journal's own tests do the syncing.
         let options = StoreOptions {
             durability: Durability::Os,
             retain_commits: 8,
+            part_bytes: 4 << 10,
             ..StoreOptions::default()
         };
         let store = Store::open(self.dir.path(), options, DirectoryId(3)).unwrap();

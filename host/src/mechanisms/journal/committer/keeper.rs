@@ -18,6 +18,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// not noticed.
 const RETRY_MAX: Duration = Duration::from_millis(500);
 
+/// Steps in a row that work before what failed counts as over: on a full disk some always do.
+const GOOD_STEPS: u32 = 16;
+
 /// The thread's other end.
 #[derive(Debug)]
 pub(super) struct Keeper {
@@ -80,7 +83,7 @@ impl Keeper {
     }
 
     fn run(&self, journal: &dyn Journal, heart: &Heart) {
-        let mut failures = Repeats::default();
+        let (mut failures, mut good) = (Repeats::default(), 0_u32);
         let mut wait = Some(Duration::ZERO);
         while self.rest(wait) {
             heart.work(SYNC_TIME_MAX);
@@ -97,7 +100,8 @@ impl Keeper {
             heart.rest();
             wait = match tended {
                 Ok(tended) => {
-                    if matches!(tended, Tended::Busy | Tended::Idle)
+                    good = good.saturating_add(u32::from(tended != Tended::Opened));
+                    if (tended == Tended::Idle || good >= GOOD_STEPS)
                         && let Some(failed) = failures.worked()
                     {
                         tracing::info!(failed, "the journal is tended again");
@@ -115,6 +119,7 @@ impl Keeper {
                     }
                 }
                 Err(fault) => {
+                    good = 0;
                     if let Some(failed) = failures.failed() {
                         tracing::error!(%fault, failed, "the journal can't be tended");
                     }

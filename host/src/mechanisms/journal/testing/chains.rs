@@ -36,7 +36,7 @@ fn forge(store: &Store, daemon: DaemonKey, sequence: Sequence, record: &[u8]) {
 }
 
 #[test]
-fn s4_08_d6_a_record_of_another_chain_is_never_taken() {
+fn d6_a_record_of_another_chain_is_never_taken() {
     let (store, mut own, mut twin) = two_pasts(3);
     let (sequence, foreign) = twin.step(&mut Dice(107));
     let fault = append(&store, own.key, &foreign).unwrap_err();
@@ -54,7 +54,7 @@ fn s4_08_d6_a_record_of_another_chain_is_never_taken() {
 
 /// The hint would find it at the end of the chain; a fold looks at what is in the middle.
 #[test]
-fn s4_08_d6_a_record_of_another_chain_is_never_folded() {
+fn d6_a_record_of_another_chain_is_never_folded() {
     let (store, mut own, mut twin) = two_pasts(3);
     let (sequence, foreign) = twin.step(&mut Dice(113));
     let mut dice = Dice(127);
@@ -70,7 +70,7 @@ fn s4_08_d6_a_record_of_another_chain_is_never_folded() {
 
 /// Each part must be the next one of the same state; a state that is begun again is a new one.
 #[test]
-fn s4_08_parts_of_two_states_are_never_one() {
+fn parts_of_two_states_are_never_one() {
     let parts = |player: &mut Player, seed: u64| {
         let mut dice = Dice(seed);
         loop {

@@ -8,8 +8,8 @@ use super::super::backend::Files;
 use super::super::directory::{Access, Directory, DirectoryFiles};
 use super::super::{DirectoryId, Durability, FaultKind, Journal, JournalFault};
 use super::{
-    Dice, Disk, Failure, ID, Origin, Player, Store, StoreOptions, Tended, Which, daemon, group,
-    players, small,
+    Dice, Disk, Failure, ID, Origin, PARTS_MAX, Player, Store, StoreOptions, Tended, Which, daemon,
+    group, players, small,
 };
 
 fn open(path: &Path) -> Result<Store, JournalFault> {
@@ -86,9 +86,13 @@ fn contents(path: &Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
 type Blow = (&'static str, fn(&Path), fn(&Path));
 
 const BLOWS: [Blow; 6] = [
-    ("moved", |dir| fs::rename(dir, aside(dir)).unwrap(), |dir| {
-        fs::rename(aside(dir), dir).unwrap();
-    }),
+    (
+        "moved",
+        |dir| fs::rename(dir, aside(dir)).unwrap(),
+        |dir| {
+            fs::rename(aside(dir), dir).unwrap();
+        },
+    ),
     (
         "replaced",
         |dir| {
@@ -266,4 +270,48 @@ fn a_creation_that_was_cut_short_is_finished_or_begun_again() {
     fs::write(begun.path().join("state.redb.new"), b"half").unwrap();
     fs::write(begun.path().join("bulkhead.data.new"), b"").unwrap();
     assert!(open(begun.path()).unwrap().daemons().is_empty());
+}
+
+/// Files of two times in one directory: all commits, or an error; never silently fewer. A whole
+/// directory of an earlier time can't be told from one that was never newer.
+#[test]
+fn d10_files_of_an_old_backup_beside_new_ones_are_never_taken_for_the_state() {
+    let (old, new) = (directory(), tempfile::tempdir().unwrap());
+    for entry in fs::read_dir(old.path()).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, new.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let store = open(new.path()).unwrap();
+    let mut player = Player::new(store.find_daemon("daemon-0").unwrap().key);
+    player.steps(PARTS_MAX, &mut Dice(1));
+    let mut dice = Dice(17);
+    for round in 0..20 {
+        group(&store, std::slice::from_mut(&mut player), &mut dice).unwrap();
+        if round == 10 {
+            store.drain().unwrap();
+        }
+    }
+    drop(store);
+    let names = ["state.redb", "log", "acked"];
+    let (mut whole, mut refused) = (0, 0);
+    // An old log with acknowledgements of its time, beside newer tables, is what a power cut leaves
+    // of a disk that lies.
+    for mix in 1..6 {
+        let mixed = tempfile::tempdir().unwrap();
+        fs::copy(new.path().join("bulkhead.data"), mixed.path().join("bulkhead.data")).unwrap();
+        for (bit, name) in names.into_iter().enumerate() {
+            let from = if mix & (1 << bit) == 0 { &new } else { &old };
+            fs::copy(from.path().join(name), mixed.path().join(name)).unwrap();
+        }
+        let found = open(mixed.path()).and_then(|store| player.load(&store));
+        match found {
+            Ok(Some(loaded)) if loaded.sequence.0 == 20 => whole += 1,
+            Ok(found) => panic!("mix {mix:03b}: silently {found:?}"),
+            Err(fault) => {
+                assert_eq!(fault.kind, FaultKind::Corrupt, "mix {mix:03b}: {fault}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(whole > 0 && refused > 1, "{whole} {refused}");
 }
