@@ -14,10 +14,10 @@ fn restart(criterion: &mut Criterion) {
     let chaos = deploy(&setup.sandbox, "chaos");
     for mib in [1, 4, 16, 64] {
         let mut daemon = Driven::chaos(&chaos, mib * MIB);
-        let next = daemon.bind("touch", &json!({"pages": 1}));
+        let next = daemon.bind("touch", json!({"pages": 1}));
         let mut group = criterion.benchmark_group(format!("restart/{mib} MiB"));
         for way in ["panic", "unreachable", "out_of_bounds"] {
-            let crash = daemon.bind("die", &json!({"how": way}));
+            let crash = daemon.bind("die", json!({"how": way}));
             let mut crash = || daemon.crash_then_commit(&crash, &next).0;
             group.bench_function(format!("{way}, with the trap"), |bencher| {
                 bencher

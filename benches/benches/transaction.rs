@@ -10,13 +10,13 @@ fn transaction(criterion: &mut Criterion) {
     let setup = Setup::new(100);
     let mut group = criterion.benchmark_group("transaction");
     let mut counter = Driven::start(&deploy(&setup.sandbox, "counter"), 16 * MIB);
-    let increment = counter.bind("increment", &json!({"by": 1}));
+    let increment = counter.bind("increment", json!({"by": 1}));
     group.bench_function("counter.increment", |bencher| {
         bencher.iter(|| counter.commit(&increment));
     });
     let mut bank = Driven::start(&deploy(&setup.sandbox, "smallbank"), 16 * MIB);
-    bank.commit(&bank.bind("load", &json!({"customers": 10_000})));
-    let deposit = bank.bind("deposit_checking", &json!({"customer": 7, "amount": 130}));
+    bank.commit(&bank.bind("load", json!({"customers": 10_000})));
+    let deposit = bank.bind("deposit_checking", json!({"customer": 7, "amount": 130}));
     group.bench_function("smallbank.deposit_checking", |bencher| {
         bencher.iter(|| bank.commit(&deposit));
     });

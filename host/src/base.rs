@@ -6,6 +6,7 @@ pub mod error;
 pub mod failpoint;
 pub mod ids;
 pub mod limits;
+pub mod room;
 pub mod stop;
 pub mod ticket;
 pub mod vitals;

@@ -36,4 +36,5 @@ pub mod size;
 pub mod stop_order;
 pub mod supervision;
 pub mod upgrade;
+mod value;
 pub mod watchdog;

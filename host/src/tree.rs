@@ -18,8 +18,8 @@ mod worker;
 
 pub use bits::Stopped;
 pub use daemon::{
-    Bound, COMMIT_BYTES_MAX, Daemon, DaemonOptions, JournalSeat, Simulated, Transacted, Upgraded,
-    World,
+    Arguments, Bound, COMMIT_BYTES_MAX, Daemon, DaemonOptions, JournalSeat, Simulated, Transacted,
+    Upgraded, World,
 };
 pub use gauges::{CrashReports, DaemonState, Gauges, LastExit, Report, Restarts, Upgradable};
 pub use replay::{ReplayMaterials, Replayed, replay, replay_materials};

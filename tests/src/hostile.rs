@@ -60,6 +60,9 @@ pub struct Hostile {
     pub schema: String,
     /// Name of the first contract, 3 bytes.
     pub name: String,
+    /// The JSON Schema of the argument `x` of the first contract, which has none when this is
+    /// empty. It is in pages 2 and 3, which the memory must have then.
+    pub argument: String,
 }
 
 impl Default for Hostile {
@@ -85,6 +88,7 @@ impl Default for Hostile {
             hooks: 0,
             schema: "true".to_owned(),
             name: RUN.to_owned(),
+            argument: nothing(),
         }
     }
 }
@@ -131,21 +135,34 @@ impl Hostile {
     fn memory_module(&self) -> String {
         let (memory, hooks, schema) = (&self.memory, self.hooks, escape(&self.schema));
         let (schema_bytes, name) = (self.schema.len(), escape(&self.name));
-        let word = |n: usize| format!("\\{:02x}\\{:02x}\\00\\00", n & 0xff, n >> 8);
-        let contract = |name: usize, len: usize, read_only: u8| {
+        let word = |n: usize| escape_bytes(&u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes());
+        let argument = &self.argument;
+        let arguments = usize::from(!argument.is_empty());
+        let contract = |name: usize, len: usize, read_only: u8, arguments: usize| {
             format!(
                 "{}{}{}{}\\{read_only:02x}\\00\\00\\00{}{}{}{}",
                 word(name),
                 word(len),
                 word(0),
                 word(0),
-                word(0),
-                word(0),
+                word(3072),
+                word(arguments),
                 word(1280),
                 word(schema_bytes),
             )
         };
-        let contracts = [contract(1216, 3, 0), contract(1220, 4, 0), contract(1226, 5, 1)].concat();
+        let first = contract(1216, 3, 0, arguments);
+        let contracts = [first, contract(1220, 4, 0, 0), contract(1226, 5, 1, 0)].concat();
+        let (at, bytes) = (word(131_072), word(argument.len()));
+        let described = format!("{}{}{at}{bytes}\\01", word(3068), word(1));
+        let argument = match arguments {
+            0 => String::new(),
+            _ => format!(
+                "(data (i32.const 3068) \"x\") (data (i32.const 3072) \"{described}\")
+  (data (i32.const 131072) \"{}\")",
+                escape(argument)
+            ),
+        };
         let upgrade = (u8::from(self.upgrade.is_some()), self.upgrade.unwrap_or_default());
         let upgrade = format!("\\{:02x}\\00\\00\\00\\{:02x}", upgrade.0, upgrade.1);
         let description = format!("{}{}\\{hooks:02x}\\00\\00\\00{upgrade}", word(1056), word(3));
@@ -169,6 +186,7 @@ impl Hostile {
   (data (i32.const 1216) "{name}")
   (data (i32.const 1220) "bump")
   (data (i32.const 1226) "value")
+  {argument}
   (data (i32.const 1280) "{schema}"))"#
         )
     }
@@ -220,7 +238,11 @@ fn spell_out(text: &str) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.bytes().map(|byte| format!("\\{byte:02x}")).collect()
+    escape_bytes(text.as_bytes())
+}
+
+fn escape_bytes(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("\\{byte:02x}")).collect()
 }
 
 const LOCALS: &str = "(local $i i32) (local $j i32) (local $n i32) (local $l i64)";

@@ -22,7 +22,7 @@ pub use fake::Fake;
 pub use hostile::{BUMP, Hostile, RUN, VALUE, hostile};
 pub use process::{Holdings, in_own_process, until};
 pub use rig::{Line, Lines, Rig, RigOptions, bind, bound};
-pub use tree::{Tree, plan, request};
+pub use tree::{Tree, limit_for, plan, request};
 
 /// The example guests.
 pub const GUESTS: [&str; 8] =

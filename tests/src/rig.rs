@@ -9,10 +9,11 @@ use host::base::error::{Code, Fault};
 use host::base::ids::RequestId;
 use host::mechanisms::memory::Images;
 use host::mechanisms::sandbox::{Guest, GuestLine, GuestLog, Level, Limits};
+use host::pure::contract::Meter;
 use host::pure::json::from_message_pack;
 use host::pure::policy::OnCrash;
 use host::pure::request::{Crash, Outcome, Rejection};
-use host::tree::{Bound, Daemon, DaemonOptions, Transacted, Upgraded, World};
+use host::tree::{Arguments, Bound, Daemon, DaemonOptions, Transacted, Upgraded, World};
 use serde_json::Value;
 
 /// One line of a guest's log, owned.
@@ -281,7 +282,8 @@ impl Rig {
 #[must_use]
 pub fn bind(guest: &Guest, contract: &str, args: &Value) -> Bound {
     let found = guest.contract(contract).unwrap_or_else(|| panic!("no contract {contract}"));
-    let arguments = found.bind(args).unwrap_or_else(|error| panic!("{contract}: {error}"));
+    let arguments = found.bind(&args.clone().into(), &mut Meter::free());
+    let arguments = arguments.unwrap_or_else(|error| panic!("{contract}: {error}"));
     bound(found.index, &arguments)
 }
 
@@ -292,9 +294,10 @@ pub fn bound(contract: u32, arguments: &[u8]) -> Bound {
     Bound {
         request: RequestId(1),
         contract,
-        arguments: arguments.into(),
+        arguments: Arguments::Packed(arguments.into()),
         key,
         correlation,
         wait_until_nanos: None,
+        show: None,
     }
 }

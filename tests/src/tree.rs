@@ -6,7 +6,9 @@ use std::time::Duration;
 use host::base::clock::SystemClock;
 use host::base::entropy::SeededEntropy;
 use host::base::error::Code;
+use host::base::limits::TRAFFIC_BYTES_MIN;
 use host::mechanisms::journal::Store;
+use host::mechanisms::memory::Bill;
 use host::mechanisms::sandbox::{Guest, GuestLog, NoLog};
 use host::pure::request::{Answer, Outcome, Request};
 use host::tree::{
@@ -38,8 +40,20 @@ pub fn plan(name: &str, guest: &Arc<Guest>, change: impl FnOnce(&mut DaemonOptio
 /// A request without key or correlation id.
 #[must_use]
 pub fn request(daemon: &str, contract: &str, args: Value) -> Request {
-    let (daemon, contract) = (daemon.to_owned(), contract.to_owned());
-    Request { daemon, contract, args, ..Request::default() }
+    Request::new(daemon, contract, args)
+}
+
+/// The smallest limit in which daemons have so many bytes.
+#[must_use]
+pub fn limit_for(bytes: usize) -> usize {
+    // Both grow with it, the first one slower.
+    let lacks = |limit: &usize| bytes + Bill::new(Vec::new(), *limit).traffic_bytes > *limit;
+    let (mut short, mut enough) = (bytes, 2 * bytes + TRAFFIC_BYTES_MIN);
+    while enough - short > 1 {
+        let between = short + (enough - short) / 2;
+        *(if lacks(&between) { &mut short } else { &mut enough }) = between;
+    }
+    enough
 }
 
 impl Tree {

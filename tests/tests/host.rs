@@ -41,6 +41,7 @@ mod host {
     mod supervision;
     mod tree;
     mod upgrade;
+    mod values;
     mod wasi_calls;
     mod wasi_http;
 }

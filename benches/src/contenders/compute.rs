@@ -130,8 +130,8 @@ fn arguments(sandbox: &Sandbox) -> Vec<[Val; 2]> {
         .into_iter()
         .zip(ROUNDS)
         .map(|(program, rounds)| {
-            let bound = bind(&guest, "run", &json!({"program": program, "rounds": rounds}));
-            let bytes = bound.arguments.iter().map(|&byte| Val::U8(byte)).collect();
+            let bound = bind(&guest, "run", json!({"program": program, "rounds": rounds}));
+            let bytes = bound.arguments.packed().iter().map(|&byte| Val::U8(byte)).collect();
             [Val::U32(bound.contract), Val::List(bytes)]
         })
         .collect()

@@ -9,9 +9,10 @@ use host::base::entropy::SystemEntropy;
 use host::base::ids::RequestId;
 use host::mechanisms::memory::Images;
 use host::mechanisms::sandbox::{Guest, NoLog};
+use host::pure::contract::{Args, Meter};
 use host::pure::request::Outcome;
-use host::tree::{Bound, Daemon, DaemonOptions, World};
-use serde_json::{Value, json};
+use host::tree::{Arguments, Bound, Daemon, DaemonOptions, World};
+use serde_json::json;
 
 use super::{MIB, budget_for};
 
@@ -98,7 +99,7 @@ impl Driven {
     #[must_use]
     pub fn chaos(guest: &Arc<Guest>, image_bytes: usize) -> Self {
         let mut driven = Self::start(guest, budget_for(image_bytes));
-        let (touch, hold) = (driven.bind("touch", &json!({"pages": 4})), driven.hold());
+        let (touch, hold) = (driven.bind("touch", json!({"pages": 4})), driven.hold());
         driven.commit(&touch);
         while driven.image_bytes() + MIB / 2 < image_bytes {
             driven.commit(&hold);
@@ -107,7 +108,7 @@ impl Driven {
     }
 
     fn hold(&self) -> Bound {
-        self.bind("hold", &json!({"mib": 1}))
+        self.bind("hold", json!({"mib": 1}))
     }
 
     /// Bytes of the committed image.
@@ -124,7 +125,7 @@ impl Driven {
 
     /// Binds a request.
     #[must_use]
-    pub fn bind(&self, contract: &str, arguments: &Value) -> Bound {
+    pub fn bind(&self, contract: &str, arguments: impl Into<Args>) -> Bound {
         bind(&self.guest, contract, arguments)
     }
 
@@ -171,14 +172,16 @@ impl Driven {
 ///
 /// When there is no such contract, or the arguments are others.
 #[must_use]
-pub fn bind(guest: &Guest, contract: &str, arguments: &Value) -> Bound {
+pub fn bind(guest: &Guest, contract: &str, arguments: impl Into<Args>) -> Bound {
     let contract = guest.contract(contract).expect("the contract exists");
+    let bytes = contract.bind(&arguments.into(), &mut Meter::free());
     Bound {
         request: RequestId(1),
         contract: contract.index,
-        arguments: contract.bind(arguments).expect("the arguments fit").into(),
+        arguments: Arguments::Packed(bytes.expect("the arguments fit").into()),
         key: None,
         correlation: None,
         wait_until_nanos: None,
+        show: None,
     }
 }

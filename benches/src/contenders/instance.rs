@@ -9,6 +9,7 @@ use host::mechanisms::memory::{Changed, Images};
 use host::mechanisms::sandbox::{
     CallContext, Called, Environment, Guest, Held, Instance, Limits, NoLog,
 };
+use host::pure::contract::Args;
 use host::pure::pace::CpuShare;
 use host::tree::Bound;
 use serde_json::json;
@@ -51,7 +52,7 @@ impl Bare {
         let instance = Some(started.expect("the guest starts"));
         images.commit_whole();
         let mut bare = Self { guest: guest.clone(), images, instance, generation, context };
-        let (touch, hold) = (bare.touch(pages), bare.bind("hold", &json!({"mib": 1})));
+        let (touch, hold) = (bare.touch(pages), bare.bind("hold", json!({"mib": 1})));
         bare.call(&touch);
         bare.images.commit();
         while bare.images.committed_size() + MIB / 2 < image_bytes {
@@ -63,14 +64,14 @@ impl Bare {
 
     /// Binds a request.
     #[must_use]
-    pub fn bind(&self, contract: &str, arguments: &serde_json::Value) -> Bound {
+    pub fn bind(&self, contract: &str, arguments: impl Into<Args>) -> Bound {
         bind(&self.guest, contract, arguments)
     }
 
     /// A request that dirties that many pages.
     #[must_use]
     pub fn touch(&self, pages: u32) -> Bound {
-        self.bind("touch", &json!({"pages": pages}))
+        self.bind("touch", json!({"pages": pages}))
     }
 
     /// Bytes of the committed image.
@@ -82,7 +83,8 @@ impl Bare {
     fn try_call(&mut self, bound: &Bound) -> Called {
         let instance = self.instance.as_mut().expect("an instance between two calls");
         let limits = Limits::default();
-        instance.call(bound.contract, &bound.arguments, self.context.clone(), &limits)
+        let arguments = bound.arguments.shared().expect("it is bound");
+        instance.call(bound.contract, arguments, self.context.clone(), &limits)
     }
 
     /// Runs a request, and commits nothing.

@@ -24,8 +24,7 @@ pub struct Read {
 }
 
 fn request(contract: &str, args: Value) -> Request {
-    let (daemon, contract) = ("bank".to_owned(), contract.to_owned());
-    Request { daemon, contract, args, ..Request::default() }
+    Request::new("bank", contract, args)
 }
 
 impl Read {

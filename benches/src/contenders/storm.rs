@@ -45,8 +45,7 @@ pub struct Storm {
 }
 
 fn request(daemon: &str, contract: &str, args: Value) -> Request {
-    let (daemon, contract) = (daemon.to_owned(), contract.to_owned());
-    Request { daemon, contract, args, ..Request::default() }
+    Request::new(daemon, contract, args)
 }
 
 impl Storm {

@@ -21,10 +21,10 @@ const CUSTOMERS: u64 = 10_000;
 pub fn run(setup: &Setup, table: &mut Table) {
     let mut counter = Driven::start(&deploy(&setup.sandbox, "counter"), 16 * MIB);
     let mut bank = Driven::start(&deploy(&setup.sandbox, "smallbank"), 16 * MIB);
-    bank.commit(&bank.bind("load", &json!({"customers": CUSTOMERS})));
-    let increment = counter.bind("increment", &json!({"by": 1}));
-    let deposit = bank.bind("deposit_checking", &json!({"customer": 7, "amount": 130}));
-    let value = counter.bind("value", &json!({}));
+    bank.commit(&bank.bind("load", json!({"customers": CUSTOMERS})));
+    let increment = counter.bind("increment", json!({"by": 1}));
+    let deposit = bank.bind("deposit_checking", json!({"customer": 7, "amount": 130}));
+    let value = counter.bind("value", json!({}));
 
     let connection = sqlite::open();
     let mut sqlite_counter = sqlite::Counter::new(&connection);

@@ -100,9 +100,9 @@ fn add(samples: &mut Samples, series: &str, recovered: Recovered) {
 }
 
 fn sized_crashes(mib: usize, daemon: &mut Driven, samples: &mut Samples) {
-    let next = daemon.bind("touch", &json!({"pages": 1}));
+    let next = daemon.bind("touch", json!({"pages": 1}));
     for way in WAYS {
-        let crash = daemon.bind("die", &json!({"how": way}));
+        let crash = daemon.bind("die", json!({"how": way}));
         let series = format!("{way}, {mib} MiB");
         for _ in 0..CRASHES_PER_ROUND {
             let (recovered, cards) = daemon.crash_then_commit(&crash, &next);
@@ -123,7 +123,7 @@ struct Dirty {
 
 impl Dirty {
     fn new(mut bare: Bare) -> Self {
-        let crash = bare.bind("die", &json!({"how": "panic"}));
+        let crash = bare.bind("die", json!({"how": "panic"}));
         let next = bare.touch(1);
         // What a crash dirties by itself, and with a page touched before it.
         let (_, alone) = bare.crash_then_commit(&crash, &next);

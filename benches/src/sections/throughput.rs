@@ -116,7 +116,7 @@ fn smallbank(setup: &Setup) -> Workload {
 /// Daemons that their own threads drive, with requests that are bound already.
 fn daemons(workload: &Workload) -> Crew {
     let guest = workload.guest.clone();
-    let bind = |request: &Request| bind(&guest, &request.contract, &request.args);
+    let bind = |request: &Request| bind(&guest, &request.contract, request.args.clone());
     let bounds: Vec<_> = workload.requests.iter().map(bind).collect();
     let first = workload.first.as_ref().map(bind);
     let guest = guest.clone();
@@ -135,19 +135,19 @@ fn check_totals(guest: &Arc<Guest>, requests: &[mix::Request]) {
     let mut bank = sqlite::Bank::load(&connection, CUSTOMERS, sqlite::Transactions::Own);
     let mut daemon = Driven::start(guest, BUDGET_BYTES);
     let load = host_request(&mix::Request::Load { customers: CUSTOMERS });
-    daemon.commit(&daemon.bind(&load.contract, &load.args));
+    daemon.commit(&daemon.bind(&load.contract, load.args));
     for request in requests {
         bank.run(request);
         let request = host_request(request);
-        let bound = daemon.bind(&request.contract, &request.args);
+        let bound = daemon.bind(&request.contract, request.args);
         daemon.answer(&bound);
     }
-    let total = daemon.bind("total", &json!({}));
+    let total = daemon.bind("total", json!({}));
     assert_eq!(daemon.number(&total), bank.total(), "the banks hold different amounts");
 }
 
 fn request(contract: &str, args: Value) -> Request {
-    Request { contract: contract.to_owned(), args, ..Request::default() }
+    Request::new("", contract, args)
 }
 
 fn host_request(bank: &mix::Request) -> Request {

@@ -252,6 +252,9 @@ codes! {
     ResultShape "E_RESULT_SHAPE" Guest
         "The guest's result does not fit the contract's schema; rolled back."
         "Correct the contract's result type.";
+    AnswerTooLarge "E_ANSWER_TOO_LARGE" Guest
+        "The guest's answer is larger as JSON than the host sends; rolled back."
+        "Answer in parts; the largest text that is sent has 64 MiB.";
     CommitTooLarge "E_COMMIT_TOO_LARGE" Guest
         "The transaction changed more than one record of the journal holds; rolled back."
         "Change less per call.";

@@ -1,6 +1,10 @@
 //! Every limit of the host, with its unit and its reason. Nothing is unbounded.
 
+mod values;
+
 use std::time::Duration;
+
+pub use values::*;
 
 /// Bytes of address space that each linear memory reserves: all that a 32-bit address reaches, so
 /// that compiled code needs no bounds checks.
@@ -153,15 +157,6 @@ pub const SCRIBBLED_CARDS: usize = 64;
 
 /// Bytes of a request line, arguments included.
 pub const REQUEST_BYTES_MAX: usize = 8 << 20;
-
-/// Nesting of arguments and results.
-pub const VALUE_DEPTH_MAX: usize = 64;
-
-/// Bytes of one JSON Schema in a guest's description.
-pub const SCHEMA_BYTES_MAX: usize = 64 << 10;
-
-/// Contracts in one guest.
-pub const CONTRACTS_MAX: usize = 256;
 
 /// Bytes of the idempotency key or correlation id of a request.
 pub const KEY_BYTES_MAX: usize = 256;
@@ -322,9 +317,6 @@ pub const HTTP_BUFFER_BYTES_MAX: usize = 64 << 10;
 /// goes through the socket.
 pub const HTTP_BODY_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes of all bodies that HTTP requests are sending at the moment; more are refused.
-pub const HTTP_BODIES_BYTES_MAX: usize = 64 << 20;
-
 /// Time that the head of an HTTP request may take, from its first byte, or from the begin of the
 /// connection: who sends a byte now and then must not hold a place.
 pub const HTTP_HEAD_TIME_MAX: Duration = Duration::from_secs(10);
@@ -354,9 +346,6 @@ const _: () = assert!(MEMORY_RESERVATION_BYTES == 1 << 32);
 const _: () = assert!(8 <= CARD_SHIFT && CARD_SHIFT <= 16);
 // A request file must never fill a mailbox by itself.
 const _: () = assert!(REQUESTS_IN_FLIGHT_MAX < MAILBOX_REQUESTS_MAX);
-// One body has room among all, and its length fits a semaphore's count.
-const _: () = assert!(HTTP_BODY_BYTES_MAX <= HTTP_BODIES_BYTES_MAX);
-const _: () = assert!(HTTP_BODIES_BYTES_MAX <= u32::MAX as usize);
 const _: () = assert!(BUDGET_MIN_BYTES <= BUDGET_DEFAULT_BYTES);
 const _: () = assert!(GUEST_STACK_BYTES < DAEMON_STACK_BYTES);
 

@@ -9,16 +9,25 @@
 //! `const`, `anyOf`, `oneOf` (as `anyOf`), `allOf` of one, `$ref` into `$defs`. Other keywords are
 //! shown by `host inspect` and not checked.
 
-mod check;
+mod bind;
+mod describe;
+mod meter;
 mod shape;
+mod walk;
+
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
-pub use check::{CheckError, check};
-pub use shape::{SchemaError, Shape, Shapes};
+pub use bind::{Args, BindError};
+pub use meter::{Ask, Meter};
+pub use shape::{SchemaError, Shapes};
 
-use crate::base::error::printable;
-use crate::base::limits::{CONTRACTS_MAX, MESSAGE_BYTES_MAX, SCHEMA_BYTES_MAX};
+use super::value::json::JsonWriter;
+use super::value::packed::Packed;
+use super::value::{Nowhere, Sink as _, Wrong};
+use crate::base::error::{Code, printable};
+use crate::base::limits::{ARGUMENTS_MAX, CONTRACTS_MAX, DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
 
 /// A JSON Schema and what it was compiled to.
 #[derive(Clone, Debug)]
@@ -26,6 +35,44 @@ pub struct Schema {
     /// As the guest gave it.
     pub json: Value,
     shapes: Shapes,
+}
+
+/// A value does not fit, or was not read to its end.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum CheckError {
+    /// It doesn't fit, or is not one value.
+    Unfit {
+        /// Where, like `.lines[3].amount`; empty at the top.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Reading it was ended: out of fuel, late, cancelled; or its text is too large.
+    Ended(Code),
+}
+
+impl std::error::Error for CheckError {}
+
+impl std::fmt::Display for CheckError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unfit { path, problem } if path.is_empty() => f.write_str(problem),
+            Self::Unfit { path, problem } => write!(f, "at `{path}`: {problem}"),
+            Self::Ended(code) => write!(f, "reading it ended with {code}"),
+        }
+    }
+}
+
+impl From<Wrong> for CheckError {
+    fn from(wrong: Wrong) -> Self {
+        let unfit = |path, problem| Self::Unfit { path, problem };
+        match wrong {
+            Wrong::Quiet => unfit(String::new(), "no alternative fits".to_owned()),
+            Wrong::Broken(problem) => unfit(String::new(), problem),
+            Wrong::Unfit { path, problem } => unfit(path, problem),
+            Wrong::Ended(code) => Self::Ended(code),
+        }
+    }
 }
 
 impl Schema {
@@ -49,15 +96,54 @@ impl Schema {
     /// # Errors
     ///
     /// [`CheckError`] with the path to what doesn't fit.
-    pub fn check(&self, bytes: &[u8]) -> Result<(), CheckError> {
-        check(bytes, &self.shapes)
+    pub fn check(&self, bytes: &[u8], meter: &mut Meter<'_>) -> Result<(), CheckError> {
+        meter.begin(bytes.len());
+        Ok(walk::walk(&self.shapes, Packed::new(bytes), &mut Nowhere, meter)?)
     }
 
-    /// True when a plain text fits, so that `key=value` needs no quotes.
-    #[must_use]
-    pub fn takes_text(&self) -> bool {
-        self.shapes.takes_text()
+    /// Checks one MessagePack value and writes it as JSON of at most so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckError`] with the path to what doesn't fit; `E_ANSWER_TOO_LARGE`.
+    pub fn show(
+        &self,
+        bytes: &[u8],
+        bytes_max: usize,
+        meter: &mut Meter<'_>,
+    ) -> Result<String, CheckError> {
+        show(&self.shapes, bytes, bytes_max, meter)
     }
+}
+
+/// Writes any MessagePack value as JSON of at most so many bytes. Bytes become a list of numbers;
+/// NaN and infinities the texts `nan`, `inf` and `-inf`; keys that are numbers, texts.
+///
+/// # Errors
+///
+/// [`CheckError`] for bytes that are no value; `E_ANSWER_TOO_LARGE`.
+pub fn show_any(
+    bytes: &[u8],
+    bytes_max: usize,
+    meter: &mut Meter<'_>,
+) -> Result<String, CheckError> {
+    static ANYTHING: LazyLock<Shapes> = LazyLock::new(Shapes::anything);
+    show(&ANYTHING, bytes, bytes_max, meter)
+}
+
+fn show(
+    shapes: &Shapes,
+    bytes: &[u8],
+    bytes_max: usize,
+    meter: &mut Meter<'_>,
+) -> Result<String, CheckError> {
+    meter.begin(bytes.len());
+    let mut text = JsonWriter::new(bytes_max);
+    walk::walk(shapes, Packed::new(bytes), &mut text, meter)?;
+    if text.is_full() {
+        return Err(CheckError::Ended(Code::AnswerTooLarge));
+    }
+    Ok(text.into_text())
 }
 
 /// One argument of a contract.
@@ -90,107 +176,6 @@ pub struct Contract {
     pub result: Schema,
 }
 
-/// The arguments don't fit the contract: unbound, superfluous or ill-typed.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum BindError {
-    /// A placeholder stayed unbound.
-    #[error("argument `{0}` is missing")]
-    Missing(String),
-    /// The contract has no such placeholder.
-    #[error("there is no argument `{name}`; the contract takes {takes}")]
-    Superfluous {
-        /// The name that was given.
-        name: String,
-        /// What would have been possible.
-        takes: String,
-    },
-    /// The value is of another type.
-    #[error("argument `{name}`: {error}")]
-    Type {
-        /// The argument.
-        name: String,
-        /// What is wrong with it.
-        error: CheckError,
-    },
-    /// Arguments must be a JSON object.
-    #[error("the arguments must be an object of names and values, not {0}")]
-    NotAnObject(&'static str),
-}
-
-impl Contract {
-    /// Binds arguments given by name, and answers them as the guest takes them: a MessagePack array
-    /// in the contract's order.
-    ///
-    /// # Errors
-    ///
-    /// [`BindError`]; nothing was started then.
-    pub fn bind(&self, arguments: &Value) -> Result<Vec<u8>, BindError> {
-        let empty = serde_json::Map::new();
-        let given = match arguments {
-            Value::Object(given) => given,
-            Value::Null => &empty,
-            other => return Err(BindError::NotAnObject(kind(other))),
-        };
-        let unknown = |name: &&String| !self.arguments.iter().any(|a| a.name == **name);
-        if let Some(name) = given.keys().find(unknown) {
-            let name = printable(name, MESSAGE_BYTES_MAX);
-            return Err(BindError::Superfluous { name, takes: self.argument_names() });
-        }
-        let mut bytes = Vec::with_capacity(64);
-        let count = u32::try_from(self.arguments.len()).unwrap_or(u32::MAX);
-        // Writing to memory can't fail.
-        let _marker = rmp::encode::write_array_len(&mut bytes, count);
-        for argument in &self.arguments {
-            let start = bytes.len();
-            match given.get(&argument.name) {
-                None if argument.required => return Err(BindError::Missing(argument.name.clone())),
-                None => bytes.push(rmp::Marker::Null.to_u8()),
-                Some(value) => {
-                    write_json(&mut bytes, value);
-                    let written = bytes.get(start..).unwrap_or_default();
-                    let null_for_optional = value.is_null() && !argument.required;
-                    if !null_for_optional {
-                        argument.schema.check(written).map_err(|error| BindError::Type {
-                            name: argument.name.clone(),
-                            error,
-                        })?;
-                    }
-                }
-            }
-        }
-        Ok(bytes)
-    }
-
-    /// Reads arguments that came as texts: as they are where the schema takes text, else as JSON. A
-    /// text that is neither stays one, and [`Contract::bind`] says what was expected.
-    #[must_use]
-    pub fn read_texts(
-        &self,
-        texts: serde_json::Map<String, Value>,
-    ) -> serde_json::Map<String, Value> {
-        let read = |(name, value): (String, Value)| {
-            let takes_text = self
-                .arguments
-                .iter()
-                .any(|argument| argument.name == name && argument.schema.takes_text());
-            let value = match &value {
-                Value::String(text) if !takes_text => super::json::parse(text).unwrap_or(value),
-                _ => value,
-            };
-            (name, value)
-        };
-        texts.into_iter().map(read).collect()
-    }
-
-    fn argument_names(&self) -> String {
-        if self.arguments.is_empty() {
-            return "none".to_owned();
-        }
-        let names: Vec<&str> = self.arguments.iter().map(|a| a.name.as_str()).collect();
-        names.join(", ")
-    }
-}
-
 /// The guest's description can't be used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum DescriptionError {
@@ -213,6 +198,17 @@ pub enum DescriptionError {
         /// The resource.
         name: String,
     },
+    /// More arguments than anybody calls with.
+    #[error("contract `{contract}` has {count} arguments; {ARGUMENTS_MAX} is the most")]
+    Arguments {
+        /// The contract.
+        contract: String,
+        /// How many.
+        count: usize,
+    },
+    /// All of it is too much.
+    #[error("it describes itself with {0} bytes; {DESCRIPTION_BYTES_MAX} is the most")]
+    TooLong(usize),
     /// A schema that can't be used.
     #[error("{of}: {error}")]
     Schema {
@@ -255,17 +251,6 @@ fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), Descripti
     Ok(())
 }
 
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
-}
-
 /// Writes a JSON value as MessagePack.
 pub fn write_json(bytes: &mut Vec<u8>, value: &Value) {
     // Writing a JSON value to memory can't fail: all its types have a MessagePack form.
@@ -298,39 +283,78 @@ mod tests {
         }
     }
 
+    fn bind(contract: &Contract, args: Args) -> Result<Vec<u8>, String> {
+        contract.bind(&args, &mut Meter::free()).map_err(|error| error.to_string())
+    }
+
     #[test]
     fn s0_14_unbound_superfluous_and_ill_typed_arguments_are_refused_by_name() {
         let contract = contract();
         for (arguments, expected) in [
-            (json!({"from": "a"}), "argument `amount` is missing"),
-            (json!(null), "argument `from` is missing"),
-            (json!({"from": "a", "amount": 1, "to": 1}), "there is no argument `to`"),
-            (json!({"from": 1, "amount": 1}), "argument `from`: expected a string, found 1"),
-            (json!({"from": "a", "amount": -1}), "argument `amount`: -1 is below the minimum 0"),
-            (json!({"from": "a", "amount": 1.5}), "argument `amount`: expected an integer"),
-            (json!([1]), "must be an object"),
+            (r#"{"from": "a"}"#, "argument `amount` is missing: an integer of at least 0 is"),
+            ("null", "argument `from` is missing"),
+            ("", "argument `from` is missing"),
+            (r#"{"from": "a", "amount": 1, "to": 1}"#, "there is no argument `to`"),
+            (r#"{"from": "a", "from": "b"}"#, "argument `from` is given twice"),
+            (r#"{"from": 1, "amount": 1}"#, "argument `from`: expected a string, found 1"),
+            (r#"{"from": "a", "amount": -1}"#, "argument `amount`: -1 is below the minimum 0"),
+            (r#"{"from": "a", "amount": 1.5}"#, "argument `amount`: expected an integer"),
+            ("[1]", "must be an object of names and values, not [1]"),
+            (r#"{"from": "a", "amount": 1"#, "at byte 25: expected `,` or `}`"),
+            (r#"{"from": "a", "amount": 1} 2"#, "at byte 27"),
         ] {
-            let error = contract.bind(&arguments).unwrap_err().to_string();
+            let error = bind(&contract, Args::json(arguments)).unwrap_err();
             assert!(error.contains(expected), "{arguments}: {error}");
         }
     }
 
     #[test]
     fn bound_arguments_travel_in_the_contracts_order() {
-        let bytes = contract().bind(&json!({"amount": 5, "from": "ann"})).unwrap();
+        let bytes = bind(&contract(), Args::json(r#"{"amount": 5, "from": "ann"}"#)).unwrap();
         let values: (String, u64, Option<String>) = rmp_serde::from_slice(&bytes).unwrap();
         assert_eq!(values, ("ann".to_owned(), 5, None));
-        let bytes = contract().bind(&json!({"amount": 5, "from": "ann", "note": null})).unwrap();
-        let values: (String, u64, Option<String>) = rmp_serde::from_slice(&bytes).unwrap();
-        assert_eq!(values.2, None);
+        let null = Args::json(r#"{"amount": 5, "from": "ann", "note": null}"#);
+        assert_eq!(bind(&contract(), null), Ok(bytes));
     }
 
     #[test]
     fn texts_are_read_by_the_schema() {
-        let texts = json!({"from": "5", "amount": "5", "note": "null", "other": "x"});
-        let Value::Object(texts) = texts else { panic!("an object") };
-        let read = Value::Object(contract().read_texts(texts));
-        assert_eq!(read, json!({"from": "5", "amount": 5, "note": "null", "other": "x"}));
+        let read = |schema: &str, text: &str| {
+            let argument =
+                Argument { name: "x".to_owned(), required: true, schema: schema_of(schema) };
+            let contract = Contract { arguments: vec![argument], ..contract() };
+            let texts = json!({ "x": text }).to_string();
+            let bytes = bind(&contract, Args::texts(texts))?;
+            Ok::<_, String>(crate::pure::json::from_message_pack(&bytes).unwrap()[0].clone())
+        };
+        let kind = r#"{"oneOf": [
+            {"type": "string", "enum": ["Red", "5"]},
+            {"type": "object", "properties": {"Custom": {"type": "integer"}},
+             "required": ["Custom"], "additionalProperties": false}
+        ]}"#;
+        for (schema, text, expected) in [
+            (r#"{"type": "string"}"#, "5", json!("5")),
+            (r#"{"type": "string"}"#, "{\"a\": 1}", json!("{\"a\": 1}")),
+            (r#"{"type": "integer"}"#, "5", json!(5)),
+            (r#"{"type": ["string", "null"]}"#, "null", json!("null")),
+            (r#"{"type": ["integer", "null"]}"#, "null", json!(null)),
+            (r#"{"type": "boolean"}"#, "true", json!(true)),
+            (r#"{"type": "array"}"#, "[1, 2]", json!([1, 2])),
+            ("{}", "x", json!("x")),
+            ("{}", "[1]", json!([1])),
+            (kind, "Red", json!("Red")),
+            (kind, "5", json!("5")),
+            (kind, "{\"Custom\": 7}", json!({"Custom": 7})),
+        ] {
+            assert_eq!(read(schema, text), Ok(expected), "{schema} {text}");
+        }
+        assert!(read(r#"{"type": "integer"}"#, "x").unwrap_err().contains("found \"x\""));
+        let unknown = read(kind, "Blue").unwrap_err();
+        assert!(unknown.contains(r#"one of "5", "Red" or an object with Custom"#), "{unknown}");
+    }
+
+    fn schema_of(text: &str) -> Schema {
+        Schema::parse(text).unwrap()
     }
 
     #[test]

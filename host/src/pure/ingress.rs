@@ -2,18 +2,15 @@
 
 use std::time::Duration;
 
-use http::header::{ALLOW, HOST, ORIGIN};
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-use serde_json::Value;
-
-use super::json;
+use super::contract::Args;
 use super::request::{Answer, Outcome, Rejection, Request};
 use crate::base::error::{Blame, Code, Fault};
 use crate::base::limits::{
-    HTTP_BODIES_BYTES_MAX, HTTP_BODY_BYTES_MAX, HTTP_BODY_TIME_MAX, KEY_BYTES_MAX,
-    RESOURCE_WAIT_MAX,
+    HTTP_BODY_BYTES_MAX, HTTP_BODY_TIME_MAX, KEY_BYTES_MAX, RESOURCE_WAIT_MAX,
 };
+use http::header::{ALLOW, HOST, ORIGIN};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,10 +62,10 @@ impl Refusal {
         Self::new(StatusCode::REQUEST_TIMEOUT, message).last()
     }
 
-    /// More bodies at once than [`HTTP_BODIES_BYTES_MAX`] bytes.
+    /// No room for the body beside those that are being sent, and what waits: so many bytes.
     #[must_use]
-    pub fn crowded() -> Self {
-        let message = format!("clients are sending {HTTP_BODIES_BYTES_MAX} bytes already");
+    pub fn crowded(taken: usize) -> Self {
+        let message = format!("clients are sending {taken} bytes already");
         let fault = Fault::new(Code::QueueFull, message);
         Self { fault, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "") }.last()
     }
@@ -137,7 +134,7 @@ fn call(head: &Parts, daemon: &str, contract: &str) -> Result<Ask, Refusal> {
         (one, other) => one.or(other),
     };
     let key = word(headers, "idempotency-key")?;
-    let request = Request::new(daemon, contract, Value::Null);
+    let request = Request::new(daemon, contract, Args::default()).shown();
     Ok(Ask::Call(Box::new(Request { key, correlation, wait: wait(headers), ..request })))
 }
 
@@ -184,17 +181,14 @@ fn wait(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(RESOURCE_WAIT_MAX))
 }
 
-/// Reads a body: the arguments.
+/// Takes a body for the arguments, unread.
 ///
 /// # Errors
 ///
-/// A body that is no JSON.
-pub fn arguments(body: &[u8]) -> Result<Value, Refusal> {
-    let text = std::str::from_utf8(body).map_err(|_| Refusal::bad("the body is not UTF-8"))?;
-    if text.trim().is_empty() {
-        return Ok(Value::Null);
-    }
-    json::parse(text).map_err(|error| Refusal::bad(format!("the body: {error}")))
+/// A body that is no text.
+pub fn arguments(body: Vec<u8>) -> Result<Args, Refusal> {
+    let text = String::from_utf8(body).map_err(|_| Refusal::bad("the body is not UTF-8"))?;
+    Ok(Args::json(text))
 }
 
 /// The status of an answer.

@@ -1,9 +1,16 @@
 //! JSON at the edge, MessagePack inside: both read strictly.
 
-use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 
-use crate::base::limits::VALUE_DEPTH_MAX;
+use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::contract::{self, CheckError, Meter};
+use super::value::json::JsonText;
+use super::value::{Head, Source as _, Wrong};
+use crate::base::error::{Code, Fault, printable};
+use crate::base::limits::{ANSWER_BYTES_MAX, SHOWN_BYTES_MAX, VALUE_DEPTH_MAX};
 
 /// Reads one JSON text. Unlike `serde_json::from_str` it refuses names given twice, and nesting
 /// deeper than [`VALUE_DEPTH_MAX`].
@@ -90,106 +97,64 @@ impl<'de> Visitor<'de> for Strict {
     }
 }
 
-/// The bytes are not a MessagePack value that JSON can show.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum ValueError {
-    /// Bytes are missing.
-    #[error("a value that is cut off")]
-    CutOff,
-    /// Not a MessagePack value, or one without a JSON form.
-    #[error("a value without a JSON form")]
-    Form,
-    /// Nested too deep.
-    #[error("a value nested deeper than {VALUE_DEPTH_MAX}")]
-    TooDeep,
-}
-
-/// Shows one MessagePack value as JSON. Bytes become a list of numbers, NaN and infinities null.
+/// Reads over one JSON object, field by field; `field` gets each name and the text of its value.
 ///
 /// # Errors
 ///
-/// [`ValueError`] for bytes that are no value.
-pub fn from_message_pack(bytes: &[u8]) -> Result<Value, ValueError> {
-    let mut rest = bytes;
-    let value = read_value(&mut rest, VALUE_DEPTH_MAX)?;
-    if rest.is_empty() { Ok(value) } else { Err(ValueError::Form) }
-}
-
-/// Reads the next value off `bytes`.
-pub(super) fn read_value(bytes: &mut &[u8], depth: usize) -> Result<Value, ValueError> {
-    use rmp::Marker;
-    use rmp::decode as d;
-    if depth == 0 {
-        return Err(ValueError::TooDeep);
+/// `E_REQUEST` for what is not `what`, a JSON object, and that of `field`.
+pub fn fields<'v>(
+    text: &'v str,
+    what: &str,
+    mut field: impl FnMut(&str, &'v str) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let wrong = |wrong: Wrong| Fault::new(Code::Request, CheckError::from(wrong).to_string());
+    let mut source = JsonText::new(text);
+    let Head::Map(mut items) = source.head().map_err(wrong)? else {
+        return Err(Fault::new(Code::Request, format!("{what} is a JSON object")));
+    };
+    let mut seen = BTreeSet::new();
+    while source.more(&mut items).map_err(wrong)? {
+        let Head::Text(name) = source.key().map_err(wrong)? else { continue };
+        field(&name, source.raw().map_err(wrong)?)?;
+        if !seen.insert(name.clone()) {
+            let name = printable(&name, SHOWN_BYTES_MAX);
+            return Err(Fault::new(Code::Request, format!("`{name}` is given twice")));
+        }
     }
-    let marker = Marker::from_u8(*bytes.first().ok_or(ValueError::CutOff)?);
-    Ok(match marker {
-        Marker::Null => {
-            d::read_nil(bytes).map_err(|_| ValueError::CutOff)?;
-            Value::Null
-        }
-        Marker::True | Marker::False => {
-            Value::Bool(d::read_bool(bytes).map_err(|_| ValueError::CutOff)?)
-        }
-        Marker::U64 => Value::from(d::read_u64(bytes).map_err(|_| ValueError::CutOff)?),
-        Marker::FixPos(_)
-        | Marker::FixNeg(_)
-        | Marker::U8
-        | Marker::U16
-        | Marker::U32
-        | Marker::I8
-        | Marker::I16
-        | Marker::I32
-        | Marker::I64 => {
-            let value: i64 = d::read_int(bytes).map_err(|_| ValueError::CutOff)?;
-            Value::from(value)
-        }
-        Marker::F32 => float(f64::from(d::read_f32(bytes).map_err(|_| ValueError::CutOff)?)),
-        Marker::F64 => float(d::read_f64(bytes).map_err(|_| ValueError::CutOff)?),
-        Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32 => {
-            let len = d::read_str_len(bytes).map_err(|_| ValueError::CutOff)?;
-            let text = std::str::from_utf8(take(bytes, len)?).map_err(|_| ValueError::Form)?;
-            Value::from(text)
-        }
-        Marker::Bin8 | Marker::Bin16 | Marker::Bin32 => {
-            let len = d::read_bin_len(bytes).map_err(|_| ValueError::CutOff)?;
-            Value::from(take(bytes, len)?)
-        }
-        Marker::FixArray(_) | Marker::Array16 | Marker::Array32 => {
-            let len = d::read_array_len(bytes).map_err(|_| ValueError::CutOff)?;
-            // No capacity from `len`: a few bytes can announce billions of elements.
-            let mut values = Vec::new();
-            for _ in 0..len {
-                values.push(read_value(bytes, depth - 1)?);
-            }
-            Value::Array(values)
-        }
-        Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => {
-            let len = d::read_map_len(bytes).map_err(|_| ValueError::CutOff)?;
-            let mut values = Map::new();
-            for _ in 0..len {
-                let name = match read_value(bytes, depth - 1)? {
-                    Value::String(name) => name,
-                    Value::Number(name) => name.to_string(),
-                    _ => return Err(ValueError::Form),
-                };
-                values.insert(name, read_value(bytes, depth - 1)?);
-            }
-            Value::Object(values)
-        }
-        _ => return Err(ValueError::Form),
+    source.end().map_err(wrong)
+}
+
+/// Checks that a text is one JSON value. Names given twice are not found.
+///
+/// # Errors
+///
+/// The position and what is wrong there.
+pub fn check(text: &str) -> Result<(), CheckError> {
+    let mut source = JsonText::new(text);
+    source.raw()?;
+    Ok(source.end()?)
+}
+
+/// What a JSON string says; none of another value.
+#[must_use]
+pub fn text(value: &str) -> Option<Cow<'_, str>> {
+    match JsonText::new(value).head() {
+        Ok(Head::Text(text)) => Some(text),
+        _ => None,
+    }
+}
+
+/// Makes a JSON value of one MessagePack value, as [`contract::show_any`] shows it.
+///
+/// # Errors
+///
+/// [`CheckError`] for bytes that are no value.
+pub fn from_message_pack(bytes: &[u8]) -> Result<Value, CheckError> {
+    let text = contract::show_any(bytes, ANSWER_BYTES_MAX, &mut Meter::free())?;
+    serde_json::from_str(&text).map_err(|error| {
+        let (path, problem) = (String::new(), error.to_string());
+        CheckError::Unfit { path, problem }
     })
-}
-
-fn float(value: f64) -> Value {
-    Number::from_f64(value).map_or(Value::Null, Value::Number)
-}
-
-fn take<'a>(bytes: &mut &'a [u8], len: u32) -> Result<&'a [u8], ValueError> {
-    let len = usize::try_from(len).map_err(|_| ValueError::CutOff)?;
-    let (taken, rest) = bytes.split_at_checked(len).ok_or(ValueError::CutOff)?;
-    *bytes = rest;
-    Ok(taken)
 }
 
 #[cfg(test)]
@@ -235,9 +200,9 @@ mod tests {
         }
         assert_eq!(from_message_pack(&[0xc4, 2, 1, 2]), Ok(json!([1, 2])));
         let nan = rmp_serde::to_vec(&f64::NAN).unwrap();
-        assert_eq!(from_message_pack(&nan), Ok(Value::Null));
+        assert_eq!(from_message_pack(&nan), Ok(json!("nan")));
         let mut deep = vec![0x91; 10_000];
         deep.push(0xc0);
-        assert_eq!(from_message_pack(&deep), Err(ValueError::TooDeep));
+        assert!(from_message_pack(&deep).unwrap_err().to_string().contains("deeper"));
     }
 }

@@ -1,88 +1,97 @@
 //! Requests and their answers, and the JSON that they are outside.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::contract::Args;
 use super::json;
+use super::value::json::JsonText;
+use super::value::{Head, Source as _, Whole};
 use crate::base::error::{Blame, Code, Fault, printable};
 use crate::base::ids::{Generation, LeaseId, RequestId, Sequence};
 use crate::base::limits::{KEY_BYTES_MAX, MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX, RESOURCE_WAIT_MAX};
+use crate::base::room::Taken;
 
-/// A contract with its arguments bound.
+/// What is asked of a daemon. Its arguments are text, which nobody reads before the daemon does.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Request {
     /// The daemon's name.
     pub daemon: String,
     /// The contract's name.
     pub contract: String,
-    /// Arguments by name: a JSON object.
-    pub args: Value,
+    /// Arguments by name.
+    pub args: Args,
     /// Same key and same request: one effect, and the first answer again.
     pub key: Option<String>,
     /// Shared by everything that one outside request causes; the request's own id when absent.
     pub correlation: Option<String>,
     /// How long it may wait for resources that are down; refused at once when absent.
     pub wait: Option<Duration>,
+    /// Whether the daemon is to write its answer as JSON, for [`Answer::shown`].
+    pub show: bool,
 }
 
 impl Request {
-    /// A request without key and correlation id. `args` is an object of names and values.
+    /// A request without key and correlation id.
     #[must_use]
-    pub fn new(daemon: impl Into<String>, contract: impl Into<String>, args: Value) -> Self {
-        let (daemon, contract) = (daemon.into(), contract.into());
-        Self { daemon, contract, args, key: None, correlation: None, wait: None }
+    pub fn new(
+        daemon: impl Into<String>,
+        contract: impl Into<String>,
+        args: impl Into<Args>,
+    ) -> Self {
+        let (daemon, contract, args) = (daemon.into(), contract.into(), args.into());
+        Self { daemon, contract, args, ..Self::default() }
     }
 
-    /// Reads one request line.
+    /// The same with its answer as JSON.
+    #[must_use]
+    pub fn shown(self) -> Self {
+        Self { show: true, ..self }
+    }
+
+    /// Reads the head of one request line, and over its arguments.
     ///
     /// # Errors
     ///
     /// `E_REQUEST` with what is wrong.
     pub fn parse(line: &str) -> Result<Self, Fault> {
-        let wrong = |message: String| Fault::new(Code::Request, message);
         if line.len() > REQUEST_BYTES_MAX {
             let bytes = line.len();
             return Err(wrong(format!("{bytes} bytes; {REQUEST_BYTES_MAX} is the most")));
         }
-        Self::from_json(json::parse(line).map_err(|error| wrong(error.to_string()))?)
-    }
-
-    /// Reads a request that was part of something larger.
-    ///
-    /// # Errors
-    ///
-    /// `E_REQUEST` with what is wrong.
-    pub fn from_json(value: Value) -> Result<Self, Fault> {
-        let wrong = |message: String| Fault::new(Code::Request, message);
-        let Value::Object(mut fields) = value else {
-            return Err(wrong("a request is a JSON object".to_owned()));
-        };
-        let request = Self {
-            daemon: text(&mut fields, "daemon")?.ok_or_else(|| missing("daemon"))?,
-            contract: text(&mut fields, "contract")?.ok_or_else(|| missing("contract"))?,
-            args: fields.remove("args").unwrap_or(Value::Null),
-            key: text(&mut fields, "key")?,
-            correlation: text(&mut fields, "correlation")?,
-            wait: wait(&mut fields)?,
-        };
-        if let Some(name) = fields.keys().next() {
-            let name = printable(name, 64);
-            return Err(wrong(format!(
-                "unknown field `{name}`; a request has daemon, contract, args, key, correlation, wait_ms"
-            )));
-        }
-        Ok(request)
+        let (mut daemon, mut contract, mut args, mut key) = (None, None, None, None);
+        let (mut correlation, mut wait) = (None, None);
+        json::fields(line, "a request", |name, value| {
+            match name {
+                "daemon" => daemon = text(value, "daemon")?,
+                "contract" => contract = text(value, "contract")?,
+                "args" => args = Some(Args::json(value)),
+                "key" => key = text(value, "key")?,
+                "correlation" => correlation = text(value, "correlation")?,
+                "wait_ms" => wait = wait_of(value)?,
+                other => {
+                    let name = printable(other, 64);
+                    return Err(wrong(format!(
+                        "unknown field `{name}`; a request has daemon, contract, args, key, correlation, wait_ms"
+                    )));
+                }
+            }
+            Ok(())
+        })?;
+        let daemon = daemon.ok_or_else(|| missing("daemon"))?;
+        let contract = contract.ok_or_else(|| missing("contract"))?;
+        let args = args.unwrap_or_default();
+        Ok(Self { daemon, contract, args, key, correlation, wait, show: false })
     }
 
     /// The request as one line.
     #[must_use]
-    pub fn to_json(&self) -> Value {
+    pub fn to_line(&self) -> String {
         let mut fields = Map::new();
-        fields.insert("daemon".to_owned(), json!(self.daemon));
         fields.insert("contract".to_owned(), json!(self.contract));
-        fields.insert("args".to_owned(), self.args.clone());
         if let Some(key) = &self.key {
             fields.insert("key".to_owned(), json!(key));
         }
@@ -92,38 +101,61 @@ impl Request {
         if let Some(wait) = &self.wait {
             fields.insert("wait_ms".to_owned(), json!(wait.as_millis()));
         }
-        Value::Object(fields)
+        fields.insert("daemon".to_owned(), json!(self.daemon));
+        let args = self.args.text();
+        with_field(&Value::Object(fields), "args", if args.is_empty() { "null" } else { args })
     }
+}
+
+impl Request {
+    /// The command of the socket that asks for it.
+    #[must_use]
+    pub fn to_command(&self) -> String {
+        if !self.args.are_texts() {
+            return format!("{{\"call\":{}}}", self.to_line());
+        }
+        let without = Self { args: Args::default(), ..self.clone() };
+        format!("{{\"call\":{},\"text\":{}}}", without.to_line(), self.args.text())
+    }
+}
+
+/// A JSON object, and one field more.
+fn with_field(object: &Value, name: &str, value: &str) -> String {
+    let mut line = object.to_string();
+    let more = line.len() > "{}".len();
+    line.pop();
+    let comma = if more { "," } else { "" };
+    line.push_str(&format!("{comma}\"{name}\":{value}}}"));
+    line
+}
+
+fn wrong(message: String) -> Fault {
+    Fault::new(Code::Request, message)
 }
 
 fn missing(name: &str) -> Fault {
     Fault::new(Code::Request, format!("the request has no `{name}`"))
 }
 
-fn text(fields: &mut Map<String, Value>, name: &str) -> Result<Option<String>, Fault> {
-    match fields.remove(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) if (1..=KEY_BYTES_MAX).contains(&text.len()) => Ok(Some(text)),
-        Some(Value::String(_)) => {
-            let message = format!("`{name}` must have 1 to {KEY_BYTES_MAX} bytes");
-            Err(Fault::new(Code::Request, message))
+fn text(value: &str, name: &str) -> Result<Option<String>, Fault> {
+    match JsonText::new(value).head() {
+        Ok(Head::Null) => Ok(None),
+        Ok(Head::Text(text)) if (1..=KEY_BYTES_MAX).contains(&text.len()) => {
+            Ok(Some(text.into_owned()))
         }
-        Some(_) => Err(Fault::new(Code::Request, format!("`{name}` must be a string"))),
+        Ok(Head::Text(_)) => Err(wrong(format!("`{name}` must have 1 to {KEY_BYTES_MAX} bytes"))),
+        _ => Err(wrong(format!("`{name}` must be a string"))),
     }
 }
 
-fn wait(fields: &mut Map<String, Value>) -> Result<Option<Duration>, Fault> {
+fn wait_of(value: &str) -> Result<Option<Duration>, Fault> {
     let most = RESOURCE_WAIT_MAX.as_millis();
-    let wrong = || {
-        let message = format!("`wait_ms` must be a whole number from 0 to {most}");
-        Fault::new(Code::Request, message)
-    };
-    match fields.remove("wait_ms") {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => match value.as_u64() {
-            Some(millis) if u128::from(millis) <= most => Ok(Some(Duration::from_millis(millis))),
-            _ => Err(wrong()),
-        },
+    match JsonText::new(value).head() {
+        Ok(Head::Null) => Ok(None),
+        Ok(Head::Integer(Whole::Positive(millis))) if millis <= most => {
+            Ok(Some(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))))
+        }
+        _ => Err(wrong(format!("`wait_ms` must be a whole number from 0 to {most}"))),
     }
 }
 
@@ -243,6 +275,58 @@ pub struct Answer {
     pub sequence: Sequence,
     /// Tries, 0 when nothing was started.
     pub attempts: u32,
+    /// The value of a committed request, or the details of a rejection, as JSON; where that was
+    /// asked for.
+    pub shown: Option<Shown>,
+}
+
+/// JSON that is on its way to a client; it takes its room until it is dropped.
+#[derive(Clone, Debug)]
+pub struct Shown(Arc<(String, Option<Taken>)>);
+
+impl Shown {
+    /// A text, and its room where it has some.
+    #[must_use]
+    pub fn new(text: String, room: Option<Taken>) -> Self {
+        Self(Arc::new((text, room)))
+    }
+
+    /// The JSON.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0.0
+    }
+}
+
+impl AsRef<[u8]> for Shown {
+    fn as_ref(&self) -> &[u8] {
+        self.as_str().as_bytes()
+    }
+}
+
+impl PartialEq for Shown {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+/// An outcome line in its parts: only the one in the middle is as large as a guest likes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// What comes first.
+    pub head: String,
+    /// The guest's own.
+    pub shown: Option<Shown>,
+    /// What comes last.
+    pub tail: &'static str,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.head)?;
+        f.write_str(self.shown.as_ref().map_or("", Shown::as_str))?;
+        f.write_str(self.tail)
+    }
 }
 
 impl Answer {
@@ -256,38 +340,69 @@ impl Answer {
             outcome: Outcome::Rejected(fault.into()),
             sequence,
             attempts: 0,
+            shown: None,
         }
     }
 
-    /// The value of a committed request.
+    /// The value of a committed request. Made here, unless the daemon has shown it.
     #[must_use]
     pub fn value(&self) -> Option<Value> {
-        match &self.outcome {
-            Outcome::Committed(bytes) => Some(show(bytes)),
+        match (&self.outcome, &self.shown) {
+            (Outcome::Committed(_), Some(shown)) => serde_json::from_str(shown.as_str()).ok(),
+            (Outcome::Committed(bytes), None) => Some(show(bytes)),
             _ => None,
         }
     }
 
-    /// The outcome line.
+    /// The outcome line, with a value or details that were not shown made here.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let (value, error) = match &self.outcome {
-            Outcome::Committed(bytes) => (show(bytes), Value::Null),
-            Outcome::Rejected(rejection) => (Value::Null, rejection_json(rejection)),
-            Outcome::Crashed(crash) => (Value::Null, crash_json(crash)),
-            Outcome::Cancelled(stale) => (Value::Null, stale_json(stale)),
-            Outcome::Unknown(fault) => (Value::Null, fault_json(fault)),
+        let line = match (&self.outcome, &self.shown) {
+            (Outcome::Committed(bytes), None) => Some(show(bytes).to_string()),
+            (Outcome::Rejected(Rejection { details: Some(details), .. }), None) => {
+                Some(show(details).to_string())
+            }
+            _ => None,
         };
-        json!({
+        let shown = line.map(|text| Shown::new(text, None)).or_else(|| self.shown.clone());
+        let line = Self { shown, ..self.clone() }.into_line().to_string();
+        serde_json::from_str(&line).unwrap_or(Value::Null)
+    }
+
+    /// The outcome line, with what was shown in it.
+    #[must_use]
+    pub fn into_line(self) -> Line {
+        let error = match &self.outcome {
+            Outcome::Committed(_) => Value::Null,
+            Outcome::Rejected(rejection) => rejection_json(rejection),
+            Outcome::Crashed(crash) => crash_json(crash),
+            Outcome::Cancelled(stale) => stale_json(stale),
+            Outcome::Unknown(fault) => fault_json(fault),
+        };
+        let fields = json!({
             "request": self.request.to_string(),
             "daemon": self.daemon,
             "contract": self.contract,
             "outcome": self.outcome.word(),
-            "value": value,
-            "error": error,
             "sequence": self.sequence.0,
             "attempts": self.attempts,
-        })
+        });
+        let (open, shown, tail) = match (&self.outcome, self.shown) {
+            (Outcome::Rejected(_), Some(details)) => {
+                let error = error.to_string();
+                let error = error.strip_suffix('}').unwrap_or_default();
+                let open = format!(",\"value\":null,\"error\":{error},\"details\":");
+                (open, Some(details), "}}")
+            }
+            (Outcome::Committed(_), Some(value)) => {
+                (",\"error\":null,\"value\":".to_owned(), Some(value), "}")
+            }
+            _ => (format!(",\"error\":{error},\"value\":null"), None, "}"),
+        };
+        let mut head = fields.to_string();
+        head.pop();
+        head.push_str(&open);
+        Line { head, shown, tail }
     }
 }
 
@@ -302,15 +417,11 @@ pub fn fault_json(fault: &Fault) -> Value {
 }
 
 fn rejection_json(rejection: &Rejection) -> Value {
-    let mut error = json!({
+    json!({
         "code": rejection.code,
         "blame": rejection.blame,
         "message": rejection.message,
-    });
-    if let (Some(details), Value::Object(fields)) = (&rejection.details, &mut error) {
-        fields.insert("details".to_owned(), show(details));
-    }
-    error
+    })
 }
 
 fn stale_json(stale: &Stale) -> Value {
@@ -354,13 +465,13 @@ mod tests {
             r#"{"daemon":"ledger","contract":"deposit","args":{"account":"ann"},"key":"k1"}"#;
         let request = Request::parse(line).unwrap();
         assert_eq!(request.key.as_deref(), Some("k1"));
-        assert_eq!(Request::parse(&request.to_json().to_string()), Ok(request));
+        assert_eq!(Request::parse(&request.to_line()), Ok(request));
     }
 
     #[test]
     fn bad_request_lines_say_what_is_wrong() {
         for (line, expected) in [
-            ("", "EOF"),
+            ("", "the end of the text"),
             ("[]", "JSON object"),
             (r#"{"contract":"a"}"#, "no `daemon`"),
             (r#"{"daemon":"a"}"#, "no `contract`"),
@@ -390,5 +501,14 @@ mod tests {
         let committed = Answer { outcome, attempts: 1, ..refused };
         assert_eq!(committed.to_json()["value"], 5);
         assert_eq!(committed.to_json()["error"], Value::Null);
+        // Of an answer that came to nothing, nothing is shown.
+        let shown = Some(Shown::new("5".to_owned(), None));
+        let fault = Fault::new(Code::StoreIo, "no");
+        let unknown = Answer { outcome: Outcome::Unknown(fault), shown, ..committed };
+        assert_eq!(unknown.to_json()["error"]["code"], "E_STORE_IO");
+        let details = Some(vec![0xc0]);
+        let rejection = Rejection { details, ..Rejection::from(Fault::new(Code::Args, "no")) };
+        let rejected = Answer { outcome: Outcome::Rejected(rejection), ..unknown };
+        assert_eq!(rejected.to_json()["error"]["details"], 5);
     }
 }

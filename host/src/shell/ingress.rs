@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, watch};
 use super::api::Served;
 use crate::base::error::{Code, Fault};
 use crate::base::failpoint::{self, Point};
-use crate::base::limits::{HTTP_BODIES_BYTES_MAX, HTTP_CONNECTIONS_MAX};
+use crate::base::limits::HTTP_CONNECTIONS_MAX;
 use connection::Connection;
 
 /// An address where HTTP is answered.
@@ -34,8 +34,6 @@ pub(super) struct Ingress {
     address: SocketAddr,
     /// Connections that there may be.
     places: Arc<Semaphore>,
-    /// Bytes of bodies that may be under way.
-    bodies: Arc<Semaphore>,
 }
 
 impl Ingress {
@@ -55,7 +53,6 @@ impl Ingress {
             listener: Mutex::new(Some(listener)),
             address,
             places: Arc::new(Semaphore::new(places())),
-            bodies: Arc::new(Semaphore::new(HTTP_BODIES_BYTES_MAX)),
         })
     }
 
@@ -124,7 +121,7 @@ async fn accept(ingress: &Ingress, served: &Arc<Served>) -> std::io::Result<()> 
             }
         };
         failpoint::pass(Point::AcceptHttp)?;
-        let connection = Connection::new(served.clone(), ingress.bodies.clone());
+        let connection = Connection::new(served.clone());
         tokio::spawn(async move {
             connection.attend(stream).await;
             drop(place);

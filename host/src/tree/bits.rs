@@ -165,8 +165,7 @@ impl KillBits {
                 drop(state);
                 let text = format!("{MAILBOX_REQUESTS_MAX} requests are held already");
                 let fault = Fault::new(Code::QueueFull, text);
-                let outcome = Outcome::Rejected(fault.into());
-                reply(Transacted { outcome, sequence: at, attempts: 0 });
+                reply(Transacted::refused(fault, at));
                 None
             }
         }

@@ -21,6 +21,7 @@
 //! * The sequence grows by one per commit; the generation by one per instance.
 //! * Nothing of a transaction that did not commit is ever seen by another one.
 
+mod bound;
 mod crashes;
 mod follow;
 mod lineage;
@@ -34,8 +35,10 @@ mod revive;
 mod simulate;
 mod start;
 mod upgrade;
+mod values;
 mod waiting;
 
+pub use bound::{Arguments, Bound, Transacted};
 pub(super) use follow::Following;
 pub(super) use lineage::load as load_checkpoint;
 pub use options::{DaemonOptions, World};
@@ -43,6 +46,7 @@ pub(super) use recorder::check_size;
 pub use recorder::{COMMIT_BYTES_MAX, JournalSeat};
 pub use simulate::Simulated;
 pub use upgrade::Upgraded;
+pub(super) use values::check_result;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +56,7 @@ use self::crashes::Reports;
 use self::now::Now;
 pub(super) use self::output::Showing;
 use self::recorder::{Answered, Moment, Recorder};
+use self::values::{Spent, not_read};
 use super::gauges::{DaemonState, Gauges};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::{Generation, RequestId, Sequence};
@@ -60,42 +65,12 @@ use crate::mechanisms::providers::Staged;
 use crate::mechanisms::sandbox::{
     CallContext, Called, Cancel, Caught, Environment, Guest, Held, Instance, Limits,
 };
-use crate::pure::contract::Contract;
 use crate::pure::keys::{KeptAnswer, Keys, Lookup, request_hash};
 use crate::pure::output::SeenOutput;
 use crate::pure::policy::{CrashedTry, Verdict, after_crash};
 use crate::pure::record::Kind;
-use crate::pure::request::{Crash, Outcome, Rejection};
+use crate::pure::request::{Crash, Outcome, Rejection, Shown};
 use crate::pure::upgrade::SaveTrials;
-
-/// A request whose arguments are bound to a contract: what a daemon runs.
-#[derive(Clone, Debug)]
-pub struct Bound {
-    /// The request's id.
-    pub request: RequestId,
-    /// Index of the contract.
-    pub contract: u32,
-    /// Arguments, MessagePack, as [`crate::pure::contract::Contract::bind`] makes them.
-    pub arguments: Arc<[u8]>,
-    /// Idempotency key.
-    pub key: Option<Arc<str>>,
-    /// Correlation id; the request's own when `None`.
-    pub correlation: Option<Arc<str>>,
-    /// Until when it waits for resources that are down, in monotonic nanoseconds; none when it is
-    /// refused at once.
-    pub wait_until_nanos: Option<u64>,
-}
-
-/// How a bound request ended.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Transacted {
-    /// The outcome.
-    pub outcome: Outcome,
-    /// The daemon's last commit after it.
-    pub sequence: Sequence,
-    /// Tries.
-    pub attempts: u32,
-}
 
 /// What a daemon has of its guest at the moment.
 #[derive(Debug)]
@@ -140,6 +115,10 @@ pub struct Daemon {
     live: bool,
     /// What the last request wants done outside, if it has committed.
     staged: Vec<Staged>,
+    /// What the running request has used.
+    spent: Spent,
+    /// What of its answer was shown.
+    shown: Option<Shown>,
     now: Now,
     trials: SaveTrials,
     /// What it shows since a commit that is not known to be durable.
@@ -160,9 +139,25 @@ impl Daemon {
         self.rested = Duration::ZERO;
         self.live = false;
         self.staged.clear();
+        self.shown = None;
+        let started = self.now.look(self.world.clock.as_ref());
+        self.spent = Spent::begin(started, self.options.limits);
+        let mut transacted = match self.read_arguments(bound) {
+            Ok(None) => self.run(bound, started),
+            Ok(Some(read)) => self.run(&read, started),
+            Err(fault) => self.refuse(fault),
+        };
+        if bound.show.is_some() {
+            self.show_rest(bound, &mut transacted);
+        }
+        transacted
+    }
+
+    /// The same, with its arguments read.
+    fn run(&mut self, bound: &Bound, started: u64) -> Transacted {
         let hash = bound.key.as_ref().map(|_| {
             let name = self.guest.contract_at(bound.contract).map_or("", |contract| &contract.name);
-            request_hash(name, &bound.arguments)
+            request_hash(name, bound.arguments.packed())
         });
         self.keyed = hash;
         if let (Some(key), Some(hash)) = (&bound.key, &hash) {
@@ -171,7 +166,7 @@ impl Daemon {
                 Lookup::Answered(kept) => {
                     let outcome = Outcome::Committed(kept.value.clone());
                     let (sequence, attempts) = (kept.sequence, kept.attempts);
-                    return Transacted { outcome, sequence, attempts };
+                    return Transacted { outcome, sequence, attempts, shown: None };
                 }
                 Lookup::Conflict => {
                     let message = "this key was used for another request";
@@ -188,7 +183,6 @@ impl Daemon {
         if let Err(fault) = self.take_leases(bound) {
             return self.refuse(fault);
         }
-        let started = self.now.look(self.world.clock.as_ref());
         Gauges::set(&self.gauges.running_since, started);
         Gauges::set(&self.gauges.running, bound.request.0);
         self.gauges.set_state(DaemonState::Running);
@@ -197,13 +191,12 @@ impl Daemon {
         Gauges::add(&self.gauges.busy_nanos, ended.saturating_sub(started));
         Gauges::set(&self.gauges.running, 0);
         self.show_state();
-        Transacted { outcome, sequence: self.sequence, attempts }
+        Transacted { outcome, sequence: self.sequence, attempts, shown: None }
     }
 
     fn refuse(&self, fault: Fault) -> Transacted {
         Gauges::add(&self.gauges.rejected, 1);
-        let outcome = Outcome::Rejected(fault.into());
-        Transacted { outcome, sequence: self.sequence, attempts: 0 }
+        Transacted::refused(fault, self.sequence)
     }
 
     fn tries(&mut self, bound: &Bound) -> (Outcome, u32) {
@@ -266,9 +259,13 @@ impl Daemon {
             attempt,
             unix_nanos: self.now.unix_nanos,
         };
-        let limits = self.options.limits;
-        let called = instance.call(bound.contract, &bound.arguments, context, &limits);
+        let Some(arguments) = bound.arguments.shared() else {
+            return Err(not_read(self.generation, attempt));
+        };
+        let limits = self.spent.try_once(attempt);
+        let called = instance.call(bound.contract, arguments, context, &limits);
         let usage = instance.usage();
+        self.spent.call(usage.fuel);
         self.live |= usage.live_calls > 0;
         self.rested += usage.rested;
         Gauges::add(&self.gauges.fuel, usage.fuel);
@@ -290,7 +287,8 @@ impl Daemon {
         let settled = match called {
             Called::Returned(value) => {
                 let settled = self.settle(bound, attempt, value);
-                if settled.is_ok() {
+                // It may be rejected at last, for want of room for its answer.
+                if matches!(settled, Ok(Outcome::Committed(_))) {
                     self.staged = staged;
                 }
                 settled
@@ -299,14 +297,18 @@ impl Daemon {
             Called::BadArguments(message) => self.reject(Fault::new(Code::Args, message).into()),
             Called::Caught(caught) => Err(caught),
         };
-        settled.map_err(|caught| self.crash(caught, bound.contract, attempt, usage.fuel))
+        let fuel = self.spent.fuel();
+        settled.map_err(|caught| self.crash(caught, bound.contract, attempt, fuel))
     }
 
     /// Commits the changes of a call that returned, or puts them back when it was a read. One
     /// without a state of its own has nothing but reads.
     fn settle(&mut self, bound: &Bound, attempt: u32, value: Vec<u8>) -> Result<Outcome, Caught> {
         let request = self.keyed;
-        let read_only = check_result(&self.guest, bound.contract, &value)?.read_only;
+        let read_only = match self.check_value(bound, &value)? {
+            Ok(read_only) => read_only,
+            Err(fault) => return self.reject(fault.into()),
+        };
         let keeps_state = self.keeps_state();
         if !keeps_state {
             // What a commit shows of others.
@@ -534,22 +536,6 @@ impl Daemon {
             Gauges::set(&self.gauges.memory_peak_bytes, bytes);
         }
     }
-}
-
-/// The contract, when the result of a call fits it.
-pub(super) fn check_result<'a>(
-    guest: &'a Guest,
-    contract: u32,
-    value: &[u8],
-) -> Result<&'a Contract, Caught> {
-    let contract = guest
-        .contract_at(contract)
-        .ok_or_else(|| Caught::new(Code::HostBug, "a contract out of range was bound"))?;
-    contract.result.check(value).map_err(|error| {
-        let message = format!("the result of `{}`: {error}", contract.name);
-        Caught::new(Code::ResultShape, message)
-    })?;
-    Ok(contract)
 }
 
 /// The context of what a daemon does for itself: restarts, recovery.

@@ -163,7 +163,7 @@ impl Seen {
         }
         let message = "the commit that was read did not become durable";
         let outcome = Outcome::Rejected(Fault::new(Code::StorePoisoned, message).into());
-        Transacted { outcome, ..transacted }
+        Transacted { outcome, shown: None, ..transacted }
     }
 }
 
@@ -180,5 +180,5 @@ fn failed(transacted: Transacted, fault: &JournalFault, is_commit: bool) -> Tran
     } else {
         Outcome::Rejected(shown.into())
     };
-    Transacted { outcome, ..transacted }
+    Transacted { outcome, shown: None, ..transacted }
 }

@@ -422,6 +422,5 @@ fn lacked_something(transacted: &Transacted) -> bool {
 }
 
 fn refused(daemon: &Daemon, fault: Fault) -> Transacted {
-    let outcome = Outcome::Rejected(fault.into());
-    Transacted { outcome, sequence: daemon.sequence(), attempts: 0 }
+    Transacted::refused(fault, daemon.sequence())
 }

@@ -21,7 +21,6 @@ use crate::base::ids::Sequence;
 use crate::base::limits::FOLLOW_WAIT;
 use crate::mechanisms::memory::{Follower, Images};
 use crate::mechanisms::sandbox::Guest;
-use crate::pure::request::Outcome;
 
 /// The daemon whose state readers read.
 pub(super) struct Leader {
@@ -54,8 +53,7 @@ impl Leader {
         let Err(unsent) = self.mailbox.send(message) else { return };
         if let Unsent { fault, message: Message::Transact(_, _, reply) } = *unsent {
             let sequence = Sequence(self.gauges.report().sequence);
-            let outcome = Outcome::Rejected(fault.into());
-            reply(Transacted { outcome, sequence, attempts: 0 });
+            reply(Transacted::refused(fault, sequence));
         }
     }
 }
@@ -80,8 +78,10 @@ impl Duty {
         };
         if self.bits.pass_on() {
             let message = format!("request {} was cancelled before it was started", bound.request);
-            let outcome = Outcome::Rejected(Fault::new(Code::Cancelled, message).into());
-            reply(Transacted { outcome, sequence: self.daemon.sequence(), attempts: 0 });
+            reply(Transacted::refused(
+                Fault::new(Code::Cancelled, message),
+                self.daemon.sequence(),
+            ));
         } else {
             leader.run(Message::Transact(bound, guest, reply));
         }

@@ -158,17 +158,20 @@ pub fn replay(
         StartCause::Rejected(rejection) => Fault::new(Code::Init, rejection.message),
     })?;
     let called = instance.call(report.contract, arguments, context, limits);
-    let fuel_used = instance.usage().fuel;
+    let mut fuel_used = instance.usage().fuel;
+    let fuel_max = limits.fuel;
     let caught = match called {
         Called::Caught(caught) => caught,
         Called::Rejected(rejection) => return Ok(Replayed::Rejected(rejection)),
         Called::BadArguments(message) => {
             return Ok(Replayed::Rejected(Fault::new(Code::Args, message).into()));
         }
-        Called::Returned(value) => match settle(guest, report.contract, &images, &value) {
-            Ok(()) => return Ok(Replayed::Returned(value)),
-            Err(caught) => caught,
-        },
+        Called::Returned(value) => {
+            match settle(guest, report.contract, &images, &value, (&mut fuel_used, fuel_max)) {
+                Ok(()) => return Ok(Replayed::Returned(value)),
+                Err(caught) => caught,
+            }
+        }
     };
     let Caught { code, message, backtrace, offsets } = caught;
     let crash = Crash {
@@ -186,8 +189,17 @@ pub fn replay(
 }
 
 /// What a daemon checks before it commits.
-fn settle(guest: &Guest, contract: u32, images: &Images, value: &[u8]) -> Result<(), Caught> {
-    if check_result(guest, contract, value)?.read_only {
+fn settle(
+    guest: &Guest,
+    contract: u32,
+    images: &Images,
+    value: &[u8],
+    (fuel_used, fuel_max): (&mut u64, u64),
+) -> Result<(), Caught> {
+    let fuel_left = fuel_max.saturating_sub(*fuel_used);
+    let (read_only, fuel) = check_result(guest, contract, value, fuel_left);
+    *fuel_used = fuel_used.saturating_add(fuel);
+    if read_only? {
         return Ok(());
     }
     images.verify_marks().map_err(|hole| Caught::new(Code::Barrier, hole.to_string()))?;

@@ -12,6 +12,7 @@ mod promise;
 mod readers;
 mod root_loop;
 mod stop;
+mod submit;
 mod upgrade;
 mod view;
 
@@ -21,31 +22,29 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-use self::crew::Asked;
 use self::plan::{check_budgets, check_names};
-use self::promise::Promise;
 use self::root_loop::RootLoop;
 use super::child::Child;
 use super::crashes::CrashWriter;
 use super::crew::{Berth, Crew};
-use super::daemon::{Bound, Daemon, JournalSeat, Transacted, World};
+use super::daemon::{Daemon, JournalSeat, World};
 use super::durable::Gate;
 use super::guest_log::TracedLog;
-use super::mailbox::Unsent;
 use super::service::{Board, ResourceView};
 use super::worker::{First, Message, Starting, Worker};
 use crate::base::clock::Clock;
 use crate::base::entropy::Entropy;
-use crate::base::error::{Code, Fault, printable};
-use crate::base::ids::{NodeId, RequestId, RequestIds, Sequence};
-use crate::base::limits::{DAEMON_STACK_BYTES, STOP_GRACE};
+use crate::base::error::{Code, Fault};
+use crate::base::ids::{NodeId, RequestIds};
+use crate::base::limits::{DAEMON_STACK_BYTES, STOP_GRACE, TRAFFIC_REQUESTS_PART};
+use crate::base::room::Room;
 use crate::base::vitals::{Kind, Vitals};
 use crate::mechanisms::journal::{
     Committer, DaemonKey, Durability, Journal, JournalFault, Metrics, Origin, Store,
 };
 use crate::mechanisms::memory::{Arena, Bill, BillLine, Images};
 use crate::mechanisms::sandbox::{Guest, OutputVersion, Outputs};
-use crate::pure::request::{Answer, Outcome, Request};
+use crate::pure::request::{Answer, Request};
 
 pub use bits::Switched;
 pub use crashes::{Stand, ThreadDeath};
@@ -73,6 +72,10 @@ struct Ground {
     vitals: Arc<Vitals>,
     next_id: AtomicU64,
     root_loop: RootLoop,
+    /// Room for the arguments of requests that wait.
+    requests: Room,
+    /// Room for answers that clients have to read.
+    answers: Room,
 }
 
 /// Takes the answer to a request. Runs on a daemon's thread: it must not block.
@@ -121,13 +124,13 @@ impl Root {
             let budget_bytes = plan.options.budget_bytes;
             BillLine { name, budget_bytes }
         });
-        let bill = Bill { lines: lines.collect(), limit_bytes: options.memory_limit_bytes };
+        let bill = Bill::new(lines.collect(), options.memory_limit_bytes);
         let bill = bill.check()?;
         check_budgets(&plans)?;
         let shapes: Vec<_> = instances().map(|(plan, _)| plan.guest.shape()).collect();
         let mut arena = Arena::reserve(bill.clone(), &shapes)?;
         tracing::debug!(bytes = bill.total_bytes(), "all memory is reserved");
-        let ground = Ground::prepare(options)?;
+        let ground = Ground::prepare(options, bill.traffic_bytes)?;
         let request_ids = RequestIds::starting_at(ground.clock.unix_nanos());
         ground.board.wait_for(&plans, ground.vitals.stop());
         let mut root = Self {
@@ -257,41 +260,6 @@ impl Root {
     pub fn output(&self, name: &str) -> Result<Option<Arc<OutputVersion>>, Fault> {
         self.worker(name)?;
         Ok(self.ground.outputs.of(name))
-    }
-
-    /// Binds a request and hands it to its daemon. `reply` gets exactly one answer: at once, on
-    /// this thread, when the request is refused; later, on the daemon's thread, otherwise.
-    pub fn submit(&self, request: Request, reply: Reply) {
-        let id = self.request_ids.next();
-        let asked = match self.asked(&request.daemon) {
-            Ok(asked) => asked,
-            Err(fault) => {
-                return reply(Answer::refused(id, &request, Sequence::default(), fault));
-            }
-        };
-        let guest = asked.guest();
-        let waits = request.wait.is_some();
-        let admitted = asked.bits().admit(&request.daemon, &request.contract, waits);
-        let bound = match admitted.and_then(|()| bind(&asked, &guest, id, &request)) {
-            Ok(bound) => Bound { wait_until_nanos: self.wait_until(&request), ..bound },
-            Err(fault) => {
-                return reply(Answer::refused(id, &request, asked.sequence(), fault));
-            }
-        };
-        let promise = Promise::new(id, request, reply);
-        // Both ends of a failed hand-over need the reply: the message carries it, and brings it
-        // back.
-        let answer = Box::new(move |transacted: Transacted| promise.keep(transacted));
-        let Err(unsent) = asked.send(Message::Transact(bound, guest, answer)) else { return };
-        if let Unsent { fault, message: Message::Transact(_, _, reply) } = *unsent {
-            let outcome = Outcome::Rejected(fault.into());
-            reply(Transacted { outcome, sequence: asked.sequence(), attempts: 0 });
-        }
-    }
-
-    fn wait_until(&self, request: &Request) -> Option<u64> {
-        let wait = u64::try_from(request.wait?.as_nanos()).unwrap_or(u64::MAX);
-        Some(self.ground.clock.monotonic_nanos().saturating_add(wait))
     }
 
     /// Submits a request and waits for its answer.
@@ -461,7 +429,7 @@ impl Root {
 
 impl Ground {
     /// Starts what daemons stand on: the root's loop, and with a journal its threads.
-    fn prepare(options: RootOptions) -> Result<Self, RootError> {
+    fn prepare(options: RootOptions, traffic_bytes: usize) -> Result<Self, RootError> {
         let RootOptions { clock, entropy, logs, journal, resources, vitals, .. } = options;
         let root_loop = RootLoop::start(clock.clone(), entropy.clone(), &vitals)
             .map_err(|error| RootError::Thread { name: "root".to_owned(), error })?;
@@ -480,7 +448,22 @@ impl Ground {
         let board = Board::start(resources, &clock, &entropy, &vitals);
         let board = board.map_err(RootError::Resources)?;
         let outputs = Arc::default();
-        Ok(Self { board, clock, entropy, logs, outputs, journal, vitals, next_id, root_loop })
+        let requests = traffic_bytes / TRAFFIC_REQUESTS_PART;
+        let answers = Room::new(traffic_bytes - requests);
+        let requests = Room::new(requests);
+        Ok(Self {
+            board,
+            clock,
+            entropy,
+            logs,
+            outputs,
+            journal,
+            vitals,
+            next_id,
+            root_loop,
+            requests,
+            answers,
+        })
     }
 
     fn next_id(&self) -> NodeId {
@@ -547,30 +530,4 @@ impl Drop for Root {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// Finds the contract and binds the arguments, on the caller's thread.
-fn bind(asked: &Asked, guest: &Guest, id: RequestId, request: &Request) -> Result<Bound, Fault> {
-    if request.key.is_some() {
-        asked.keeps_answers()?;
-    }
-    let contract = guest.contract(&request.contract).ok_or_else(|| {
-        let names: Vec<&str> =
-            guest.contracts().iter().map(|contract| contract.name.as_str()).collect();
-        let (name, asked) = (asked.name(), printable(&request.contract, 64));
-        let known = printable(&names.join(", "), 300);
-        let message = format!("daemon `{name}` has no contract `{asked}`; it has {known}");
-        Fault::new(Code::ContractUnknown, message)
-    })?;
-    let arguments = contract
-        .bind(&request.args)
-        .map_err(|error| Fault::new(Code::Args, format!("`{}`: {error}", contract.name)))?;
-    Ok(Bound {
-        request: id,
-        contract: contract.index,
-        arguments: arguments.into(),
-        key: request.key.as_deref().map(Arc::from),
-        correlation: request.correlation.as_deref().map(Arc::from),
-        wait_until_nanos: None,
-    })
 }

@@ -1,18 +1,25 @@
-//! S4-25: committing and rolling back allocates nothing.
+//! S4-25: committing and rolling back allocates nothing; and what requests and answers take.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
 use host::base::ids::{Generation, RequestId};
+use host::base::limits::ANSWER_BYTES_MAX;
+use host::base::room::Room;
 use host::mechanisms::memory::Images;
 use host::mechanisms::sandbox::{CallContext, Called, Environment, Guest, Instance, Limits, NoLog};
+use host::pure::contract::{Argument, Contract, Meter, Schema, show_any};
 use host::pure::pace::CpuShare;
+use host::pure::request::Request;
+use host::tree::Bound;
 use serde_json::{Value, json};
-use tests::{bind, deployed};
+use tests::{Hostile, Rig, RigOptions, bind, deployed};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    /// Bytes that are there now, and the most that were.
+    static BYTES: Cell<(i64, i64)> = const { Cell::new((0, 0)) };
 }
 
 struct Counting;
@@ -22,23 +29,27 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count_one();
+        count_bytes(layout.size(), 0);
         // SAFETY: as our caller promises.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count_bytes(0, layout.size());
         // SAFETY: as our caller promises.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count_one();
+        count_bytes(size, layout.size());
         // SAFETY: as our caller promises.
         unsafe { System.realloc(pointer, layout, size) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count_one();
+        count_bytes(layout.size(), 0);
         // SAFETY: as our caller promises.
         unsafe { System.alloc_zeroed(layout) }
     }
@@ -49,6 +60,16 @@ fn count_one() {
     let _counted = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
 }
 
+/// One that is moved is there twice for a moment.
+fn count_bytes(more: usize, fewer: usize) {
+    let signed = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let _counted = BYTES.try_with(|bytes| {
+        let (now, most) = bytes.get();
+        let with = now + signed(more);
+        bytes.set((with - signed(fewer), most.max(with)));
+    });
+}
+
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
@@ -57,6 +78,14 @@ fn allocations<R>(run: impl FnOnce() -> R) -> (R, u64) {
     let before = ALLOCATIONS.get();
     let result = run();
     (result, ALLOCATIONS.get() - before)
+}
+
+/// The most bytes that this thread held more than before while `run` runs.
+fn peak<R>(run: impl FnOnce() -> R) -> (R, usize) {
+    let (before, _) = BYTES.get();
+    BYTES.set((before, before));
+    let result = run();
+    (result, usize::try_from(BYTES.get().1 - before).unwrap())
 }
 
 /// A guest over its images, without a daemon around it.
@@ -83,7 +112,8 @@ impl Bare {
         let bound = bind(&self.guest, contract, args);
         let instance = self.instance.as_mut().unwrap();
         let limits = Limits { fuel: 50_000_000, ..Limits::default() };
-        instance.call(bound.contract, &bound.arguments, context(), &limits)
+        let arguments = bound.arguments.shared().unwrap();
+        instance.call(bound.contract, arguments, context(), &limits)
     }
 
     /// Replaces an instance that crashed, or whose memory is smaller now.
@@ -159,4 +189,69 @@ fn s4_25_a_daemons_transactions_allocate_no_more_as_time_goes_by() {
     assert_eq!(run(100), first);
     // The engine's and the reply's own; a new one should have a reason.
     assert!(first <= 100 * 12, "{first} allocations in 100 transactions");
+}
+
+/// What a request of each form takes while it waits, and while its arguments are read: a multiple
+/// of its bytes, however many values these are.
+#[test]
+fn arguments_take_a_multiple_of_their_bytes() {
+    let schema = Schema::parse("{}").unwrap();
+    let argument = Argument { name: "x".to_owned(), required: true, schema: schema.clone() };
+    let contract = Contract {
+        index: 0,
+        name: "run".to_owned(),
+        documentation: String::new(),
+        read_only: false,
+        needs: Vec::new(),
+        arguments: vec![argument],
+        result: schema,
+    };
+    let list = |item: &str| format!("[{}]", vec![item; 1_000_000 / (item.len() + 1)].join(","));
+    let names: Vec<String> = (0..60_000).rev().map(|n| format!("\"{n}\":[{n}]")).collect();
+    for value in [
+        list("1"),
+        list("0.5"),
+        list("[]"),
+        list("{\"\":null}"),
+        list("\"\\u0001\""),
+        format!("{{{}}}", names.join(",")),
+        format!("\"{}\"", "\\n".repeat(500_000)),
+        format!("{}{}{}", "[".repeat(60), list("{}"), "]".repeat(60)),
+    ] {
+        let line = format!(r#"{{"daemon":"d","contract":"run","args":{{"x":{value}}}}}"#);
+        let (request, read) = peak(|| Request::parse(&line).unwrap());
+        assert!(read <= line.len() + 4096, "{read} bytes for {} that wait", line.len());
+        let (bound, taken) = peak(|| contract.bind(&request.args, &mut Meter::free()).unwrap());
+        let most = 12 * line.len() + (64 << 10);
+        assert!(taken <= most, "{taken} bytes to read {}: {}", line.len(), &value[..20]);
+        let (shown, taken) = peak(|| show_any(&bound, ANSWER_BYTES_MAX, &mut Meter::free()));
+        // Text that grows is there once more while it moves.
+        let text = shown.unwrap().len();
+        assert!(taken <= 3 * text + (64 << 10), "{taken} bytes to show {text}: {}", &value[..20]);
+    }
+}
+
+/// A whole transaction with an answer of 3 MB, 10 MB as JSON, on the thread of its daemon.
+#[test]
+fn an_answer_takes_a_multiple_of_its_text() {
+    let run = "(i32.store #1048571 #0x420f00dd) (i32.store8 #1048575 #0x40)
+        (i32.store #1048576 #0x81c0a081) (i32.store #1048580 #0xa081c0a0)
+        (i32.store #1048584 #0xc0a081c0) (local.set $i #12)
+        (block $done (loop $more
+          (br_if $done (i32.ge_u (local.get $i) #3000000))
+          (memory.copy (i32.add #1048576 (local.get $i)) #1048576 (local.get $i))
+          (local.set $i (i32.shl (local.get $i) #1)) (br $more)))
+        (return (call $answer #1048571 #3000005))";
+    let memory = "(memory (export \"memory\") 160)".to_owned();
+    let guest = Hostile { memory, run: run.to_owned(), ..Hostile::default() }.build();
+    let guest = tests::deploy(&guest).unwrap();
+    let mut options = RigOptions { budget_bytes: 16 << 20, ..RigOptions::default() };
+    (options.verify, options.fuel) = (false, 1_000_000_000);
+    let mut rig = Rig::start(&guest, options);
+    let show = Some(Room::new(ANSWER_BYTES_MAX));
+    let bound = Bound { show, ..tests::bound(0, &[0x90]) };
+    let (transacted, taken) = peak(|| rig.daemon.transact(&bound));
+    let text = transacted.shown.unwrap().as_str().len();
+    assert_eq!(text, 10_000_001);
+    assert!(taken <= 4 * text, "{taken} bytes for {text}");
 }

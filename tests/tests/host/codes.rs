@@ -74,6 +74,7 @@ const PROVOKED: &[(Code, &str)] = &[
     (Code::UpgradeLoad, "u2_whatever_fails_in_the_new_code_leaves_the_old_one_as_it_was"),
     (Code::UpgradeCheck, "u2_whatever_fails_in_the_new_code_leaves_the_old_one_as_it_was"),
     (Code::ResultShape, "s0_13_a_result_of_another_shape_fails_the_transaction"),
+    (Code::AnswerTooLarge, "an_answer_is_shown_up_to_its_limit_and_counted_until_it_is_read"),
     (Code::CommitTooLarge, "c16_a_commit_that_no_record_holds_is_refused_before_it_is_applied"),
     (Code::HostBug, "c14_a_panic_of_the_host_crashes_the_transaction_and_the_second_parks"),
     (Code::NoCommit, "a_fork_goes_its_own_way_and_is_durable"),

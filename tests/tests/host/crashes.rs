@@ -261,9 +261,9 @@ fn what_cannot_be_run_again_says_why() {
     let code = |id: RequestId| tree.root.replay_materials(id).unwrap_err().code;
     assert_eq!(code(RequestId(99)), Code::NoCrash);
     let text = "x".repeat(ARGUMENTS_BYTES_MAX);
-    let starved = tests::plan("small", &deployed("chaos"), |options| options.limits.fuel = 1000);
+    let starved = tests::plan("small", &deployed("chaos"), |options| options.limits.fuel = 100);
     let memory_only = Tree::start_quietly(vec![starved]);
-    let unreported = crash(&memory_only, "small", "echo", json!({ "text": text }));
+    let unreported = crash(&memory_only, "small", "echo", json!({ "text": "x" }));
     assert_eq!(unreported.report, None, "without a journal there is nothing to run again");
     let fault = memory_only.root.crashes("small", 1).unwrap_err();
     assert_eq!(fault.code, Code::MemoryOnly);

@@ -12,7 +12,8 @@ use host::tree::{DaemonOptions, DaemonPlan, DaemonState, DaemonView, RevertTo};
 use serde_json::json;
 use supervisor::policy::{Exhausted, Intensity, Policy, Restart};
 use tests::{
-    Fake, Holdings, Tree, deployed, in_own_process, plan, rebuilt, request, setting, until,
+    Fake, Holdings, Tree, deployed, in_own_process, limit_for, plan, rebuilt, request, setting,
+    until,
 };
 
 use super::durable::store;
@@ -252,14 +253,15 @@ fn s0_03_s0_17_instances_that_wait_at_the_start_begin_when_their_resource_is_the
 #[test]
 fn s4_22_s0_17_each_instance_is_on_the_bill() {
     let each = 2 * (4 << 20) + DAEMON_OVERHEAD_BYTES;
-    let refused = Tree::try_start(vec![stateless(3, |_| {})], 3 * each - 1).unwrap_err();
+    let refused = Tree::try_start(vec![stateless(3, |_| {})], limit_for(3 * each) - 1).unwrap_err();
     let refused = Fault::from(&refused);
     assert_eq!(refused.code, Code::Budget);
     for word in ["  web/0 ", "  web/1 ", "  web/2 ", "sum"] {
         assert!(refused.message.contains(word), "{word} is not in {}", refused.message);
     }
-    let tree = Tree::try_start(vec![stateless(3, |_| {})], 3 * each).unwrap();
-    assert_eq!(tree.root.bill().total_bytes(), 3 * each);
+    let tree = Tree::try_start(vec![stateless(3, |_| {})], limit_for(3 * each)).unwrap();
+    let bill = tree.root.bill();
+    assert_eq!(bill.total_bytes(), 3 * each + bill.traffic_bytes);
     assert_eq!(tree.view("web").budget_bytes, 3 * (4 << 20));
     let many = stateless(u32::try_from(DAEMONS_MAX).unwrap(), |_| {});
     let other = plan("other", &deployed("counter"), |_| {});

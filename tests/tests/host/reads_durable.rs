@@ -17,7 +17,7 @@ use host::tree::{
     Daemon, DaemonOptions, DaemonPlan, DaemonState, LeaseView, Replayed, RevertTo, World, replay,
 };
 use serde_json::{Value, json};
-use tests::{Fake, Tree, bind, deployed, in_own_process, rebuilt, request, until};
+use tests::{Fake, Tree, bind, deployed, in_own_process, limit_for, rebuilt, request, until};
 
 use super::durable::store;
 use super::readers::{Ends, MINUTE, Sending, balances, code, read_by, reader, reads, seen, valved};
@@ -250,23 +250,25 @@ fn s0_02_s0_17_readers_wait_for_the_resources_of_their_daemon() {
 fn s4_22_s0_17_each_reader_is_on_the_bill() {
     let each = 2 * (4 << 20) + DAEMON_OVERHEAD_BYTES;
     let plans = || vec![read_by(2, "bank", "chaos", |_| {})];
-    let refused = Tree::try_start(plans(), 3 * each - 1).unwrap_err();
+    let refused = Tree::try_start(plans(), limit_for(3 * each) - 1).unwrap_err();
     let refused = Fault::from(&refused);
     assert_eq!(refused.code, Code::Budget);
     for word in ["  bank ", "  bank/reader-0 ", "  bank/reader-1 ", "sum"] {
         assert!(refused.message.contains(word), "{word} is not in {}", refused.message);
     }
-    let tree = Tree::try_start(plans(), 3 * each).unwrap();
-    assert_eq!(tree.root.bill().total_bytes(), 3 * each);
+    let tree = Tree::try_start(plans(), limit_for(3 * each)).unwrap();
+    let bill = tree.root.bill();
+    assert_eq!(bill.total_bytes(), 3 * each + bill.traffic_bytes);
     let names = tree.view("bank").readers.into_iter().map(|one| one.name).collect::<Vec<_>>();
     assert_eq!(names, ["bank/reader-0", "bank/reader-1"]);
     // An upgrade needs as much again, for as long as both codes are there.
     let guest = || tests::deploy(&rebuilt("chaos", 1)).unwrap();
     assert_eq!(tree.root.upgrade("bank", guest(), false).unwrap_err().code, Code::Budget);
     drop(tree);
-    let tree = Tree::try_start(plans(), 6 * each).unwrap();
+    let tree = Tree::try_start(plans(), limit_for(6 * each)).unwrap();
     assert!(tree.root.upgrade("bank", guest(), false).is_ok());
-    assert_eq!(tree.root.bill().total_bytes(), 3 * each);
+    let bill = tree.root.bill();
+    assert_eq!(bill.total_bytes(), 3 * each + bill.traffic_bytes);
 }
 
 #[test]

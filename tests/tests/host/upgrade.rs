@@ -11,6 +11,7 @@ use host::base::ids::Sequence;
 use host::mechanisms::journal::{DirectoryId, Store, StoreOptions};
 use host::mechanisms::memory::Images;
 use host::mechanisms::sandbox::Guest;
+use host::pure::contract::Meter;
 use host::pure::policy::OnCrash;
 use host::pure::record::Kind;
 use host::pure::request::{Outcome, Request};
@@ -323,7 +324,8 @@ fn large_ledger(accounts: u64, last: &str) -> Rig {
     let name = |number: u64| format!("{number:07}");
     let names = (0..accounts).map(name).chain((!last.is_empty()).then(|| last.to_owned()));
     for account in names {
-        let arguments = deposit.bind(&json!({"account": account, "amount": 5})).unwrap();
+        let args = json!({"account": account, "amount": 5});
+        let arguments = deposit.bind(&args.into(), &mut Meter::free()).unwrap();
         let outcome = rig.daemon.transact(&tests::bound(deposit.index, &arguments)).outcome;
         assert!(matches!(outcome, Outcome::Committed(_)), "{account}: {outcome:?}");
     }

@@ -261,7 +261,7 @@ pub fn records(
     let daemon = Daemon::open(guest.clone(), images, options, world, &seat);
     let mut daemon = daemon.expect("the guest starts");
     let mut record = |request: &mix::Request| {
-        let bound = bind(guest, request.contract(), &arguments(request));
+        let bound = bind(guest, request.contract(), arguments(request));
         let _transacted = daemon.transact(&bound);
         daemon.take_records().pop().map(|(_, record)| record)
     };
@@ -282,8 +282,7 @@ pub fn changed_bytes(record: &[u8]) -> usize {
 }
 
 fn request(contract: &str, args: Value) -> Request {
-    let (daemon, contract) = (NAME.to_owned(), contract.to_owned());
-    Request { daemon, contract, args, ..Request::default() }
+    Request::new(NAME, contract, args)
 }
 
 fn arguments(request: &mix::Request) -> Value {

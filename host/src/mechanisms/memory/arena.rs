@@ -3,7 +3,10 @@
 use std::fmt;
 
 use super::images::{Images, ImagesError, Shape};
-use crate::base::limits::{BUDGET_MAX_BYTES, BUDGET_MIN_BYTES, DAEMON_OVERHEAD_BYTES};
+use crate::base::limits::{
+    BUDGET_MAX_BYTES, BUDGET_MIN_BYTES, DAEMON_OVERHEAD_BYTES, TRAFFIC_BYTES_MAX,
+    TRAFFIC_BYTES_MIN, TRAFFIC_MEMORY_PART,
+};
 use crate::pure::size::show_bytes;
 
 /// One daemon's part of the bill.
@@ -30,6 +33,8 @@ pub struct Bill {
     pub lines: Vec<BillLine>,
     /// Bytes that all together may take.
     pub limit_bytes: usize,
+    /// Bytes for arguments that wait and answers that are not read yet.
+    pub traffic_bytes: usize,
 }
 
 /// The bill can't be paid.
@@ -52,10 +57,19 @@ pub enum BillError {
 }
 
 impl Bill {
-    /// Bytes of all lines.
+    /// A bill of these lines, and of what requests and answers may take.
+    #[must_use]
+    pub fn new(lines: Vec<BillLine>, limit_bytes: usize) -> Self {
+        let part = limit_bytes / TRAFFIC_MEMORY_PART;
+        let traffic_bytes = part.clamp(TRAFFIC_BYTES_MIN, TRAFFIC_BYTES_MAX);
+        Self { lines, limit_bytes, traffic_bytes }
+    }
+
+    /// Bytes of all lines, requests and answers.
     #[must_use]
     pub fn total_bytes(&self) -> usize {
-        self.lines.iter().fold(0, |sum, line| sum.saturating_add(line.total_bytes()))
+        let lines = self.lines.iter().map(BillLine::total_bytes);
+        lines.fold(self.traffic_bytes, usize::saturating_add)
     }
 
     /// Checks every line and the sum.
@@ -82,6 +96,8 @@ impl fmt::Display for Bill {
             let overhead = show_bytes(DAEMON_OVERHEAD_BYTES);
             writeln!(f, "  {name:<16} {total:>10}  = 2 x {budget} budget + {overhead} overhead")?;
         }
+        let traffic = show_bytes(self.traffic_bytes);
+        writeln!(f, "  {:<16} {traffic:>10}  for arguments and answers", "requests")?;
         writeln!(f, "  {:<16} {:>10}", "sum", show_bytes(self.total_bytes()))?;
         write!(f, "  {:<16} {:>10}", "limit", show_bytes(self.limit_bytes))
     }
@@ -147,13 +163,13 @@ mod tests {
             .enumerate()
             .map(|(i, &budget_bytes)| BillLine { name: format!("d{i}"), budget_bytes })
             .collect();
-        Bill { lines, limit_bytes }
+        Bill::new(lines, limit_bytes)
     }
 
     #[test]
     fn a_bill_up_to_the_limit_is_paid_and_one_byte_more_is_not() {
         let budgets = [1 << 20, 3 << 20];
-        let total = 2 * (4 << 20) + 2 * DAEMON_OVERHEAD_BYTES;
+        let total = 2 * (4 << 20) + 2 * DAEMON_OVERHEAD_BYTES + TRAFFIC_BYTES_MIN;
         assert!(bill(&budgets, total).check().is_ok());
         let refused = bill(&budgets, total - 1).check().unwrap_err();
         let text = refused.to_string();

@@ -17,7 +17,8 @@ use super::state::{CallContext, NoLog, StoreState};
 use crate::base::error::{Code, Fault, printable};
 use crate::base::ids::{Generation, RequestId};
 use crate::base::limits::{
-    CARD_SHIFT, CONTRACTS_MAX, MESSAGE_BYTES_MAX, RESOURCES_MAX, WASM_PAGE_BYTES,
+    ARGUMENTS_MAX, CARD_SHIFT, CONTRACTS_MAX, DESCRIPTION_BYTES_MAX, MESSAGE_BYTES_MAX,
+    RESOURCES_MAX, WASM_PAGE_BYTES,
 };
 use crate::mechanisms::memory::{ControlShape, Images, ImagesError, Shape};
 use crate::pure::admission::ImportedInterface;
@@ -341,15 +342,37 @@ fn add_need(contracts: &mut [Contract], need: WitNeed) -> Result<(), Description
 }
 
 fn contracts_of(description: WitDescription) -> Result<Vec<Contract>, DescriptionError> {
-    if description.contracts.len() > CONTRACTS_MAX {
-        return Err(DescriptionError::Count(description.contracts.len()));
-    }
+    check_size(&description)?;
     let contracts = (0..)
         .zip(description.contracts)
         .map(|(index, wit)| contract(index, wit))
         .collect::<Result<Vec<_>, _>>()?;
     check_contracts(&contracts)?;
     Ok(contracts)
+}
+
+/// Before anything is made of it.
+fn check_size(description: &WitDescription) -> Result<(), DescriptionError> {
+    let contracts = &description.contracts;
+    if contracts.len() > CONTRACTS_MAX {
+        return Err(DescriptionError::Count(contracts.len()));
+    }
+    let mut bytes: usize = 0;
+    for contract in contracts {
+        let count = contract.arguments.len();
+        if count > ARGUMENTS_MAX {
+            let contract = printable(&contract.name, 64);
+            return Err(DescriptionError::Arguments { contract, count });
+        }
+        let texts = [&contract.name, &contract.documentation, &contract.result];
+        let arguments = contract.arguments.iter().flat_map(|its| [&its.name, &its.schema]);
+        let its = texts.into_iter().chain(arguments).map(String::len);
+        bytes = its.fold(bytes, usize::saturating_add);
+    }
+    if bytes > DESCRIPTION_BYTES_MAX {
+        return Err(DescriptionError::TooLong(bytes));
+    }
+    Ok(())
 }
 
 fn contract(index: u32, wit: WitContract) -> Result<Contract, DescriptionError> {

@@ -52,7 +52,16 @@ impl Client {
     ///
     /// [`ClientError::Lost`].
     pub fn ask(&mut self, command: &Value) -> Result<Value, ClientError> {
-        let mut line = command.to_string();
+        let answer = self.ask_line(command.to_string())?;
+        serde_json::from_str(&answer).map_err(|_| ClientError::Lost)
+    }
+
+    /// The same as text, which keeps numbers as they are; the line has no end yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Lost`].
+    pub fn ask_line(&mut self, mut line: String) -> Result<String, ClientError> {
         line.push('\n');
         let mut answer = String::new();
         self.reader
@@ -60,7 +69,7 @@ impl Client {
             .write_all(line.as_bytes())
             .and_then(|()| self.reader.read_line(&mut answer))
             .map_err(|_| ClientError::Lost)?;
-        serde_json::from_str(&answer).map_err(|_| ClientError::Lost)
+        if answer.ends_with('\n') { Ok(answer) } else { Err(ClientError::Lost) }
     }
 
     /// The same, but waits no longer than `time` for each part of the answer.

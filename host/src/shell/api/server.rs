@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Map, Value, json};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
@@ -17,10 +17,13 @@ use crate::base::error::{Code, Fault, printable};
 use crate::base::failpoint::{self, Point};
 use crate::base::ids::{RequestId, Sequence};
 use crate::base::limits::{
-    CLIENT_PLACE_WAIT, CLIENTS_MAX, CLIENTS_RESERVED, HASH_WAIT, REQUEST_BYTES_MAX,
+    CLIENT_PLACE_WAIT, CLIENTS_MAX, CLIENTS_RESERVED, COMMAND_BYTES_MAX, HASH_WAIT,
+    LINE_INLINE_BYTES_MAX, REQUEST_BYTES_MAX,
 };
+use crate::base::room::{Room, Taken};
+use crate::pure::contract::Args;
 use crate::pure::json;
-use crate::pure::request::{Answer, Outcome, Request};
+use crate::pure::request::{self, Answer, Outcome, Request};
 use crate::tree::Root;
 
 /// Accepts clients until the future is dropped.
@@ -66,28 +69,47 @@ async fn attend(
 ) -> std::io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
-    let mut line = Vec::new();
     loop {
-        line.clear();
-        match read_line(&mut reader, &mut line).await? {
+        match read_line(&mut reader, served.root.requests()).await? {
             Line::End => return Ok(()),
-            Line::TooLong => {
-                let message = format!("a line of more than {REQUEST_BYTES_MAX} bytes");
-                let fault = Fault::new(Code::Request, message);
-                let mut text = error_line(&fault).to_string();
-                text.push('\n');
-                return writer.write_all(text.as_bytes()).await;
+            Line::Refused(fault) => {
+                return write(&mut writer, Said::Value(error_line(&fault))).await;
             }
-            Line::Whole => {
+            Line::Whole(line, room) => {
                 let _attending = Attending::one(&served.attending);
-                let answer = match std::str::from_utf8(&line) {
-                    Ok(text) => answer(text, served, waiting).await,
-                    Err(_) => error_line(&Fault::new(Code::Request, "the line is not UTF-8")),
+                let said = match answer(line, room, served, waiting).await {
+                    Ok(said) => said,
+                    Err(fault) => Said::Value(error_line(&fault)),
                 };
-                let mut text = answer.to_string();
-                text.push('\n');
-                writer.write_all(text.as_bytes()).await?;
+                write(&mut writer, said).await?;
             }
+        }
+    }
+}
+
+/// What a client is told.
+enum Said {
+    Value(Value),
+    /// The outcome of a request.
+    Outcome(request::Line),
+}
+
+async fn write(writer: &mut (impl AsyncWrite + Unpin), said: Said) -> std::io::Result<()> {
+    match said {
+        Said::Value(value) => {
+            let mut text = value.to_string();
+            text.push('\n');
+            writer.write_all(text.as_bytes()).await
+        }
+        Said::Outcome(request::Line { mut head, shown, tail }) => {
+            if let Some(shown) = shown {
+                writer.write_all(head.as_bytes()).await?;
+                writer.write_all(shown.as_ref()).await?;
+                head.clear();
+            }
+            head.push_str(tail);
+            head.push('\n');
+            writer.write_all(head.as_bytes()).await
         }
     }
 }
@@ -110,39 +132,101 @@ impl Drop for Attending {
 }
 
 enum Line {
-    Whole,
-    TooLong,
+    /// With its room among those that are being read.
+    Whole(Vec<u8>, Vec<Taken>),
+    Refused(Fault),
     End,
 }
 
-/// Reads one line of at most [`REQUEST_BYTES_MAX`] bytes.
-async fn read_line(
-    reader: &mut (impl AsyncBufRead + Unpin),
-    line: &mut Vec<u8>,
-) -> std::io::Result<Line> {
+/// Reads one line of at most [`REQUEST_BYTES_MAX`] bytes; a long one takes room as it comes.
+async fn read_line(reader: &mut (impl AsyncBufRead + Unpin), room: &Room) -> std::io::Result<Line> {
+    let (mut line, mut taken) = (Vec::new(), Vec::new());
     loop {
         let buffer = reader.fill_buf().await?;
         if buffer.is_empty() {
-            return Ok(if line.is_empty() { Line::End } else { Line::Whole });
+            return Ok(if line.is_empty() { Line::End } else { Line::Whole(line, taken) });
         }
         let end = buffer.iter().position(|&byte| byte == b'\n');
         let part = buffer.get(..end.unwrap_or(buffer.len())).unwrap_or_default();
         if line.len() + part.len() > REQUEST_BYTES_MAX {
-            return Ok(Line::TooLong);
+            let message = format!("a line of more than {REQUEST_BYTES_MAX} bytes");
+            return Ok(Line::Refused(Fault::new(Code::Request, message)));
+        }
+        while line.len() + part.len() > (taken.len() + 1) * LINE_INLINE_BYTES_MAX {
+            match room.take(LINE_INLINE_BYTES_MAX) {
+                Some(more) => taken.push(more),
+                None => {
+                    let message = format!("clients are sending {} bytes already", room.taken());
+                    return Ok(Line::Refused(Fault::new(Code::QueueFull, message)));
+                }
+            }
         }
         line.extend_from_slice(part);
         let used = part.len() + usize::from(end.is_some());
         reader.consume(used);
         if end.is_some() {
-            return Ok(Line::Whole);
+            return Ok(Line::Whole(line, taken));
         }
     }
 }
 
-async fn answer(line: &str, served: &Arc<Served>, waiting: &Semaphore) -> Value {
-    match command(line, served, waiting).await {
-        Ok(answer) => answer,
-        Err(fault) => error_line(&fault),
+/// A line, as far as it is read here.
+#[derive(Debug, Default)]
+struct Command {
+    call: Option<Request>,
+    /// The other fields.
+    fields: Map<String, Value>,
+}
+
+impl Command {
+    fn read(line: &[u8]) -> Result<Self, Fault> {
+        let wrong = |message: String| Fault::new(Code::Request, message);
+        let line = std::str::from_utf8(line);
+        let line = line.map_err(|_| wrong("the line is not UTF-8".to_owned()))?;
+        let (mut command, mut texts, mut bytes) = (Self::default(), None, 0);
+        json::fields(line, "a command", |name, value| {
+            match name {
+                "call" => command.call = Some(Request::parse(value)?.shown()),
+                "text" => texts = Some(value),
+                name => {
+                    bytes += name.len() + value.len();
+                    if bytes > COMMAND_BYTES_MAX {
+                        let most = COMMAND_BYTES_MAX;
+                        return Err(wrong(format!("a command of more than {most} bytes")));
+                    }
+                    let value = json::parse(value).map_err(|error| wrong(error.to_string()))?;
+                    command.fields.insert(name.to_owned(), value);
+                }
+            }
+            Ok(())
+        })?;
+        match (&mut command.call, texts) {
+            (Some(request), Some(texts)) => request.args = Args::texts(texts),
+            (None, Some(_)) => return Err(wrong("`text` goes with `call`".to_owned())),
+            (_, None) => {}
+        }
+        Ok(command)
+    }
+}
+
+async fn answer(
+    line: Vec<u8>,
+    room: Vec<Taken>,
+    served: &Arc<Served>,
+    waiting: &Semaphore,
+) -> Result<Said, Fault> {
+    // Reading over a long line takes longer than others should wait for.
+    let command = match line.len() {
+        0..=LINE_INLINE_BYTES_MAX => Command::read(&line),
+        _ => blocking(move || Command::read(&line)).await?,
+    }?;
+    drop(room);
+    match command {
+        Command { call: Some(request), .. } => {
+            let _place = place(&["call"], waiting).await?;
+            Ok(Said::Outcome(answered(request, &served.root).await.into_line()))
+        }
+        Command { fields, .. } => self::command(fields, served, waiting).await.map(Said::Value),
     }
 }
 
@@ -153,10 +237,10 @@ const URGENT: [&str; 9] =
 
 /// A place among those that wait.
 async fn place<'a>(
-    fields: &Map<String, Value>,
+    names: &[&str],
     waiting: &'a Semaphore,
 ) -> Result<Option<SemaphorePermit<'a>>, Fault> {
-    if URGENT.iter().any(|name| fields.contains_key(*name)) {
+    if URGENT.iter().any(|name| names.contains(name)) {
         return Ok(None);
     }
     match tokio::time::timeout(CLIENT_PLACE_WAIT, waiting.acquire()).await {
@@ -168,16 +252,14 @@ async fn place<'a>(
     }
 }
 
-async fn command(line: &str, served: &Arc<Served>, waiting: &Semaphore) -> Result<Value, Fault> {
+async fn command(
+    mut fields: Map<String, Value>,
+    served: &Arc<Served>,
+    waiting: &Semaphore,
+) -> Result<Value, Fault> {
     let wrong = |message: String| Fault::new(Code::Request, message);
-    let Value::Object(mut fields) = json::parse(line).map_err(|e| wrong(e.to_string()))? else {
-        return Err(wrong("a command is a JSON object".to_owned()));
-    };
-    let _place = place(&fields, waiting).await?;
-    if let Some(request) = fields.remove("call") {
-        let request = Request::from_json(request)?;
-        return Ok(call(request, fields.remove("text"), &served.root).await.to_json());
-    }
+    let names: Vec<&str> = fields.keys().map(String::as_str).collect();
+    let _place = place(&names, waiting).await?;
     if let Some(options) = fields.remove("ps") {
         let hash = options.get("hash").and_then(Value::as_bool).unwrap_or(false);
         return ps(hash, served).await;
@@ -243,35 +325,25 @@ fn name(command: &str, argument: Value) -> Result<String, Fault> {
     }
 }
 
-async fn call(mut request: Request, text: Option<Value>, root: &Root) -> Answer {
-    if let (Some(Value::Object(texts)), Ok(guest)) = (text, root.guest(&request.daemon)) {
-        if let Some(contract) = guest.contract(&request.contract) {
-            request.args = Value::Object(contract.read_texts(texts));
-        } else {
-            request.args = Value::Object(Map::new());
-        }
-    }
-    answered(request, root).await
-}
-
 /// Submits a request and waits for its answer.
 ///
 /// # Cancel safety
 ///
 /// Dropping it leaves the request to its daemon: it runs to its end all the same.
 pub(in crate::shell) async fn answered(request: Request, root: &Root) -> Answer {
-    let asked = request.clone();
+    let (daemon, contract) = (request.daemon.clone(), request.contract.clone());
     let (reply, answer) = oneshot::channel();
     root.submit(request, Box::new(move |answer| drop(reply.send(answer))));
     answer.await.unwrap_or_else(|_| {
         let fault = Fault::new(Code::HostBug, "the daemon ended without an answer");
         Answer {
             request: RequestId(0),
-            daemon: asked.daemon,
-            contract: asked.contract,
+            daemon,
+            contract,
             outcome: Outcome::Unknown(fault),
             sequence: Sequence::default(),
             attempts: 0,
+            shown: None,
         }
     })
 }

@@ -2,22 +2,24 @@
 
 use std::time::Duration;
 
-use clap::Args;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{Output, SocketArgs, eprint, print};
 use crate::base::error::{Code, Fault};
+use crate::pure::contract::Args;
 use crate::pure::json;
+use crate::pure::request::Request;
 use crate::shell::api::{Client, ClientError};
 use crate::shell::exit;
 
-#[derive(Args, Debug)]
+#[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
   host call ledger deposit account=ann amount=100
   host call ledger transfer '{\"from\": \"ann\", \"to\": \"bob\", \"amount\": 5}'
 
-A key=value is text where the contract takes text, else JSON (lists='[1, 2]').
+A key=value is text where the contract takes text, else JSON (lists='[1, 2]'); a variant of an enum
+is its name (kind=Red).
 Exit codes: 0 committed, 1 rejected, 2 wrong usage, 3 crashed, 4 unknown, 5 no host answers.")]
 pub(super) struct CallArgs {
     /// The daemon's name
@@ -43,21 +45,14 @@ pub(super) struct CallArgs {
     socket: SocketArgs,
 }
 
-/// Arguments of the command line.
-#[derive(Debug, PartialEq)]
-enum Arguments {
-    /// One JSON object.
-    Json(Value),
-    /// Texts by name.
-    Texts(Map<String, Value>),
-}
-
-fn read_arguments(arguments: &[String]) -> Result<Arguments, String> {
+/// Reads the arguments of the command line: one JSON object, or texts by name.
+fn read_arguments(arguments: &[String]) -> Result<Args, String> {
     if let [only] = arguments
         && only.trim_start().starts_with('{')
     {
-        let value = json::parse(only).map_err(|error| format!("the JSON argument: {error}"))?;
-        return Ok(Arguments::Json(value));
+        json::check(only).map_err(|error| format!("the JSON argument: {error}"))?;
+        // Outside of strings a line's end is a space, and inside of them there is none.
+        return Ok(Args::json(only.replace(['\n', '\r'], " ")));
     }
     let mut texts = Map::new();
     for argument in arguments {
@@ -69,48 +64,41 @@ fn read_arguments(arguments: &[String]) -> Result<Arguments, String> {
             return Err(format!("`{name}` is given twice"));
         }
     }
-    Ok(Arguments::Texts(texts))
+    Ok(Args::texts(Value::Object(texts).to_string()))
 }
 
 pub(super) fn call(args: &CallArgs) -> u8 {
-    let mut request = json!({ "daemon": args.daemon, "contract": args.contract });
-    if let Some(key) = &args.key {
-        set(&mut request, "key", json!(key));
-    }
-    if let Some(correlation) = &args.correlation {
-        set(&mut request, "correlation", json!(correlation));
-    }
-    if let Some(wait) = &args.wait {
-        let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        set(&mut request, "wait_ms", json!(millis));
-    }
-    let command = match read_arguments(&args.arguments) {
-        Ok(Arguments::Json(value)) => {
-            set(&mut request, "args", value);
-            json!({ "call": request })
-        }
-        Ok(Arguments::Texts(texts)) => json!({ "call": request, "text": texts }),
+    let arguments = match read_arguments(&args.arguments) {
+        Ok(arguments) => arguments,
         Err(message) => {
             eprint(&format!("error: {message}\n  see `host call --help`"));
             return exit::USAGE;
         }
     };
-    match ask(&args.socket, &command) {
+    let request = Request {
+        key: args.key.clone(),
+        correlation: args.correlation.clone(),
+        wait: args.wait,
+        ..Request::new(&args.daemon, &args.contract, arguments)
+    };
+    let asked = tell(&args.socket, |client| client.ask_line(request.to_command()));
+    match asked {
         Ok(answer) => show(args, &answer),
         Err(code) => code,
     }
 }
 
-fn set(object: &mut Value, name: &str, value: Value) {
-    if let Value::Object(fields) = object {
-        fields.insert(name.to_owned(), value);
-    }
-}
-
 /// Asks the running host, or prints why it can't, and answers the exit code.
 pub(super) fn ask(socket: &SocketArgs, command: &Value) -> Result<Value, u8> {
+    tell(socket, |client| client.ask(command))
+}
+
+fn tell<T>(
+    socket: &SocketArgs,
+    ask: impl FnOnce(&mut Client) -> Result<T, ClientError>,
+) -> Result<T, u8> {
     let connected = Client::connect(&socket.path());
-    connected.and_then(|mut client| client.ask(command)).map_err(|error| {
+    connected.and_then(|mut client| ask(&mut client)).map_err(|error| {
         eprint(&format!("error: {error}"));
         match error {
             ClientError::NoHost { .. } => exit::NO_HOST,
@@ -148,23 +136,34 @@ pub(super) fn print_error(error: &Value) -> u8 {
     if code == Code::Request.as_str() { exit::USAGE } else { exit::FAILED }
 }
 
-fn show(args: &CallArgs, answer: &Value) -> u8 {
-    if let Some(error) = answer.get("outcome").is_none().then(|| answer.get("error")).flatten() {
-        return print_error(error);
-    }
-    let outcome = answer.get("outcome").and_then(Value::as_str).unwrap_or("unknown");
-    if args.output == Output::Json {
-        print(&answer.to_string());
-    } else if outcome == "committed" {
-        match answer.get("value") {
-            Some(Value::String(text)) => print(text),
-            Some(value) => print(&value.to_string()),
-            None => print("null"),
+/// Shows an answer as it came: whoever reads it wants the numbers that the guest wrote.
+fn show(args: &CallArgs, answer: &str) -> u8 {
+    let (mut outcome, mut value, mut error) = (None, "null", Value::Null);
+    let read = json::fields(answer, "an answer", |name, text| {
+        match name {
+            "outcome" => outcome = json::text(text),
+            "value" => value = text,
+            "error" => error = serde_json::from_str(text).unwrap_or_default(),
+            _ => {}
         }
-    } else if let Some(error) = answer.get("error") {
-        print_error(error);
+        Ok(())
+    });
+    if let Err(fault) = read {
+        super::print_fault(&fault);
+        return exit::UNKNOWN;
     }
-    match outcome {
+    let Some(outcome) = outcome else { return print_error(&error) };
+    if args.output == Output::Json {
+        print(answer.trim_end());
+    } else if outcome == "committed" {
+        match json::text(value) {
+            Some(text) => print(&text),
+            None => print(value),
+        }
+    } else {
+        print_error(&error);
+    }
+    match outcome.as_ref() {
         "committed" => exit::DONE,
         "rejected" | "cancelled" => exit::FAILED,
         "crashed" => exit::CRASHED,
@@ -176,19 +175,18 @@ fn show(args: &CallArgs, answer: &Value) -> u8 {
 mod tests {
     use super::*;
 
-    fn read(arguments: &[&str]) -> Result<Arguments, String> {
+    fn read(arguments: &[&str]) -> Result<Args, String> {
         let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
         read_arguments(&arguments)
     }
 
     #[test]
     fn arguments_are_pairs_or_one_object() {
-        let Ok(Arguments::Texts(texts)) = read(&["from=ann", "amount=5", "note=a=b"]) else {
-            panic!("pairs")
-        };
-        assert_eq!(texts["note"], "a=b");
-        assert_eq!(read(&[r#"{"a": 1}"#]), Ok(Arguments::Json(json!({"a": 1}))));
-        for bad in [&["5"][..], &["=5"], &["a=1", "a=2"], &["{"], &[r#"{"a":1,"a":2}"#]] {
+        let texts = r#"{"amount":"5","from":"ann","note":"a=b"}"#;
+        assert_eq!(read(&["from=ann", "amount=5", "note=a=b"]), Ok(Args::texts(texts)));
+        let huge = "{\"a\": 18446744073709551616,\n\"b\": 1}";
+        assert_eq!(read(&[huge]), Ok(Args::json(huge.replace('\n', " "))));
+        for bad in [&["5"][..], &["=5"], &["a=1", "a=2"], &["{"], &[r#"{"a":1} 2"#]] {
             assert!(read(bad).is_err(), "{bad:?}");
         }
     }

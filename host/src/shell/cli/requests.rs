@@ -128,7 +128,8 @@ impl Pass<'_> {
         let index = self.submitted;
         self.submitted += 1;
         match Request::parse(line) {
-            Ok(request) => {
+            Ok(mut request) => {
+                request.show = self.output == Output::Json;
                 let replies = self.replies.clone();
                 // There is room for every request in flight, so this never blocks a daemon.
                 let reply = move |answer| drop(replies.send((index, answer)));
@@ -150,7 +151,10 @@ impl Pass<'_> {
     fn is_full(&self) -> bool {
         let in_flight = self.submitted - self.answered;
         let unprinted = self.submitted - self.next_printed;
+        let room = self.root.answers();
         in_flight >= REQUESTS_IN_FLIGHT_MAX as u64
+            // Large answers are printed before there are more.
+            || (in_flight > 0 && room.taken() > room.bytes_max() / 2)
             || (self.output == Output::Json && unprinted >= REQUESTS_UNPRINTED_MAX as u64)
     }
 
@@ -170,7 +174,7 @@ impl Pass<'_> {
         self.unprinted.insert(index, answer);
         while let Some(answer) = self.unprinted.remove(&self.next_printed) {
             self.next_printed += 1;
-            writeln!(self.stdout, "{}", answer.to_json())?;
+            writeln!(self.stdout, "{}", answer.into_line())?;
         }
         Ok(())
     }

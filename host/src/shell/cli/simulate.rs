@@ -195,14 +195,14 @@ fn crash_host(args: &SimulateArgs) -> Result<bool, Failed> {
 }
 
 /// The lines of a request file, for the copy.
-fn requests(file: &Path, daemon: &str) -> Result<Vec<Value>, Fault> {
+fn requests(file: &Path, daemon: &str) -> Result<Vec<String>, Fault> {
     let failed =
         |error: std::io::Error| Fault::new(Code::File, format!("{}: {error}", file.display()));
     let mut requests = Vec::new();
     for line in std::fs::read_to_string(file).map_err(failed)?.lines() {
         let request = crate::pure::request::Request::parse(line)?;
         if request.daemon == daemon {
-            requests.push(json!({ "call": request.to_json() }));
+            requests.push(format!("{{\"call\":{}}}", request.to_line()));
         }
     }
     if requests.is_empty() {
@@ -214,7 +214,7 @@ fn requests(file: &Path, daemon: &str) -> Result<Vec<Value>, Fault> {
 
 fn kill(
     second: &mut Second,
-    requests: Option<&[Value]>,
+    requests: Option<&[String]>,
     random: &mut EntropyStream,
 ) -> Result<Round, Fault> {
     let left = second.last().cloned();

@@ -1,12 +1,13 @@
 //! One connection: requests, each answered before the next one is read.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::server::conn::http1;
@@ -15,7 +16,6 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::is_true;
 use super::paced::{Handing, Paced, Stage, Times};
@@ -24,29 +24,31 @@ use crate::base::limits::{
     HTTP_BODY_BYTES_MAX, HTTP_BODY_TIME_MAX, HTTP_BUFFER_BYTES_MAX, HTTP_HEAD_BYTES_MAX,
     HTTP_RETRY_AFTER_SECONDS,
 };
+use crate::base::room::{Room, Taken};
+use crate::pure::contract::Args;
 use crate::pure::ingress::{Ask, Refusal, arguments, ask, comes_back, status};
-use crate::pure::request::fault_json;
+use crate::pure::request::{Line, fault_json};
 use crate::shell::api::{Attending, Served, answered};
 
 /// What one client is served with.
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
     served: Arc<Served>,
-    bodies: Arc<Semaphore>,
     stage: Arc<Stage>,
 }
 
 /// An answer, on its way.
 #[derive(Debug)]
 struct Text {
-    text: Full<Bytes>,
+    /// What of it is left; what is large goes in pieces.
+    parts: VecDeque<Bytes>,
     /// Dropped with it.
     _handing: Handing,
 }
 
 impl Connection {
-    pub(super) fn new(served: Arc<Served>, bodies: Arc<Semaphore>) -> Self {
-        Self { served, bodies, stage: Stage::new(Times::USUAL) }
+    pub(super) fn new(served: Arc<Served>) -> Self {
+        Self { served, stage: Stage::new(Times::USUAL) }
     }
 
     /// Serves until the client goes or is late, or the host stops.
@@ -84,14 +86,15 @@ impl Connection {
             Ok(Ask::Health) => {
                 let (health, status) = self.served.look();
                 let status = StatusCode::from_u16(status);
-                Ok((status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), health))
+                let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                Ok((status, line_of(&health)))
             }
             Ok(Ask::Call(mut request)) => {
-                match read(body, &self.bodies, HTTP_BODY_TIME_MAX).await {
+                match read(body, self.served.root.requests(), HTTP_BODY_TIME_MAX).await {
                     Ok(args) => {
                         request.args = args;
                         let answer = answered(*request, &self.served.root).await;
-                        Ok((status(&answer), answer.to_json()))
+                        Ok((status(&answer), answer.into_line()))
                     }
                     Err(refusal) => Err(refusal),
                 }
@@ -99,13 +102,13 @@ impl Connection {
             Err(refusal) => Err(refusal),
         };
         match asked {
-            Ok((status, value)) => self.response(status, &value),
+            Ok((status, line)) => self.response(status, line),
             Err(refusal) => self.refuse(&refusal),
         }
     }
 
     fn refuse(self, refusal: &Refusal) -> Response<Text> {
-        let mut response = self.response(refusal.status, &error(&refusal.fault));
+        let mut response = self.response(refusal.status, line_of(&error(&refusal.fault)));
         let headers = response.headers_mut();
         headers.extend(refusal.allow());
         if refusal.is_last {
@@ -114,9 +117,9 @@ impl Connection {
         response
     }
 
-    fn response(self, status: StatusCode, value: &Value) -> Response<Text> {
-        let text = Full::new(Bytes::from(format!("{value}\n")));
-        let mut response = Response::new(Text { text, _handing: Handing(self.stage) });
+    fn response(self, status: StatusCode, line: Line) -> Response<Text> {
+        let text = Text { parts: parts(line), _handing: Handing(self.stage) };
+        let mut response = Response::new(text);
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -128,12 +131,29 @@ impl Connection {
     }
 }
 
+fn line_of(value: &Value) -> Line {
+    Line { head: value.to_string(), shown: None, tail: "" }
+}
+
+fn parts(line: Line) -> VecDeque<Bytes> {
+    let Line { mut head, shown, tail } = line;
+    let mut parts = VecDeque::new();
+    if let Some(shown) = shown {
+        parts.push_back(Bytes::from(std::mem::take(&mut head)));
+        parts.push_back(Bytes::from_owner(shown));
+    }
+    head.push_str(tail);
+    head.push('\n');
+    parts.push_back(Bytes::from(head));
+    parts
+}
+
 fn error(fault: &Fault) -> Value {
     json!({ "error": fault_json(fault) })
 }
 
 /// Reads the arguments. What is announced as too large is refused before any of it is read.
-async fn read<B>(body: B, bodies: &Arc<Semaphore>, time: Duration) -> Result<Value, Refusal>
+async fn read<B>(body: B, room: &Room, time: Duration) -> Result<Args, Refusal>
 where
     B: Body<Data = Bytes>,
     B::Error: std::fmt::Display,
@@ -142,23 +162,20 @@ where
     if body.size_hint().lower() > most {
         return Err(Refusal::too_large());
     }
-    match tokio::time::timeout(time, collect(body, bodies)).await {
-        Ok(collected) => collected.and_then(|(bytes, _room)| arguments(&bytes)),
+    match tokio::time::timeout(time, collect(body, room)).await {
+        Ok(collected) => collected.and_then(|(bytes, _taken)| arguments(bytes)),
         Err(_) => Err(Refusal::too_slow()),
     }
 }
 
 /// All bytes of a body, and their room among all bodies.
-async fn collect<B>(
-    body: B,
-    bodies: &Arc<Semaphore>,
-) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Refusal>
+async fn collect<B>(body: B, room: &Room) -> Result<(Vec<u8>, Vec<Taken>), Refusal>
 where
     B: Body<Data = Bytes>,
     B::Error: std::fmt::Display,
 {
     let mut body = pin!(body);
-    let (mut bytes, mut room) = (Vec::new(), None::<OwnedSemaphorePermit>);
+    let (mut bytes, mut taken) = (Vec::new(), Vec::new());
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Refusal::broken(&error.to_string()))?;
         // Trailers say nothing that is asked for.
@@ -166,15 +183,11 @@ where
         if bytes.len() + data.len() > HTTP_BODY_BYTES_MAX {
             return Err(Refusal::too_large());
         }
-        let count = u32::try_from(data.len()).map_err(|_| Refusal::too_large())?;
-        let more = bodies.clone().try_acquire_many_owned(count).map_err(|_| Refusal::crowded())?;
-        match &mut room {
-            Some(room) => room.merge(more),
-            None => room = Some(more),
-        }
+        let more = room.take(data.len());
+        taken.push(more.ok_or_else(|| Refusal::crowded(room.taken()))?);
         bytes.extend_from_slice(&data);
     }
-    Ok((bytes, room))
+    Ok((bytes, taken))
 }
 
 impl Body for Text {
@@ -183,17 +196,24 @@ impl Body for Text {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        _cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Pin::new(&mut self.text).poll_frame(cx)
+        let piece = self.parts.front_mut().map(|part| {
+            let piece = part.len().min(HTTP_BUFFER_BYTES_MAX);
+            part.split_to(piece)
+        });
+        if self.parts.front().is_some_and(Bytes::is_empty) {
+            self.parts.pop_front();
+        }
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.text.is_end_stream()
+        self.parts.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.text.size_hint()
+        SizeHint::with_exact(self.parts.iter().map(|part| part.len() as u64).sum())
     }
 }
 

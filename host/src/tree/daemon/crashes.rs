@@ -43,7 +43,7 @@ impl Daemon {
         let Some(reports) = &mut self.reports else { return };
         let Stand { sequence, record, .. } = stand;
         let fingerprint =
-            Fingerprint::of(sequence, &record, bound.contract, &bound.arguments, crash);
+            Fingerprint::of(sequence, &record, bound.contract, bound.arguments.packed(), crash);
         match reports.rate.decide(now, &fingerprint) {
             Keep::Same(id) => {
                 Gauges::add(&self.gauges.crash_reports_repeated, 1);
@@ -71,9 +71,11 @@ impl Daemon {
 
     fn crash_report(&self, bound: &Bound, crash: &Crash, stand: Stand) -> CrashReport {
         let contract = self.guest.contract_at(bound.contract);
-        let arguments = match bound.arguments.len() {
-            bytes if bytes <= ARGUMENTS_BYTES_MAX => Arguments::Kept(bound.arguments.clone()),
-            bytes => Arguments::TooLarge(bytes as u64),
+        let arguments = match &bound.arguments {
+            super::Arguments::Packed(bytes) if bytes.len() <= ARGUMENTS_BYTES_MAX => {
+                Arguments::Kept(bytes.clone())
+            }
+            arguments => Arguments::TooLarge(arguments.packed().len() as u64),
         };
         let seed = match &self.phase {
             Phase::Live(instance) => instance.seed(crash.generation, bound.request),
@@ -95,7 +97,7 @@ impl Daemon {
             correlation: bound.correlation.as_deref().map(str::to_owned),
             key: bound.key.as_deref().map(str::to_owned),
             unix_nanos: self.now.unix_nanos,
-            fuel: self.options.limits.fuel,
+            fuel: self.spent.fuel_of_try(),
             deadline: self.options.limits.deadline,
             budget_bytes: self.options.budget_bytes as u64,
             seed,

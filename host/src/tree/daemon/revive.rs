@@ -41,7 +41,7 @@ impl Daemon {
             }))
         };
         Gauges::add(&self.gauges.crashed, 1);
-        Transacted { outcome, sequence: self.sequence, attempts: 1 }
+        Transacted { outcome, sequence: self.sequence, attempts: 1, shown: None }
     }
 
     /// A new instance on the committed state, after the thread before this one died of `panic`.

@@ -8,6 +8,7 @@ use super::now::Now;
 use super::output::set_output;
 use super::recorder::{JournalSeat, Recorder};
 use super::recovery::init_fault;
+use super::values::Spent;
 use super::{Daemon, DaemonOptions, Phase, World, own_context};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::{Generation, Sequence};
@@ -203,6 +204,8 @@ impl Daemon {
             rested: Duration::ZERO,
             live: false,
             staged: Vec::new(),
+            spent: Spent::default(),
+            shown: None,
             showing: None,
             seen: Vec::new(),
             following: None,

@@ -5,7 +5,7 @@
 //! recovery starts it exactly once. One that can do without goes on in a next generation at once.
 
 use super::recovery::RECOVER_LIMITS;
-use super::{Bound, Daemon, Phase, check_result, own_context};
+use super::{Bound, Daemon, Phase, own_context};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::RequestId;
 use crate::mechanisms::providers::Staged;
@@ -119,7 +119,7 @@ impl Daemon {
         let reaction = instance.on_stale(stale, &name, bound.request, &context, &limits);
         let answered = reaction.and_then(|reaction| {
             if let Some(Ok(value)) = &reaction {
-                check_result(&self.guest, bound.contract, value)?;
+                self.check_fallback(bound, value)?;
             }
             self.put_back()?;
             Ok(reaction)

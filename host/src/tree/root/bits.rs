@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::{Asked, Root, read};
+use super::crew::Asked;
+use super::{Root, read};
 use crate::base::error::{Code, Fault, printable};
 use crate::base::ids::RequestId;
 use crate::base::limits::STOP_CANCEL;

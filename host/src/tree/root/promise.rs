@@ -4,7 +4,8 @@
 use super::Reply;
 use crate::base::error::{Code, Fault};
 use crate::base::ids::{RequestId, Sequence};
-use crate::pure::request::{Answer, Outcome, Request};
+use crate::base::room::Taken;
+use crate::pure::request::{Answer, Outcome};
 use crate::tree::daemon::Transacted;
 
 /// What is needed for the answer. Dropped without one, it answers that nobody knows.
@@ -13,12 +14,18 @@ pub(super) struct Promise {
     daemon: String,
     contract: String,
     reply: Option<Reply>,
+    /// The room of its arguments.
+    room: Option<Taken>,
 }
 
 impl Promise {
-    pub(super) fn new(id: RequestId, request: Request, reply: Reply) -> Self {
-        let Request { daemon, contract, .. } = request;
-        Self { request: id, daemon, contract, reply: Some(reply) }
+    pub(super) fn new(
+        request: RequestId,
+        (daemon, contract): (String, String),
+        room: Option<Taken>,
+        reply: Reply,
+    ) -> Self {
+        Self { request, daemon, contract, reply: Some(reply), room }
     }
 
     /// Answers.
@@ -26,11 +33,14 @@ impl Promise {
         self.answer(transacted);
     }
 
-    fn answer(&mut self, Transacted { outcome, sequence, attempts }: Transacted) {
+    fn answer(&mut self, transacted: Transacted) {
+        let Transacted { outcome, sequence, attempts, shown } = transacted;
         let Some(reply) = self.reply.take() else { return };
+        drop(self.room.take());
         let (daemon, contract) =
             (std::mem::take(&mut self.daemon), std::mem::take(&mut self.contract));
-        reply(Answer { request: self.request, daemon, contract, outcome, sequence, attempts });
+        let request = self.request;
+        reply(Answer { request, daemon, contract, outcome, sequence, attempts, shown });
     }
 }
 
@@ -39,7 +49,8 @@ impl Drop for Promise {
         if self.reply.is_some() {
             let fault = Fault::new(Code::HostBug, "a thread died before it answered");
             let outcome = Outcome::Unknown(fault);
-            self.answer(Transacted { outcome, sequence: Sequence::default(), attempts: 1 });
+            let sequence = Sequence::default();
+            self.answer(Transacted { outcome, sequence, attempts: 1, shown: None });
         }
     }
 }

@@ -186,10 +186,10 @@ impl Second {
     /// Lets clients ask until the host is killed, `after` the first acknowledgement.
     pub(super) fn load_and_kill(
         &mut self,
-        requests: Option<&[Value]>,
+        requests: Option<&[String]>,
         after: Duration,
     ) -> Result<Load, Fault> {
-        let revert = [json!({ "revert": { "daemon": self.daemon, "last": 0 } })];
+        let revert = [json!({ "revert": { "daemon": self.daemon, "last": 0 } }).to_string()];
         let requests = requests.unwrap_or(&revert);
         let (attempts, acknowledgements, last) =
             (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
@@ -198,7 +198,8 @@ impl Second {
             let Ok(mut client) = Client::connect(&socket) else { return };
             for request in requests.iter().cycle().skip(number) {
                 attempts.fetch_add(1, Ordering::SeqCst);
-                let Ok(answer) = client.ask(request) else { return };
+                let Ok(answer) = client.ask_line(request.clone()) else { return };
+                let Ok(answer) = serde_json::from_str::<Value>(&answer) else { return };
                 let outcome = answer.get("outcome").and_then(Value::as_str);
                 let committed = outcome == Some("committed") || answer.get("reverted").is_some();
                 let sequence = answer.get("sequence").and_then(Value::as_u64);

@@ -1,4 +1,7 @@
+use http_body_util::Full;
+
 use super::*;
+use crate::pure::request::Shown;
 
 /// A body that sends its pieces and then ends, fails or stays silent.
 struct Pieces {
@@ -30,7 +33,7 @@ impl Body for Pieces {
     }
 }
 
-fn read_pieces(left: Vec<Bytes>, then: Then, room: &Arc<Semaphore>) -> Result<Value, Refusal> {
+fn read_pieces(left: Vec<Bytes>, then: Then, room: &Room) -> Result<Args, Refusal> {
     let time = match then {
         Then::Silence => Duration::from_millis(20),
         Then::End | Then::Fail => Duration::from_secs(3600),
@@ -45,37 +48,56 @@ fn spaces(count: usize) -> Bytes {
 
 #[test]
 fn c8_a_body_is_whole_small_and_in_time() {
-    let room = Arc::new(Semaphore::new(2 * HTTP_BODY_BYTES_MAX));
+    let room = Room::new(2 * HTTP_BODY_BYTES_MAX);
     let pieces = || vec![Bytes::from("1}"), Bytes::from("{\"a\":")];
-    assert_eq!(read_pieces(pieces(), Then::End, &room), Ok(json!({ "a": 1 })));
+    assert_eq!(read_pieces(pieces(), Then::End, &room), Ok(Args::json("{\"a\":1}")));
     let most = || vec![spaces(HTTP_BODY_BYTES_MAX - 2), Bytes::from("{}")];
-    assert_eq!(read_pieces(most(), Then::End, &room), Ok(json!({})));
+    let all = read_pieces(most(), Then::End, &room).unwrap();
+    assert_eq!(all.bytes(), HTTP_BODY_BYTES_MAX);
     let more = vec![spaces(HTTP_BODY_BYTES_MAX - 1), Bytes::from("{}")];
     assert_eq!(read_pieces(more, Then::End, &room), Err(Refusal::too_large()));
     assert_eq!(read_pieces(pieces(), Then::Fail, &room), Err(Refusal::broken("cut off")));
     assert_eq!(read_pieces(pieces(), Then::Silence, &room), Err(Refusal::too_slow()));
     // All of it was given back, each time.
-    assert_eq!(room.available_permits(), 2 * HTTP_BODY_BYTES_MAX);
+    assert_eq!(room.taken(), 0);
 }
 
 #[test]
 fn c8_all_bodies_together_have_a_limit() {
-    let room = Arc::new(Semaphore::new(10));
-    let others = room.clone().try_acquire_many_owned(8).unwrap();
+    let room = Room::new(10);
+    let others = room.take(8).unwrap();
     let pieces = || vec![Bytes::from("}"), Bytes::from("{ ")];
     let refusal = read_pieces(pieces(), Then::End, &room).unwrap_err();
     assert_eq!((refusal.status.as_u16(), refusal.fault.code.as_str()), (503, "E_QUEUE_FULL"));
     assert!(comes_back(refusal.status));
     drop(others);
-    assert_eq!(read_pieces(pieces(), Then::End, &room), Ok(json!({})));
-    assert_eq!(room.available_permits(), 10);
+    assert_eq!(read_pieces(pieces(), Then::End, &room), Ok(Args::json("{ }")));
+    assert_eq!(room.taken(), 0);
 }
 
 #[test]
 fn c8_a_body_that_is_announced_as_too_large_is_not_read() {
-    let room = Arc::new(Semaphore::new(0));
+    let room = Room::new(0);
     let body = Full::new(spaces(HTTP_BODY_BYTES_MAX + 1));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let refusal = runtime.block_on(read(body, &room, Duration::from_secs(3600)));
     assert_eq!(refusal, Err(Refusal::too_large()));
+}
+
+#[test]
+fn a_large_answer_goes_in_pieces() {
+    let shown = Shown::new("x".repeat(200_000), None);
+    let line = Line { head: "{\"value\":".to_owned(), shown: Some(shown), tail: "}" };
+    let expected = format!("{line}\n");
+    let mut text = Text { parts: parts(line), _handing: Handing(Stage::new(Times::USUAL)) };
+    assert_eq!(text.size_hint().exact(), Some(expected.len() as u64));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut told = Vec::new();
+    while let Some(Ok(frame)) = runtime.block_on(text.frame()) {
+        let piece = frame.into_data().unwrap();
+        assert!((1..=HTTP_BUFFER_BYTES_MAX).contains(&piece.len()));
+        told.extend_from_slice(&piece);
+        assert_eq!(text.is_end_stream(), told.len() == expected.len());
+    }
+    assert_eq!(told, expected.into_bytes());
 }
