@@ -1,5 +1,7 @@
 //! JSON Schemas of arguments and results, made only when `describe` asks.
 
+mod closed;
+
 use std::fmt::{self, Write};
 
 use schemars::JsonSchema;
@@ -9,16 +11,18 @@ use serde_json::{Number, Value};
 /// The schema of what a caller may send.
 #[must_use]
 pub fn argument_schema<T: JsonSchema>() -> String {
-    text::<T>(SchemaSettings::draft2020_12().for_deserialize())
+    let mut schema = schema::<T>(SchemaSettings::draft2020_12().for_deserialize());
+    closed::close(&mut schema);
+    text(&schema)
 }
 
 /// The schema of what a committed call answers.
 #[must_use]
 pub fn result_schema<T: JsonSchema>() -> String {
-    text::<T>(SchemaSettings::draft2020_12().for_serialize())
+    text(&schema::<T>(SchemaSettings::draft2020_12().for_serialize()))
 }
 
-fn text<T: JsonSchema>(settings: SchemaSettings) -> String {
+fn schema<T: JsonSchema>(settings: SchemaSettings) -> Value {
     let mut generator = settings.into_generator();
     // Not by `into_root_schema_for`, which would bring those tables in as well.
     let mut schema = T::json_schema(&mut generator);
@@ -26,8 +30,12 @@ fn text<T: JsonSchema>(settings: SchemaSettings) -> String {
     if !generator.definitions().is_empty() {
         schema.insert("$defs".to_owned(), generator.definitions().clone().into());
     }
+    schema.to_value()
+}
+
+fn text(schema: &Value) -> String {
     let mut text = String::new();
-    let written = write_value(&mut text, schema.as_value());
+    let written = write_value(&mut text, schema);
     debug_assert!(written.is_ok(), "a String takes all that fits in memory");
     text
 }
