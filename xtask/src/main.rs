@@ -28,7 +28,7 @@ Commands:
   bench [NAME]  measure and print one table; NAME is a section of it, `list` lists them
                 (environment: BULKHEAD_BENCH_DIR, the directory for what is kept on disk)
   soak          run the tests longer, and those that take long (environment: BULKHEAD_SEEDS,
-                PROPTEST_CASES)
+                BULKHEAD_PROGRAMS, PROPTEST_CASES)
   mutants [PART]
                 take safety lines out, one at a time, and look whether a test goes red; only
                 those whose names contain PART

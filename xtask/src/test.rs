@@ -8,7 +8,8 @@ const REMEDY: &str =
     "see the failing test above; `cargo test --release -p PACKAGE NAME` runs it alone";
 
 /// What `soak` sets where the environment says nothing.
-const SOAK_DEFAULTS: [(&str, &str); 2] = [("BULKHEAD_SEEDS", "10000"), ("PROPTEST_CASES", "10000")];
+const SOAK_DEFAULTS: [(&str, &str); 3] =
+    [("BULKHEAD_SEEDS", "10000"), ("BULKHEAD_PROGRAMS", "100000"), ("PROPTEST_CASES", "10000")];
 
 /// All tests: unit, integration, documentation; of the host, the SDK and the guests.
 pub(crate) fn run() -> Result<(), Failure> {

@@ -26,13 +26,18 @@
 //! | active data segments | they become passive and are written by the guarded start |
 //! | the host, through `realloc` | in a wrapper around the export that a canonical option names |
 //! | the host, results of imported functions | in a wrapper around the import, before the call |
-//! | the host, through a table shared with another module | before the `call_indirect` |
+//! | the host, through a shared table or an imported global | before the `call_indirect` |
 //! | adapters between components | like the host: they use `realloc` and result areas |
 //!
 //! Nothing else can write: there are no threads, no asynchronous or GC canonical ABI, and other
 //! modules over the same memory have control memories of their own; the host takes the union.
 //! Lifting reads only, `post-return` and destructors are guest code, and handles live in tables of
 //! the host.
+//!
+//! A function of the host comes into a module by an import of a function, a table that is shared or
+//! an imported global, for no admitted code changes a table or calls a reference. A module without
+//! marks of its own is never entered first, has no memory, and only passes the calls of others on,
+//! with their parameters: so whoever began such a call has marked what the host writes.
 //!
 //! # What the host must keep to
 //!
@@ -69,7 +74,7 @@ use super::admission::{
 };
 
 /// Version of what this module emits. Part of the key of cached compiled code.
-pub const BARRIER_VERSION: u32 = 1;
+pub const BARRIER_VERSION: u32 = 2;
 
 /// Bytes after a dirty card that the host must treat as dirty, too.
 pub const OVERRUN: u32 = 128;

@@ -1,5 +1,6 @@
 //! Makes modules that store a lot, in the shapes that the barrier treats specially: runs of stores
-//! to one base, bases a constant apart, loops that walk, branches out of blocks that mark.
+//! to one base, bases a constant apart, loops that walk, branches out of blocks that mark, many
+//! branches of many locals, operands that lie around while other code runs.
 
 use wasm_encoder::{
     BlockType, CodeSection, ConstExpr, DataCountSection, DataSection, ExportKind, ExportSection,
@@ -9,6 +10,58 @@ use wasm_encoder::{
 
 /// Exported functions of a generated module, named `f0`, `f1` and so on.
 pub(super) const FUNCTIONS: u32 = 3;
+
+/// What the code of a function can reach.
+#[derive(Clone, Debug)]
+pub(super) struct Reach {
+    /// Statements of its body at most.
+    pub(super) statements: u32,
+    /// Functions `(i32, i32) -> i32`.
+    pub(super) functions: Vec<u32>,
+    /// Functions `(i32, i32)` of the host, which write to where their last parameter points.
+    pub(super) hosts: Vec<u32>,
+    /// Elements of tables that hold functions of either kind.
+    pub(super) elements: Vec<Element>,
+    /// Mutable globals.
+    pub(super) globals: Vec<(u32, ValType)>,
+    /// Immutable numeric globals.
+    pub(super) constants: Vec<(u32, ValType)>,
+}
+
+impl Default for Reach {
+    fn default() -> Self {
+        Self {
+            statements: 90,
+            functions: Vec::new(),
+            hosts: Vec::new(),
+            elements: Vec::new(),
+            globals: Vec::new(),
+            constants: Vec::new(),
+        }
+    }
+}
+
+/// An element of a table that holds a function.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Element {
+    pub(super) table: u32,
+    pub(super) index: u32,
+    /// One of the kinds of functions: their types are 0 and 1, in any module.
+    pub(super) is_host: bool,
+}
+
+/// The kinds of functions, as types 0 and 1.
+pub(super) fn types() -> TypeSection {
+    let mut types = TypeSection::new();
+    types.ty().function([ValType::I32; 2], [ValType::I32]);
+    types.ty().function([ValType::I32; 2], []);
+    types
+}
+
+/// A function of type 0 with a body from the dice.
+pub(super) fn function(dice: &mut Dice, reach: &Reach) -> Function {
+    Writer::new(dice, reach).function()
+}
 
 /// Locals by type: the first two are parameters.
 const I32: [u32; 6] = [0, 1, 2, 3, 4, 5];
@@ -25,7 +78,7 @@ pub(super) struct Dice(u64);
 
 impl Dice {
     pub(super) fn new(seed: u64) -> Self {
-        Self((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     pub(super) fn roll(&mut self, sides: u32) -> u32 {
@@ -44,9 +97,7 @@ impl Dice {
 pub(super) fn module(seed: u64) -> Vec<u8> {
     let mut dice = Dice::new(seed);
     let mut module = Module::new();
-    let mut types = TypeSection::new();
-    types.ty().function([ValType::I32, ValType::I32], [ValType::I32]);
-    module.section(&types);
+    module.section(&types());
     let mut functions = FunctionSection::new();
     let mut exports = ExportSection::new();
     exports.export("memory", ExportKind::Memory, 0);
@@ -78,8 +129,10 @@ pub(super) fn module(seed: u64) -> Vec<u8> {
     module.section(&exports);
     module.section(&DataCountSection { count: 2 });
     let mut code = CodeSection::new();
-    for function in 0..FUNCTIONS {
-        code.function(&Writer::new(&mut dice, function).function());
+    for number in 0..FUNCTIONS {
+        let globals = vec![(0, ValType::I32), (1, ValType::I64)];
+        let reach = Reach { functions: (0..number).collect(), globals, ..Reach::default() };
+        code.function(&function(&mut dice, &reach));
     }
     module.section(&code);
     let mut data = DataSection::new();
@@ -91,7 +144,7 @@ pub(super) fn module(seed: u64) -> Vec<u8> {
 
 struct Writer<'d> {
     dice: &'d mut Dice,
-    function: u32,
+    reach: &'d Reach,
     code: Vec<I<'static>>,
     /// Open blocks: true for those that a branch forward may leave.
     open: Vec<bool>,
@@ -100,13 +153,15 @@ struct Writer<'d> {
 }
 
 impl<'d> Writer<'d> {
-    fn new(dice: &'d mut Dice, function: u32) -> Self {
-        Self { dice, function, code: Vec::new(), open: Vec::new(), loops: 0, budget: 90 }
+    fn new(dice: &'d mut Dice, reach: &'d Reach) -> Self {
+        Self { dice, reach, code: Vec::new(), open: Vec::new(), loops: 0, budget: reach.statements }
     }
 
     fn function(mut self) -> Function {
         let mut locals = vec![(4, ValType::I32), (1, ValType::I64), (1, ValType::F32)];
         locals.extend([(1, ValType::F64), (1, ValType::V128), (NESTING_MAX, ValType::I32)]);
+        // Locals that only cost those who compare them where branches meet.
+        locals.push((self.dice.of(&[0, 0, 0, 30, 300]), ValType::I32));
         let mut function = Function::new(locals);
         // Most addresses start well within memory: what traps at once tests little.
         for local in I32 {
@@ -136,7 +191,7 @@ impl<'d> Writer<'d> {
     }
 
     fn statement(&mut self) {
-        match self.dice.roll(24) {
+        match self.dice.roll(28) {
             0..=8 => self.store(),
             9..=12 => self.assign(),
             13 | 14 if self.open.len() < 6 => self.conditional(),
@@ -146,6 +201,10 @@ impl<'d> Writer<'d> {
             21 => self.global(),
             22 => self.leave(),
             23 => self.rare(),
+            24 => self.call(),
+            25 => self.host_call(),
+            26 => self.many_branches(),
+            27 => self.operands_below(),
             _ => self.run_of_stores(),
         }
     }
@@ -348,12 +407,93 @@ impl<'d> Writer<'d> {
     }
 
     fn global(&mut self) {
-        let local = self.dice.of(&I32);
-        match self.dice.roll(4) {
-            0 => self.code.extend([I::GlobalGet(0), I::LocalSet(local)]),
-            1 => self.code.extend([I::LocalGet(local), I::GlobalSet(0)]),
-            2 => self.code.extend([I::GlobalGet(1), I::LocalSet(I64)]),
-            _ => self.code.extend([I::LocalGet(I64), I::GlobalSet(1)]),
+        let is_constant = !self.reach.constants.is_empty() && self.dice.roll(4) == 0;
+        let globals = if is_constant { &self.reach.constants } else { &self.reach.globals };
+        if globals.is_empty() {
+            return;
+        }
+        let (global, ty) = self.dice.of(globals);
+        let local = match ty {
+            ValType::I64 => I64,
+            ValType::F32 => F32,
+            ValType::F64 => F64,
+            ValType::V128 => V128,
+            _ => self.dice.of(&I32),
+        };
+        if is_constant || self.dice.roll(2) == 0 {
+            self.code.extend([I::GlobalGet(global), I::LocalSet(local)]);
+        } else {
+            self.code.extend([I::LocalGet(local), I::GlobalSet(global)]);
+        }
+    }
+
+    /// A call of another function, by its name or through a table.
+    fn call(&mut self) {
+        let (left, right) = (self.dice.of(&I32), self.dice.of(&I32));
+        let call = match self.element(false) {
+            Some(element) => self.call_element(element),
+            None if self.reach.functions.is_empty() => return,
+            None => vec![I::Call(self.dice.of(&self.reach.functions))],
+        };
+        self.code.extend([I::LocalGet(left), I::LocalGet(right)]);
+        self.code.extend(call);
+        self.code.push(I::LocalSet(right));
+    }
+
+    /// A call of the host that writes a result to memory, mostly where that can be.
+    fn host_call(&mut self) {
+        let (seed, area) = (self.dice.of(&I32), self.dice.of(&I32));
+        let call = match self.element(true) {
+            Some(element) => self.call_element(element),
+            None if self.reach.hosts.is_empty() => return,
+            None => vec![I::Call(self.dice.of(&self.reach.hosts))],
+        };
+        self.code.extend([I::LocalGet(seed), I::I32Const(63), I::I32And]);
+        match self.dice.roll(8) {
+            0 => self.address(),
+            1 => self.code.push(I::I32Const(self.dice.of(&[4088, 65_528, 131_064, 0]))),
+            _ => self.code.extend([I::LocalGet(area), I::I32Const(0xfff8), I::I32And]),
+        }
+        self.code.extend(call);
+    }
+
+    /// An element of this kind, or none in half of the cases where there is another way.
+    fn element(&mut self, is_host: bool) -> Option<Element> {
+        let others = if is_host { &self.reach.hosts } else { &self.reach.functions };
+        let elements = self.reach.elements.iter().filter(|element| element.is_host == is_host);
+        let elements: Vec<Element> = elements.copied().collect();
+        if elements.is_empty() || (!others.is_empty() && self.dice.roll(2) == 0) {
+            return None;
+        }
+        Some(self.dice.of(&elements))
+    }
+
+    fn call_element(&self, element: Element) -> Vec<I<'static>> {
+        let (type_index, table_index) = (u32::from(element.is_host), element.table);
+        let index = element.index as i32;
+        vec![I::I32Const(index), I::CallIndirect { type_index, table_index }]
+    }
+
+    /// Branches out of one block, each of which compares all locals.
+    fn many_branches(&mut self) {
+        self.code.push(I::Block(BlockType::Empty));
+        for _ in 0..=self.dice.roll(12) {
+            self.condition();
+            self.code.extend([I::I32Const(0x7fff_0000), I::I32And, I::BrIf(0)]);
+        }
+        self.code.push(I::End);
+    }
+
+    /// Statements over operands of before: where the barrier loses count, these lie on top.
+    fn operands_below(&mut self) {
+        let count = self.dice.roll(3) + 1;
+        for _ in 0..count {
+            self.address();
+        }
+        // A branch out of here leaves them behind.
+        self.statements();
+        for _ in 0..count {
+            self.code.push(I::Drop);
         }
     }
 
@@ -375,13 +515,9 @@ impl<'d> Writer<'d> {
     }
 
     fn rare(&mut self) {
-        let (left, right) = (self.dice.of(&I32), self.dice.of(&I32));
+        let left = self.dice.of(&I32);
         match self.dice.roll(6) {
             0 => self.code.extend([I::I32Const(1), I::MemoryGrow(0), I::LocalSet(left)]),
-            1 if self.function > 0 => {
-                self.code.extend([I::LocalGet(left), I::LocalGet(right)]);
-                self.code.extend([I::Call(self.function - 1), I::LocalSet(right)]);
-            }
             2 => {
                 self.condition();
                 self.code.extend([I::If(BlockType::Empty), I::Unreachable, I::End]);

@@ -4,7 +4,9 @@ use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use rustix::mm::{
+    Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap,
+};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
 /// Address space of one memory: all that 32 bits reach, and a guard.
@@ -43,9 +45,26 @@ impl Mappings {
         *self.0.next.lock().unwrap() = 0;
     }
 
+    /// All memories as they were before the first instance.
+    pub(super) fn reset(&self) {
+        self.0.mappings.iter().for_each(Mapping::reset);
+        self.rewind();
+    }
+
+    /// What a memory holds. Only while no guest runs.
+    pub(super) fn bytes(&self, memory: usize) -> &[u8] {
+        let mapping = &self.0.mappings[memory];
+        let bytes = mapping.size.load(Ordering::Relaxed);
+        #[expect(unsafe_code, reason = "reads the memory of a guest that isn't running")]
+        // SAFETY: the bytes are mapped and readable, and no guest is running.
+        unsafe {
+            std::slice::from_raw_parts(ptr::with_exposed_provenance::<u8>(mapping.base), bytes)
+        }
+    }
+
     /// What the memories hold. Only while no guest runs.
     pub(super) fn contents(&self) -> Vec<Vec<u8>> {
-        self.0.mappings.iter().map(Mapping::contents).collect()
+        (0..self.0.mappings.len()).map(|memory| self.bytes(memory).to_vec()).collect()
     }
 
     /// Zeroes the first bytes of a memory. Only while no guest runs.
@@ -83,13 +102,14 @@ impl Mapping {
         self.size.store(bytes, Ordering::Relaxed);
     }
 
-    fn contents(&self) -> Vec<u8> {
-        let bytes = self.size.load(Ordering::Relaxed);
-        #[expect(unsafe_code, reason = "reads the memory of a guest that isn't running")]
-        // SAFETY: the bytes are mapped and readable, and no guest is running.
+    fn reset(&self) {
+        let bytes = self.size.swap(0, Ordering::Relaxed);
+        #[expect(unsafe_code, reason = "drops what a guest that is gone has written")]
+        // SAFETY: the bytes are a private anonymous mapping of no guest.
         unsafe {
-            std::slice::from_raw_parts(ptr::with_exposed_provenance::<u8>(self.base), bytes)
-                .to_vec()
+            let base = ptr::with_exposed_provenance_mut(self.base);
+            madvise(base, bytes, Advice::LinuxDontNeed).unwrap();
+            mprotect(base, bytes, MprotectFlags::empty()).unwrap();
         }
     }
 }

@@ -1,7 +1,10 @@
-//! Runs a core module plain and rewritten, side by side, and compares.
+//! Runs a core module plain and rewritten, side by side, and compares. The rewritten one is
+//! watched.
 
-use host::pure::barrier::{self, CONTROL_EXPORT, OVERRUN, Options};
+use host::pure::barrier::{self, CONTROL_EXPORT, Layout, OVERRUN, Options, RewrittenModule};
 use wasmtime::{Config, Engine, Instance, Linker, Memory, Module, Store, Trap, Val};
+
+use super::watch::{note_offset, watched};
 
 /// Fuel of a rewritten call, per unit of the plain one: the added instructions burn it, too.
 const FUEL_FACTOR: u64 = 50;
@@ -37,7 +40,7 @@ pub(super) enum Verdict {
     Cut,
     /// The barrier doesn't take this module.
     Refused(&'static str),
-    /// A byte changed without its card being marked.
+    /// A byte changed without its card being marked, or was written before that.
     Unmarked(String),
     /// They did something different.
     Different(String),
@@ -61,7 +64,12 @@ pub(super) fn compare(engine: &Engine, wasm: &[u8], case: &Case, options: &Optio
         Err(barrier::RewriteError::Refused(refusal)) => return Verdict::Refused(refusal.code()),
         Err(bug) => return Verdict::Different(bug.to_string()),
     };
-    match side_by_side(engine, wasm, &rewritten.module, case, &options) {
+    compare_with(engine, wasm, &rewritten, case)
+}
+
+/// Runs `wasm` and what it was rewritten to.
+fn compare_with(engine: &Engine, wasm: &[u8], rewritten: &RewrittenModule, case: &Case) -> Verdict {
+    match side_by_side(engine, wasm, rewritten, case) {
         Ok(()) => Verdict::Same,
         Err(verdict) => verdict,
     }
@@ -70,21 +78,22 @@ pub(super) fn compare(engine: &Engine, wasm: &[u8], case: &Case, options: &Optio
 fn side_by_side(
     engine: &Engine,
     wasm: &[u8],
-    rewritten: &[u8],
+    rewritten: &RewrittenModule,
     case: &Case,
-    options: &Options,
 ) -> Result<(), Verdict> {
+    let layout = &rewritten.layout;
+    let watched = watched(&rewritten.module, layout);
     let mut plain = Side::new(engine, wasm, case, case.fuel);
-    let mut marked = Side::new(engine, rewritten, case, case.fuel * FUEL_FACTOR);
+    let mut marked = Side::new(engine, &watched, case, case.fuel * FUEL_FACTOR);
     let started = (plain.start(), marked.start());
-    marked.all_changes_are_marked("instantiation", options)?;
+    marked.all_changes_are_marked("instantiation", layout)?;
     if !ends_agree("instantiation", started.0, started.1)? {
         return Ok(());
     }
     for (name, arguments) in &case.calls {
-        marked.clear_cards();
+        marked.clear_cards(layout);
         let (results, ends) = (plain.call(name, arguments), marked.call(name, arguments));
-        marked.all_changes_are_marked(name, options)?;
+        marked.all_changes_are_marked(name, layout)?;
         let [plain_end, marked_end] =
             [&results, &ends].map(|end| end.as_ref().map(drop).map_err(|end| *end));
         ends_agree(name, plain_end, marked_end)?;
@@ -192,20 +201,23 @@ impl Side {
         self.instance?.get_memory(&mut self.store, name)
     }
 
-    fn clear_cards(&mut self) {
+    fn clear_cards(&mut self, layout: &Layout) {
         if let Some(control) = self.memory(CONTROL_EXPORT) {
-            let cards = control.data_size(&self.store) - (64 << 10);
-            control.data_mut(&mut self.store)[..cards].fill(0);
+            control.data_mut(&mut self.store)[..layout.state_offset as usize].fill(0);
         }
     }
 
-    fn all_changes_are_marked(&mut self, name: &str, options: &Options) -> Result<(), Verdict> {
+    fn all_changes_are_marked(&mut self, name: &str, layout: &Layout) -> Result<(), Verdict> {
         let before = std::mem::take(&mut self.image);
         let Some(memory) = self.memory("memory") else { return Ok(()) };
         let now = memory.data(&self.store).to_vec();
         let control = self.memory(CONTROL_EXPORT).unwrap();
         let cards = control.data(&self.store);
-        let marked = |address: usize| cards[address >> options.card_shift] != 0;
+        let note = u64::from_le_bytes(cards[note_offset(layout)..][..8].try_into().unwrap());
+        if let Some(address) = note.checked_sub(1) {
+            return Err(Verdict::Unmarked(format!("{name} is about to write {address:#x}")));
+        }
+        let marked = |address: usize| cards[address >> layout.card_shift] != 0;
         let mut hole = None;
         for (at, chunk) in now.chunks(1024).enumerate() {
             let at = at * 1024;

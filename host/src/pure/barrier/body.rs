@@ -271,11 +271,11 @@ impl Writer<'_, '_, '_, '_> {
         Ok(())
     }
 
-    /// Another module may have put a function of the host into a table that it can reach. On the
-    /// stack: the parameters, the index into the table.
+    /// A function of the host may have come to a table by another module. On the stack: the
+    /// parameters, the index into the table.
     fn call_indirect(&mut self, ty: u32, step: &Step<'_>) -> Result<(), RewriteError> {
         let common = &self.plan.common;
-        if self.source.shares_table
+        if self.source.has_foreign_functions
             && common.result_area_bytes > 0
             && self.source.may_take_result_area(ty)?
         {

@@ -31,8 +31,9 @@ pub(super) struct Source<'a> {
     /// The globals that it defines.
     pub(super) globals: Vec<Global<'a>>,
     pub(super) imports_memory: bool,
-    /// True when other modules can put functions into one of its tables.
-    pub(super) shares_table: bool,
+    /// True when its tables may hold functions that came from other modules by another way than
+    /// its imports of functions, which are wrapped.
+    pub(super) has_foreign_functions: bool,
 }
 
 impl<'a> Source<'a> {
@@ -72,7 +73,7 @@ impl<'a> Source<'a> {
             }
             Payload::ExportSection(section) => {
                 for export in section.clone() {
-                    self.shares_table |= export?.kind == wasmparser::ExternalKind::Table;
+                    self.has_foreign_functions |= export?.kind == wasmparser::ExternalKind::Table;
                 }
                 self.exports = Some(section);
             }
@@ -98,9 +99,13 @@ impl<'a> Source<'a> {
                 self.functions.push(ty);
                 self.imported_functions += 1;
             }
-            TypeRef::Global(_) => self.imported_globals += 1,
+            TypeRef::Global(global) => {
+                self.imported_globals += 1;
+                // Its elements may take their values from it.
+                self.has_foreign_functions |= matches!(global.content_type, ValType::Ref(_));
+            }
             TypeRef::Memory(_) => self.imports_memory = true,
-            TypeRef::Table(_) => self.shares_table = true,
+            TypeRef::Table(_) => self.has_foreign_functions = true,
             TypeRef::Tag(_) => {}
         }
     }
