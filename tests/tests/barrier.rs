@@ -23,6 +23,7 @@ mod barrier {
     mod components;
     mod composed;
     mod crossing;
+    mod exhausted;
     mod generated;
     mod generator;
     mod lowered;

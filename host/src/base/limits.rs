@@ -177,6 +177,11 @@ pub const DAEMONS_KEPT_MAX: usize = 1 << 16;
 /// Bytes of a guest file. Python guests with their library are about 40 MiB.
 pub const MODULE_BYTES_MAX: usize = 64 << 20;
 
+/// Steps for which the write barrier follows one function, to leave out marks that others stand
+/// for: one for each instruction, operand and local that it looks at. After them it marks store by
+/// store. Milliseconds of work; a function of hand-made size would take minutes.
+pub const BARRIER_FLOW_STEPS_MAX: usize = 2_000_000;
+
 /// Wall time that compiling one guest may take.
 pub const COMPILE_TIME_MAX: Duration = Duration::from_secs(60);
 

@@ -72,6 +72,7 @@ use serde::{Deserialize, Serialize};
 use super::admission::{
     Admitted, Caps, FEATURES, ModuleUse, Refusal, Wiring, admit_module, validate,
 };
+use crate::base::limits::BARRIER_FLOW_STEPS_MAX;
 
 /// Version of what this module emits. Part of the key of cached compiled code.
 pub const BARRIER_VERSION: u32 = 2;
@@ -102,6 +103,8 @@ pub struct Options {
     pub share_marks: bool,
     /// Repeat the bodies of small loops that store. Off only to measure what that saves.
     pub unroll: bool,
+    /// Steps for which one function is followed. Less than usual only in tests.
+    pub flow_steps_max: usize,
     /// Leave this kind of site without its mark. For tests that show that such a hole is found.
     pub omit: Option<Site>,
     /// Export each control memory under [`CONTROL_EXPORT`]. For tests on single modules.
@@ -115,6 +118,7 @@ impl Default for Options {
             trap_by_grow: true,
             share_marks: true,
             unroll: true,
+            flow_steps_max: BARRIER_FLOW_STEPS_MAX,
             omit: None,
             export_control: false,
         }

@@ -30,6 +30,11 @@ fn options(dice: &mut Dice) -> Options {
         trap_by_grow: dice.roll(2) == 0,
         share_marks: dice.roll(5) != 0,
         unroll: dice.roll(5) != 0,
+        flow_steps_max: match dice.roll(3) {
+            0 => dice.roll(4000) as usize,
+            1 => dice.roll(400) as usize,
+            _ => Options::default().flow_steps_max,
+        },
         ..Options::default()
     }
 }

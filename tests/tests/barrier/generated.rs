@@ -7,7 +7,7 @@ use super::generator::{self, Dice, FUNCTIONS};
 use super::oracle::{Call, Case, Verdict, compare, engine};
 use super::seeds;
 
-fn calls(seed: u64) -> Vec<Call> {
+pub(super) fn calls(seed: u64) -> Vec<Call> {
     let mut dice = Dice::new(!seed);
     let mut calls = Vec::new();
     for _ in 0..2 {

@@ -68,7 +68,12 @@ pub(super) fn compare(engine: &Engine, wasm: &[u8], case: &Case, options: &Optio
 }
 
 /// Runs `wasm` and what it was rewritten to.
-fn compare_with(engine: &Engine, wasm: &[u8], rewritten: &RewrittenModule, case: &Case) -> Verdict {
+pub(super) fn compare_with(
+    engine: &Engine,
+    wasm: &[u8],
+    rewritten: &RewrittenModule,
+    case: &Case,
+) -> Verdict {
     match side_by_side(engine, wasm, rewritten, case) {
         Ok(()) => Verdict::Same,
         Err(verdict) => verdict,

@@ -37,7 +37,8 @@ pub(super) fn rewrite(
         steps = unroll(steps, |operator| store_of(operator).is_some());
     }
     let loops = Loops::new(&steps);
-    let flow = Flow::new(source, source.function_type(function)?, count)?;
+    let steps_max = plan.common.options.flow_steps_max;
+    let flow = Flow::new(source, source.function_type(function)?, count, steps_max)?;
     let mut writer = Writer { source, plan, code: Vec::new(), scratch: Scratch::new(count), flow };
     for (position, step) in steps.iter().enumerate() {
         writer.operator(step)?;
@@ -144,6 +145,16 @@ struct Store {
     offset: u64,
 }
 
+/// Where the base of a store's address is at hand.
+enum Base {
+    /// Nowhere, for another mark stands for what the store writes.
+    Marked,
+    Constant(i32),
+    Local(u32),
+    /// Only on the stack, under the value.
+    Stack,
+}
+
 struct Writer<'w, 'p, 'o, 's> {
     source: &'w Source<'s>,
     plan: &'p Plan<'o>,
@@ -204,19 +215,16 @@ impl Writer<'_, '_, '_, '_> {
         if !self.plan.marks(store.site) || self.flow.is_dead() {
             return Ok(());
         }
-        let base = self.flow.operand(1);
         let offset = u32::try_from(store.offset).map_err(RewriteError::bug)?;
-        let share = self.plan.common.options.share_marks;
-        if share && self.flow.is_marked(&base.value, offset, store.bytes) {
-            return Ok(());
-        }
+        let base = self.base(offset, store.bytes);
         // The card of the base stands for the bytes after it, too.
         let near = offset.checked_add(store.bytes).is_some_and(|end| end <= OVERRUN);
         let offset = if near { 0 } else { offset };
-        let mark = match (base.value.as_constant(), self.flow.local_of(&base)) {
-            (Some(base), _) if share => mark_constant(self.plan, base, offset),
-            (_, Some(local)) if share => mark_card(self.plan, local, offset),
-            _ => {
+        let mark = match base {
+            Base::Marked => return Ok(()),
+            Base::Constant(base) => mark_constant(self.plan, base, offset),
+            Base::Local(local) => mark_card(self.plan, local, offset),
+            Base::Stack => {
                 let address = self.scratch.local(ValType::I32, 0)?;
                 let nth = usize::from(store.value == ValType::I32);
                 let value = self.scratch.local(store.value, nth)?;
@@ -225,8 +233,26 @@ impl Writer<'_, '_, '_, '_> {
             }
         };
         self.push(&mark);
-        self.flow.mark(&base.value, offset);
+        if let Some(facts) = self.flow.facts() {
+            let base = facts.operand(1);
+            facts.mark(&base.value, offset);
+        }
         Ok(())
+    }
+
+    /// Where the base of a store is at hand. On the stack: address, value.
+    fn base(&mut self, offset: u32, bytes: u32) -> Base {
+        let share = self.plan.common.options.share_marks;
+        let Some(facts) = self.flow.facts().filter(|_| share) else { return Base::Stack };
+        let base = facts.operand(1);
+        if facts.is_marked(&base.value, offset, bytes) {
+            return Base::Marked;
+        }
+        match (base.value.as_constant(), facts.local_of(&base)) {
+            (Some(base), _) => Base::Constant(base),
+            (None, Some(local)) => Base::Local(local),
+            (None, None) => Base::Stack,
+        }
     }
 
     /// Marks the range of a bulk operation. On the stack: destination, a value or source, length.
@@ -238,8 +264,11 @@ impl Writer<'_, '_, '_, '_> {
             self.push(&[I::LocalSet(len), I::LocalSet(source), I::LocalTee(destination)]);
             self.push(&[I::LocalGet(source), I::LocalGet(len)]);
             // Most are short: then the first card stands for all of it.
-            let to = self.flow.operand(2).value;
-            if !self.flow.is_marked(&to, 0, OVERRUN) {
+            let first_is_marked = self.flow.facts().is_some_and(|facts| {
+                let to = facts.operand(2).value;
+                facts.is_marked(&to, 0, OVERRUN)
+            });
+            if !first_is_marked {
                 let mark = mark_card(self.plan, destination, 0);
                 self.push(&mark);
             }
@@ -247,7 +276,10 @@ impl Writer<'_, '_, '_, '_> {
             self.push(&[I::LocalGet(len), overrun, I::I32GtU, I::If(BlockType::Empty)]);
             self.push(&[I::LocalGet(destination), I::LocalGet(len)]);
             self.push(&[I::Call(self.plan.mark_range), I::End]);
-            self.flow.mark(&to, 0);
+            if let Some(facts) = self.flow.facts() {
+                let to = facts.operand(2).value;
+                facts.mark(&to, 0);
+            }
         }
         self.reencode(operator)
     }

@@ -17,9 +17,6 @@ use super::source::{Source, index};
 use super::values::{Sum, Values};
 use super::{OVERRUN, RewriteError};
 
-/// Steps of bookkeeping per function. What is above it is still marked, only less cleverly.
-const WORK_MAX: usize = 2_000_000;
-
 /// Marks that are looked at, newest first, for one that covers a store.
 const MARKS_SEARCHED: usize = 16;
 
@@ -59,8 +56,52 @@ struct Frame {
     dead: bool,
 }
 
+/// Follows a function for as long as that is worth the work.
+///
+/// Once it has taken too many steps, what was known is dropped, not kept aside: then there is
+/// nothing that an answer could come from, and every store gets its own mark.
+pub(super) struct Flow<'w, 's>(Option<Facts<'w, 's>>);
+
+impl<'w, 's> Flow<'w, 's> {
+    /// At the beginning of a function with this many parameters and locals in all. It is followed
+    /// for `steps_max` steps.
+    pub(super) fn new(
+        source: &'w Source<'s>,
+        ty: u32,
+        locals: u32,
+        steps_max: usize,
+    ) -> Result<Self, RewriteError> {
+        let facts = Facts::new(source, ty, locals, steps_max)?;
+        Ok(Self(Some(facts).filter(|facts| !facts.exhausted)))
+    }
+
+    /// What is known here, if the function is still followed.
+    pub(super) fn facts(&mut self) -> Option<&mut Facts<'w, 's>> {
+        self.0.as_mut()
+    }
+
+    /// True when the next operator is known to be never reached.
+    pub(super) fn is_dead(&self) -> bool {
+        self.0.as_ref().is_some_and(|facts| facts.dead)
+    }
+
+    /// Follows one operator. `assigned` answers which locals the loop that begins here assigns.
+    pub(super) fn step(
+        &mut self,
+        operator: &Operator<'_>,
+        assigned: impl FnOnce() -> Vec<u32>,
+    ) -> Result<(), RewriteError> {
+        let Some(facts) = &mut self.0 else { return Ok(()) };
+        facts.step(operator, assigned)?;
+        if facts.exhausted {
+            self.0 = None;
+        }
+        Ok(())
+    }
+}
+
 /// What is known at one place of a function body.
-pub(super) struct Flow<'w, 's> {
+pub(super) struct Facts<'w, 's> {
     source: &'w Source<'s>,
     values: Values,
     stack: Vec<Operand>,
@@ -68,18 +109,25 @@ pub(super) struct Flow<'w, 's> {
     frames: Vec<Frame>,
     marks: Vec<Mark>,
     dead: bool,
-    work: usize,
+    /// Steps that are left. One is an operator, an operand or a local that is looked at.
+    steps_left: usize,
+    /// True when it took more steps than there were.
+    exhausted: bool,
 }
 
-impl<'w, 's> Flow<'w, 's> {
-    /// At the beginning of a function with this many parameters and locals in all.
-    pub(super) fn new(source: &'w Source<'s>, ty: u32, locals: u32) -> Result<Self, RewriteError> {
+impl<'w, 's> Facts<'w, 's> {
+    fn new(
+        source: &'w Source<'s>,
+        ty: u32,
+        locals: u32,
+        steps_max: usize,
+    ) -> Result<Self, RewriteError> {
         let parameters = source.ty(ty)?.params().len();
         let mut values = Values::default();
         let locals = (0..usize::try_from(locals).map_err(RewriteError::bug)?)
             .map(|local| if local < parameters { values.fresh() } else { Sum::constant(0) })
             .collect();
-        let mut flow = Self {
+        let mut facts = Self {
             source,
             values,
             stack: Vec::new(),
@@ -87,20 +135,21 @@ impl<'w, 's> Flow<'w, 's> {
             frames: Vec::new(),
             marks: Vec::new(),
             dead: false,
-            work: 0,
+            steps_left: steps_max,
+            exhausted: false,
         };
-        flow.enter(FrameKind::Block, BlockType::FuncType(ty), 0);
-        Ok(flow)
+        facts.charge(facts.locals.len());
+        facts.enter(FrameKind::Block, BlockType::FuncType(ty), 0);
+        Ok(facts)
     }
 
-    /// True when the next operator is never reached.
-    pub(super) fn is_dead(&self) -> bool {
-        self.dead && !self.is_exhausted()
-    }
-
-    /// True when the function is so large that it isn't followed any further.
-    fn is_exhausted(&self) -> bool {
-        self.work > WORK_MAX
+    /// Counts steps. A single operator ends early when there are none left: what is incomplete
+    /// after that is dropped with the rest.
+    fn charge(&mut self, steps: usize) {
+        match self.steps_left.checked_sub(steps) {
+            Some(left) => self.steps_left = left,
+            None => self.exhausted = true,
+        }
     }
 
     /// The operand at a depth of the stack, the top being 0.
@@ -118,7 +167,7 @@ impl<'w, 's> Flow<'w, 's> {
 
     /// A local that holds this operand now.
     pub(super) fn local_of(&self, operand: &Operand) -> Option<u32> {
-        let local = operand.local.filter(|_| !self.is_exhausted())?;
+        let local = operand.local?;
         let position = usize::try_from(local).ok()?;
         (self.locals.get(position)? == &operand.value).then_some(local)
     }
@@ -126,9 +175,6 @@ impl<'w, 's> Flow<'w, 's> {
     /// True when a mark stands for `bytes` bytes at `base + offset`.
     pub(super) fn is_marked(&mut self, base: &Sum, offset: u32, bytes: u32) -> bool {
         let Some(address) = base.add(&Sum::constant(offset.cast_signed()), 1) else { return false };
-        if self.is_exhausted() {
-            return false;
-        }
         let bytes = i64::from(bytes);
         self.marks.iter().rev().take(MARKS_SEARCHED).any(|mark| {
             if mark.address == *base {
@@ -144,29 +190,24 @@ impl<'w, 's> Flow<'w, 's> {
 
     /// Notes that the card of `base + offset` is marked and that a store there follows.
     pub(super) fn mark(&mut self, base: &Sum, offset: u32) {
-        if !self.is_exhausted()
-            && let Some(address) = base.add(&Sum::constant(offset.cast_signed()), 1)
-        {
+        if let Some(address) = base.add(&Sum::constant(offset.cast_signed()), 1) {
             self.marks.push(Mark { address, bytes: i64::from(OVERRUN), proven: true });
         }
     }
 
-    /// Follows one operator. `assigned` answers which locals the loop that begins here assigns.
-    pub(super) fn step(
+    fn step(
         &mut self,
         operator: &Operator<'_>,
         assigned: impl FnOnce() -> Vec<u32>,
     ) -> Result<(), RewriteError> {
-        if self.is_exhausted() {
-            return Ok(());
-        }
+        self.charge(1);
         match *operator {
             Operator::Block { blockty } => self.open(FrameKind::Block, blockty),
             Operator::Loop { blockty } => {
                 self.open(FrameKind::Loop, blockty);
                 if !self.dead {
                     for local in assigned() {
-                        self.work += 1;
+                        self.charge(1);
                         let fresh = self.values.fresh();
                         self.assign(local, fresh);
                     }
@@ -175,13 +216,16 @@ impl<'w, 's> Flow<'w, 's> {
             Operator::If { blockty } => {
                 self.pop();
                 self.open(FrameKind::If, blockty);
+                self.charge(self.locals.len());
                 let before = (!self.dead).then(|| self.locals.clone());
-                self.work += self.locals.len();
                 if let Some(frame) = self.frames.last_mut() {
                     frame.before = before;
                 }
             }
-            Operator::Else => self.other_arm(),
+            Operator::Else => {
+                self.charge(self.locals.len());
+                self.other_arm();
+            }
             Operator::End => self.close()?,
             Operator::Br { relative_depth } => {
                 self.branch(relative_depth);
@@ -245,10 +289,12 @@ impl<'w, 's> Flow<'w, 's> {
                     .operator_arity(self)
                     .ok_or_else(|| RewriteError::bug("an operator of unknown type"))?;
                 for _ in 0..pops {
+                    self.charge(1);
                     self.pop();
                 }
                 let is_truth = is_comparison(operator);
                 for _ in 0..pushes {
+                    self.charge(1);
                     let value =
                         if is_truth { self.values.fresh_up_to(1) } else { self.values.fresh() };
                     self.push(value);
@@ -260,6 +306,14 @@ impl<'w, 's> Flow<'w, 's> {
 
     fn push(&mut self, value: Sum) {
         self.stack.push(Operand { value, local: None });
+    }
+
+    fn push_unknown(&mut self, count: u32) {
+        for _ in 0..count {
+            self.charge(1);
+            let value = self.values.fresh();
+            self.push(value);
+        }
     }
 
     fn pop(&mut self) -> Operand {
@@ -292,6 +346,7 @@ impl<'w, 's> Flow<'w, 's> {
     fn open(&mut self, kind: FrameKind, ty: BlockType) {
         let parameters = self.block_type_arity(ty).map_or(0, |(parameters, _)| parameters);
         for _ in 0..parameters {
+            self.charge(1);
             self.pop();
         }
         self.enter(kind, ty, parameters);
@@ -308,15 +363,12 @@ impl<'w, 's> Flow<'w, 's> {
             before: None,
             dead: self.dead,
         });
-        for _ in 0..parameters {
-            let value = self.values.fresh();
-            self.push(value);
-        }
+        self.push_unknown(parameters);
     }
 
     /// Notes that a branch to the frame at `depth` may leave from here.
     fn branch(&mut self, depth: u32) {
-        if self.dead || self.is_exhausted() {
+        if self.dead || self.exhausted {
             return;
         }
         let position = usize::try_from(depth)
@@ -330,8 +382,8 @@ impl<'w, 's> Flow<'w, 's> {
             return;
         }
         frame.marks_at_branches = frame.marks_at_branches.min(self.marks.len());
-        self.work += self.locals.len();
         meet(&mut frame.branches, &self.locals);
+        self.charge(self.locals.len());
     }
 
     fn die(&mut self) {
@@ -353,10 +405,8 @@ impl<'w, 's> Flow<'w, 's> {
         let (marks, height, ty) = (frame.marks_before, frame.height, frame.ty);
         self.forget_marks(marks);
         self.stack.truncate(height);
-        for _ in 0..self.block_type_arity(ty).map_or(0, |(parameters, _)| parameters) {
-            let value = self.values.fresh();
-            self.push(value);
-        }
+        let parameters = self.block_type_arity(ty).map_or(0, |(parameters, _)| parameters);
+        self.push_unknown(parameters);
     }
 
     fn close(&mut self) -> Result<(), RewriteError> {
@@ -369,7 +419,7 @@ impl<'w, 's> Flow<'w, 's> {
             meet(&mut frame.branches, before);
         }
         if let Some(mut met) = frame.branches.take() {
-            self.work += self.locals.len();
+            self.charge(self.locals.len());
             if !self.dead {
                 frame.marks_at_branches = frame.marks_at_branches.min(self.marks.len());
                 let mut all = Some(met);
@@ -384,10 +434,7 @@ impl<'w, 's> Flow<'w, 's> {
         }
         self.stack.truncate(frame.height);
         let results = self.block_type_arity(frame.ty).map_or(0, |(_, results)| results);
-        for _ in 0..results {
-            let value = self.values.fresh();
-            self.push(value);
-        }
+        self.push_unknown(results);
         Ok(())
     }
 
@@ -398,7 +445,7 @@ impl<'w, 's> Flow<'w, 's> {
         }
         self.marks.truncate(count);
         // What branches to outer ends have in common is gone as well: other marks take its place.
-        self.work += self.frames.len();
+        self.charge(self.frames.len());
         for frame in &mut self.frames {
             if frame.marks_at_branches != usize::MAX {
                 frame.marks_at_branches = frame.marks_at_branches.min(count);
@@ -461,7 +508,7 @@ fn is_comparison(operator: &Operator<'_>) -> bool {
     )
 }
 
-impl ModuleArity for Flow<'_, '_> {
+impl ModuleArity for Facts<'_, '_> {
     fn sub_type_at(&self, ty: u32) -> Option<&SubType> {
         self.source.sub_types.get(usize::try_from(ty).ok()?)
     }
