@@ -90,6 +90,17 @@ impl Tree {
         Self { root, lines: Arc::default() }
     }
 
+    /// Starts the daemons, and hands `log` what they log.
+    ///
+    /// # Panics
+    ///
+    /// When they don't start.
+    #[must_use]
+    pub fn logging(plans: Vec<DaemonPlan>, log: Arc<dyn GuestLog>) -> Self {
+        let root = start(plans, usize::MAX, log, None).unwrap_or_else(|error| panic!("{error}"));
+        Self { root, lines: Arc::default() }
+    }
+
     /// Starts the daemons with resources; what they log is forgotten.
     ///
     /// # Panics

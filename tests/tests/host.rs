@@ -39,6 +39,7 @@ mod host {
     mod stopping;
     mod storm;
     mod supervision;
+    mod threads;
     mod tree;
     mod upgrade;
     mod values;

@@ -108,6 +108,53 @@ async fn s1_05_s1_11_errors_and_panics_arrive_as_they_are() {
     second_generation(script, &ends(text, "panicked")).await;
 }
 
+/// What is logged, kept.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn s1_05_hook_and_log_get_the_text_of_errors_and_panics_unchanged() {
+    for (panics, expected) in
+        [(false, "sector 5 of \"a b\": unreadable, 3 %"), (true, "panicked: sector 5, `x` != 3")]
+    {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(Mutex::new(writer)).finish();
+        // The runtime of this test is on this thread.
+        let _logging = tracing::subscriber::set_default(subscriber);
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let hears = Arc::clone(&heard);
+        let script = once(move |_, _| async move {
+            assert!(!panics, "sector 5, `x` != 3");
+            Err("sector 5 of \"a b\": unreadable, 3 %".into())
+        });
+        let script = script.hook(move |error| {
+            hears.lock().unwrap().push(error.to_string());
+            async { Ok(()) }
+        });
+        let supervisor = Supervisor::new(script).name("c").policy(at_once(Restart::Transient));
+        let mut supervised = supervisor.grace(LONG).spawn().await.unwrap();
+        supervised.until("c", |node| node.generation == Generation(2)).await;
+        supervised.stop().await.unwrap();
+        assert_eq!(*heard.lock().unwrap(), [expected]);
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let line = log.lines().find(|line| line.contains("irrecoverable error")).unwrap();
+        assert!(line.contains("ERROR") && line.contains(&format!("error={expected}")), "{log}");
+        assert!(line.contains("path=\"c\"") && line.contains("generation=1"), "{log}");
+    }
+}
+
 struct PanicsWhenDropped;
 
 impl Drop for PanicsWhenDropped {
