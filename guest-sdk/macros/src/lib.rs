@@ -4,10 +4,12 @@
 mod data;
 mod expand;
 mod form;
+mod names;
+mod overflow;
 mod program;
 
 use proc_macro::TokenStream;
-use proc_macro2::TokenStream as TokenStream2;
+use proc_macro2::{Span, TokenStream as TokenStream2};
 
 /// Makes a guest of a type: each `pub fn` of the block becomes a contract.
 ///
@@ -43,9 +45,15 @@ use proc_macro2::TokenStream as TokenStream2;
 /// `#[guest(files)]`, or `#[guest(files, version = 3, from = OldLedger)]`, is for a guest that
 /// reads files with `std::fs`, or whose libraries do: the directories that its daemon may read are
 /// in `/`, each under the name of the resource.
+///
+/// A build for wasm without overflow checks is refused: it would commit what the guest's tests
+/// panic at. Names that the host would refuse are refused here, too.
 #[proc_macro_attribute]
 pub fn guest(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let expanded = syn::parse::<form::Arguments>(attribute).and_then(|arguments| {
+        if overflow::left_out(std::env::args_os().map(|word| word.to_string_lossy().into_owned())) {
+            return Err(syn::Error::new(Span::call_site(), overflow::LEFT_OUT));
+        }
         let program = syn::parse(item).and_then(program::Program::parse)?;
         Ok(expand::program(&program, &arguments))
     });

@@ -6,6 +6,7 @@
 use std::ops::RangeInclusive;
 
 use proc_macro2::TokenStream;
+use syn::ext::IdentExt as _;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned as _;
 use syn::{
@@ -13,6 +14,8 @@ use syn::{
     Lit, LitStr, Meta, Pat, PathArguments, Receiver, Result, ReturnType, Signature, Token, Type,
     Visibility,
 };
+
+use crate::names;
 
 /// A guest as its author wrote it.
 pub(crate) struct Program {
@@ -109,7 +112,11 @@ impl Program {
                 Some(HookKind::Shutdown) => {
                     fill(&mut shutdown, Hook::shutdown(function)?, function)?;
                 }
-                None if is_contract => contracts.push(Contract::parse(function, needs)?),
+                None if is_contract => {
+                    let contract = Contract::parse(function, needs)?;
+                    check_place(&contract, &contracts)?;
+                    contracts.push(contract);
+                }
                 None => {}
             }
         }
@@ -132,7 +139,19 @@ impl Contract {
             return Err(Error::new(signature.ident.span(), message));
         };
         let read_only = check_receiver(receiver)? == Access::Read;
-        let arguments = typed_arguments(signature).map(Argument::parse).collect::<Result<_>>()?;
+        let arguments: Vec<_> =
+            typed_arguments(signature).map(Argument::parse).collect::<Result<_>>()?;
+        check_name(&signature.ident)?;
+        let mut names: Vec<String> = Vec::new();
+        for Argument { name, .. } in &arguments {
+            check_name(name)?;
+            let text = name.unraw().to_string();
+            if names.contains(&text) {
+                return Err(Error::new(name.span(), format!("there are two arguments `{text}`")));
+            }
+            names.push(text);
+        }
+        check_needs(&needs)?;
         let answer = Answer::parse(&signature.output)?;
         let documentation = documentation(&function.attrs);
         let name = signature.ident.clone();
@@ -152,6 +171,7 @@ impl Argument {
             }
         };
         check_owned(&argument.ty)?;
+        check_keys(&argument.ty)?;
         let required = last_segment(&argument.ty).is_none_or(|segment| segment.ident != "Option");
         Ok(Self { name, ty: (*argument.ty).clone(), required })
     }
@@ -248,6 +268,7 @@ impl Answer {
             return Ok(Self::Unit);
         };
         check_owned(ty)?;
+        check_keys(ty)?;
         let fallible = last_segment(ty).is_some_and(|segment| segment.ident == "Result");
         Ok(if fallible { Self::Fallible((**ty).clone()) } else { Self::Plain((**ty).clone()) })
     }
@@ -259,6 +280,36 @@ pub(crate) fn no_arguments(attribute: TokenStream, name: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::new_spanned(attribute, format!("{name} takes no arguments")))
+}
+
+/// Refuses a name that the host would.
+fn check_name(name: &Ident) -> Result<()> {
+    names::check(&name.unraw().to_string()).map_err(|error| Error::new(name.span(), error))
+}
+
+fn check_needs(needs: &[LitStr]) -> Result<()> {
+    if let Some(one_more) = needs.get(names::NEEDS_MAX) {
+        let message = format!("a contract needs at most {} resources", names::NEEDS_MAX);
+        return Err(Error::new(one_more.span(), message));
+    }
+    let check = |name: &LitStr| {
+        names::check_resource(&name.value()).map_err(|error| Error::new(name.span(), error))
+    };
+    needs.iter().try_for_each(check)
+}
+
+/// Refuses a contract whose name another one has, or for which there is no room.
+fn check_place(contract: &Contract, others: &[Contract]) -> Result<()> {
+    let name = contract.name.unraw();
+    if others.iter().any(|other| other.name.unraw() == name) {
+        let message = format!("there are two contracts `{name}`");
+        return Err(Error::new(contract.name.span(), message));
+    }
+    if others.len() >= names::CONTRACTS_MAX {
+        let message = format!("a guest has at most {} contracts", names::CONTRACTS_MAX);
+        return Err(Error::new(contract.name.span(), message));
+    }
+    Ok(())
 }
 
 fn check_block(block: &ItemImpl) -> Result<()> {
@@ -406,6 +457,37 @@ fn check_owned(ty: &Type) -> Result<()> {
             _ => Ok(()),
         },
         _ => Ok(()),
+    }
+}
+
+/// Refuses maps, also in other types, with keys that JSON has no names for, where they are easily
+/// seen.
+pub(crate) fn check_keys(ty: &Type) -> Result<()> {
+    if let Type::Tuple(tuple) = ty {
+        return tuple.elems.iter().try_for_each(check_keys);
+    }
+    let Some(segment) = last_segment(ty) else { return Ok(()) };
+    let PathArguments::AngleBracketed(list) = &segment.arguments else { return Ok(()) };
+    let mut types = list.args.iter().filter_map(|argument| match argument {
+        GenericArgument::Type(ty) => Some(ty),
+        _ => None,
+    });
+    let is_map = ["BTreeMap", "HashMap", "IndexMap"].iter().any(|map| segment.ident == map);
+    if let Some(key) = types.clone().next().filter(|key| is_map && !is_name(key)) {
+        let message = "in JSON the keys of a map are text, so they can be text, numbers, `bool`, \
+                       `char` or an enum without fields; make a list of pairs of it";
+        return Err(Error::new(key.span(), message));
+    }
+    types.try_for_each(check_keys)
+}
+
+/// False for keys that are seen to be more than one value.
+fn is_name(key: &Type) -> bool {
+    const COMPOUND: [&str; 7] =
+        ["Vec", "Option", "BTreeMap", "BTreeSet", "HashMap", "HashSet", "VecDeque"];
+    match key {
+        Type::Tuple(_) | Type::Array(_) | Type::Slice(_) => false,
+        _ => last_segment(key).is_none_or(|key| COMPOUND.iter().all(|name| key.ident != name)),
     }
 }
 

@@ -135,6 +135,61 @@ fn values_are_owned_and_named() {
 }
 
 #[test]
+fn names_are_those_that_the_host_admits() {
+    let odd = quote::format_ident!("a\u{e9}");
+    assert_says(&refuse_function(parse_quote! { pub fn #odd(&self) {} }), "no '\u{e9}'");
+    assert_says(&refuse_function(parse_quote! { pub fn f(&self, #odd: u64) {} }), "no '\u{e9}'");
+    let name = quote::format_ident!("{}", "x".repeat(65));
+    assert_says(&refuse_function(parse_quote! { pub fn #name(&self) {} }), "65 bytes");
+    assert_says(&refuse_function(parse_quote! { pub fn f(&self, #name: u64) {} }), "65 bytes");
+    let longest = quote::format_ident!("{}", "x".repeat(64));
+    parse(parse_quote! { impl Ledger { pub fn #longest(&self, #longest: u64, _b: u64) {} } });
+    let twice = refuse_function(parse_quote! { pub fn f(&self, a: u64, b: u64, r#a: u64) {} });
+    assert_says(&twice, "two arguments `a`");
+    let contracts = refuse_function(parse_quote! { pub fn r#total(&self) {} });
+    assert_says(&contracts, "two contracts `total`");
+    // Helpers are nobody's business.
+    parse(parse_quote! { impl Ledger { pub fn a(&self) {} fn #odd(&self, #odd: u64) {} } });
+}
+
+#[test]
+fn resources_are_named_as_in_a_manifest() {
+    for (name, part) in [("", "one character"), ("a b", "no ' '"), ("a/b", "no '/'")] {
+        let refused = refuse_function(parse_quote! { #[needs(#name)] pub fn f(&self) {} });
+        assert_says(&refused, part);
+    }
+    parse(parse_quote! { impl Ledger { #[needs("2-caches_b")] pub fn f(&self) {} } });
+    let names = (0..65).map(|number| format!("cache{number}"));
+    let many = refuse_function(parse_quote! { #[needs(#(#names),*)] pub fn f(&self) {} });
+    assert_says(&many, "at most 64 resources");
+}
+
+#[test]
+fn there_are_as_many_contracts_as_the_host_admits() {
+    let functions = |count: usize| -> ItemImpl {
+        let names = (0..count).map(|number| quote::format_ident!("f{number}"));
+        parse_quote! { impl Ledger { #(pub fn #names(&self) {})* } }
+    };
+    assert_eq!(parse(functions(256)).contracts.len(), 256);
+    assert_says(&refuse(functions(257)), "at most 256 contracts");
+}
+
+#[test]
+fn the_keys_of_a_map_are_names_in_json() {
+    let argument = refuse_function(parse_quote! {
+        pub fn f(&self, pairs: Vec<BTreeMap<(u8, u8), String>>) {}
+    });
+    assert_says(&argument, "a list of pairs");
+    let answer = refuse_function(parse_quote! {
+        pub fn f(&self) -> Result<(u8, HashMap<Option<u8>, u8>), Rejection> { todo!() }
+    });
+    assert_says(&answer, "a list of pairs");
+    parse(
+        parse_quote! { impl Ledger { pub fn f(&self, a: BTreeMap<u64, BTreeMap<bool, u8>>) {} } },
+    );
+}
+
+#[test]
 fn hooks_have_their_form() {
     let init_self = refuse_function(parse_quote! { #[init] fn new(&mut self) -> Self {} });
     assert_says(&init_self, "takes no `self`");

@@ -18,8 +18,9 @@ const TARGET: &str = "wasm32-wasip2";
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Runs cargo in the crate or workspace at PATH, with the profile `guest` if its Cargo.toml has one,
-else `release`. Adds the target wasm32-wasip2 with rustup when it is missing.")]
+Runs cargo in the crate or workspace at PATH, with the profile `guest` if the workspace's Cargo.toml
+has one, else `release`. Overflow checks are on in any profile. Adds the target wasm32-wasip2 with
+rustup when it is missing.")]
 pub(super) struct BuildArgs {
     /// The folder of a guest crate or of a workspace of them
     #[arg(default_value = ".")]
@@ -57,14 +58,15 @@ fn failed(what: &str, error: &std::io::Error) -> Fault {
 
 fn build_all(args: &BuildArgs) -> Result<Vec<(PathBuf, u64)>, Fault> {
     let manifest = args.path.join("Cargo.toml");
-    let text = fs::read_to_string(&manifest).map_err(|error| {
+    fs::metadata(&manifest).map_err(|error| {
         let what = format!("{}: no crate is there", manifest.display());
         failed(&what, &error)
     })?;
     add_target()?;
-    let default = if text.contains("[profile.guest]") { "guest" } else { "release" };
-    let profile = args.profile.as_deref().unwrap_or(default);
-    let components = cargo_build(args, profile)?;
+    let components = match &args.profile {
+        Some(profile) => cargo_build(args, profile)?,
+        None => cargo_build(args, default_profile(&workspace_manifest(&args.path)?))?,
+    };
     if components.is_empty() {
         let message = format!(
             "{}: cargo built no component; a guest's Cargo.toml needs [lib] crate-type = [\"cdylib\"]",
@@ -106,13 +108,44 @@ fn add_target() -> Result<(), Fault> {
     Err(Fault::new(Code::File, message))
 }
 
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// The text of the Cargo.toml that cargo takes profiles from: that of the workspace.
+fn workspace_manifest(path: &Path) -> Result<String, Fault> {
+    let found = cargo()
+        .args(["locate-project", "--workspace", "--message-format", "plain"])
+        .current_dir(path)
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| failed("cargo", &error))?;
+    if !found.status.success() {
+        let message = format!("cargo found no workspace ({}); see its output above", found.status);
+        return Err(Fault::new(Code::File, message));
+    }
+    let manifest = PathBuf::from(String::from_utf8_lossy(&found.stdout).trim_end());
+    fs::read_to_string(&manifest).map_err(|error| failed(&manifest.display().to_string(), &error))
+}
+
+fn default_profile(manifest: &str) -> &'static str {
+    if manifest.contains("[profile.guest]") { "guest" } else { "release" }
+}
+
+/// What cargo is asked for. Whatever the profile says, arithmetic that overflows panics: without
+/// that, a guest commits numbers at which its tests panic.
+fn cargo_words(packages: &[String], profile: &str) -> Vec<String> {
+    let overflow = format!("profile.{profile}.overflow-checks=true");
+    let words = ["build", "--lib", "--target", TARGET, "--profile", profile, "--config", &overflow];
+    let format = "--message-format=json-render-diagnostics";
+    let packages = packages.iter().flat_map(|package| ["--package", package.as_str()]);
+    words.into_iter().chain([format]).chain(packages).map(str::to_owned).collect()
+}
+
 /// Runs cargo and answers the names and files of the components it made.
 fn cargo_build(args: &BuildArgs, profile: &str) -> Result<Vec<(String, PathBuf)>, Fault> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut child = Command::new(cargo)
-        .args(["build", "--lib", "--target", TARGET, "--profile", profile])
-        .arg("--message-format=json-render-diagnostics")
-        .args(args.package.iter().flat_map(|package| ["--package", package.as_str()]))
+    let mut child = cargo()
+        .args(cargo_words(&args.package, profile))
         .current_dir(&args.path)
         .stdout(Stdio::piped())
         .spawn()
@@ -168,6 +201,16 @@ fn package_name(id: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn overflow_is_checked_whatever_the_profile() {
+        for profile in ["guest", "release", "dev", "odd"] {
+            let words = cargo_words(&["a".to_owned(), "b".to_owned()], profile).join(" ");
+            assert!(words.contains(&format!("--profile {profile} ")), "{words}");
+            assert!(words.contains(&format!("--config profile.{profile}.overflow-checks=true")));
+            assert!(words.ends_with("--package a --package b"), "{words}");
+        }
+    }
 
     #[test]
     fn components_are_found_in_cargos_messages() {
