@@ -77,6 +77,35 @@
 //! * **One `#[guest]`** per crate that is built as a component, with `crate-type = ["cdylib",
 //!   "rlib"]`.
 //!
+//! # Types
+//!
+//! Arguments, results and state may be of these types, alone and in others:
+//!
+//! | types | outside, in JSON |
+//! |---|---|
+//! | integers, `u128` and `i128` too | a number; beyond 64 bits its digits as text |
+//! | `f32`, `f64` | a number, or `"nan"`, `"inf"`, `"-inf"` |
+//! | maps with keys of text, numbers, `bool`, `char` or enums | an object |
+//! | `std::net::{IpAddr, SocketAddr}` and their like | text |
+//! | `std::time::Duration` | `{"secs": 1, "nanos": 0}` |
+//! | `Vec<u8>`; with the feature `bytes` also `bytes::Bytes` | a list of numbers |
+//! | `chrono`: `DateTime<Utc>`, `NaiveDate` and so on | text as in RFC 3339 |
+//! | `uuid::Uuid` | text |
+//! | `rust_decimal::Decimal` | text; a number is taken, too |
+//! | `url::Url` | text |
+//!
+//! The last ones come with a feature of that name, as `guest_sdk::chrono` and so on, so that a
+//! guest needs no other dependency. Such a crate that a guest depends on itself is the same one.
+//! `chrono::Utc::now` is the host's clock; `uuid::Builder::from_random_bytes` makes an id of what
+//! [`entropy::fill`] gives.
+//!
+//! # Numbers
+//!
+//! Arithmetic that overflows panics in a guest as it does in its tests: `host build` sees to that,
+//! and `#[guest]` refuses a build for wasm without it. What is to wrap says so: `wrapping_add`.
+//! A dependency that is too slow with these checks goes without them by
+//! `[profile.guest.package.NAME] overflow-checks = false`.
+//!
 //! # Upgrades
 //!
 //! Memory belongs to the code that laid it out: a new build of a guest never adopts the memory of
@@ -128,6 +157,11 @@
 //! The host rehearses an upgrade on copies: whatever fails (saving, loading, the migration, the
 //! check) leaves the old code running on its state. `Harness::upgrade` tests it natively.
 //!
+//! So does what would be lost without a word: the new code saves again what it has loaded, and a
+//! field that is gone, or a number that became another one, stops the upgrade until a person says
+//! `--accept-loss`. With a newer version and `from = OldLedger` it is `OldLedger` that must hold
+//! all that the old code saved; what is made of that is its author's business, and the check's.
+//!
 //! # Imports
 //!
 //! Every import of a component costs time at each restart, so with the default feature `lean` a
@@ -136,7 +170,17 @@
 //! environment variables are empty. A guest that reads files says so: `#[guest(files)]`. It can't
 //! write any; see [`files`] for adding to one.
 
+#[cfg(feature = "bytes")]
+pub use bytes;
+#[cfg(feature = "chrono")]
+pub use chrono;
 pub use guest_sdk_macros::{data, guest, state};
+#[cfg(feature = "rust_decimal")]
+pub use rust_decimal;
+#[cfg(feature = "url")]
+pub use url;
+#[cfg(feature = "uuid")]
+pub use uuid;
 
 pub use crate::guest::{CrashReport, Fallback, Recovery, Stale};
 pub use crate::rejection::Rejection;

@@ -4,8 +4,9 @@ mod closed;
 
 use std::fmt::{self, Write};
 
-use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
+use schemars::transform::{Transform, transform_subschemas};
+use schemars::{JsonSchema, Schema};
 use serde_json::{Number, Value};
 
 /// The schema of what a caller may send.
@@ -30,6 +31,7 @@ fn schema<T: JsonSchema>(settings: SchemaSettings) -> Value {
     if !generator.definitions().is_empty() {
         schema.insert("$defs".to_owned(), generator.definitions().clone().into());
     }
+    MapNames.transform(&mut schema);
     schema.to_value()
 }
 
@@ -38,6 +40,34 @@ fn text(schema: &Value) -> String {
     let written = write_value(&mut text, schema);
     debug_assert!(written.is_ok(), "a String takes all that fits in memory");
     text
+}
+
+/// Says of the names in a map what they look like apart from what the values do: as
+/// `propertyNames` and `additionalProperties`. A host checks values, and the guest reads names.
+#[derive(Debug)]
+struct MapNames;
+
+impl Transform for MapNames {
+    fn transform(&mut self, schema: &mut Schema) {
+        transform_subschemas(self, schema);
+        if schema.get("additionalProperties") != Some(&Value::Bool(false)) {
+            return;
+        }
+        let Some(Value::Object(patterns)) = schema.get("patternProperties") else { return };
+        let mut values = patterns.values();
+        let Some(first) = values.next().cloned() else { return };
+        if values.any(|value| *value != first) {
+            return;
+        }
+        let mut patterns: Vec<Value> =
+            patterns.keys().map(|pattern| serde_json::json!({ "pattern": pattern })).collect();
+        schema.remove("patternProperties");
+        schema.insert("additionalProperties".to_owned(), first);
+        // Names that stand alone are among the properties, which have their own pattern.
+        if let (None, 1, Some(names)) = (schema.get("properties"), patterns.len(), patterns.pop()) {
+            schema.insert("propertyNames".to_owned(), names);
+        }
+    }
 }
 
 /// Writes JSON. serde_json does so too, but with 16 KiB of tables for numbers with a fraction,
@@ -129,6 +159,31 @@ mod tests {
         assert_eq!(schema["properties"]["branches"]["items"], json!({"$ref": "#/$defs/Tree"}));
         assert_eq!(schema["$defs"]["Tree"]["type"], "object");
         assert!(schema["$defs"]["Leaf"]["oneOf"].is_array(), "{schema}");
+    }
+
+    #[test]
+    fn a_map_takes_the_names_that_its_keys_have() {
+        use std::collections::BTreeMap;
+        #[derive(JsonSchema, Eq, Ord, PartialEq, PartialOrd)]
+        struct Id(u64);
+        let schema =
+            |text: String| -> Value { serde_json::from_str(&text).expect("a schema is JSON") };
+        for map in [
+            argument_schema::<BTreeMap<u64, bool>>(),
+            result_schema::<BTreeMap<u64, bool>>(),
+            result_schema::<BTreeMap<u128, bool>>(),
+            argument_schema::<BTreeMap<Id, bool>>(),
+        ] {
+            let map = schema(map);
+            assert_eq!(map["additionalProperties"], json!({"type": "boolean"}), "{map}");
+            assert_eq!(map["propertyNames"], json!({"pattern": "^\\d+$"}), "{map}");
+        }
+        let signed = schema(result_schema::<Vec<BTreeMap<i8, String>>>());
+        assert_eq!(signed["items"]["propertyNames"], json!({"pattern": "^-?\\d+$"}), "{signed}");
+        for map in [result_schema::<BTreeMap<bool, u8>>(), result_schema::<BTreeMap<char, u8>>()] {
+            let map = schema(map);
+            assert_eq!(map["additionalProperties"]["type"], "integer", "{map}");
+        }
     }
 
     #[test]

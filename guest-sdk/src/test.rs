@@ -30,11 +30,12 @@
 //! ```
 
 use std::any::Any;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 pub use serde_json::{Value, json};
 
 use crate::guest::{CallError, Contract, CrashReport, Guest, Recovery, Stale};
@@ -196,7 +197,10 @@ impl<G: Guest + Clone> Harness<G> {
             let names: Vec<&str> = G::CONTRACTS.iter().map(|contract| contract.name).collect();
             panic!("there is no contract {contract:?}; the guest has {}", names.join(", "));
         };
-        let arguments = to_wire(&arguments);
+        let arguments = match wire::encode(&arguments) {
+            Ok(arguments) => arguments,
+            Err(error) => return Outcome::BadArguments(error.to_string()),
+        };
         let before = self.guest.clone();
         let mut reply = Vec::new();
         self.answers.commits = !found.read_only;
@@ -414,5 +418,90 @@ fn to_wire(value: &Value) -> Vec<u8> {
 #[track_caller]
 #[expect(clippy::panic, reason = "it fails the test")]
 fn from_wire(reply: &[u8]) -> Value {
-    wire::decode(reply).unwrap_or_else(|error| panic!("the result has no form in JSON: {error}"))
+    let shown: Result<Shown, String> = wire::decode(reply);
+    shown.unwrap_or_else(|error| panic!("the result has no form in JSON: {error}")).0
+}
+
+/// A value as the host shows it.
+struct Shown(Value);
+
+impl<'de> Deserialize<'de> for Shown {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ShownVisitor)
+    }
+}
+
+struct ShownVisitor;
+
+impl<'de> Visitor<'de> for ShownVisitor {
+    type Value = Shown;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Shown, E> {
+        Ok(Shown(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Shown, E> {
+        Ok(Shown(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Shown, E> {
+        Ok(Shown(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Shown, E> {
+        Ok(Shown(match value {
+            value if value.is_nan() => "nan".into(),
+            f64::INFINITY => "inf".into(),
+            f64::NEG_INFINITY => "-inf".into(),
+            value => value.into(),
+        }))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Shown, E> {
+        Ok(Shown(value.into()))
+    }
+
+    fn visit_bytes<E>(self, value: &[u8]) -> Result<Shown, E> {
+        Ok(Shown(value.into()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Shown, E> {
+        Ok(Shown(Value::Null))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Shown, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Shown(value)) = list.next_element()? {
+            values.push(value);
+        }
+        Ok(Shown(values.into()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shown, A::Error> {
+        let mut values = serde_json::Map::new();
+        while let Some((name, Shown(value))) = map.next_entry()? {
+            values.insert(name, value);
+        }
+        Ok(Shown(values.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_shown_as_the_host_does() {
+        let shown = |value: &[f64]| from_wire(&wire::encode(value).unwrap());
+        let value = [1.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+        assert_eq!(shown(&value), json!([1.5, "nan", "inf", "-inf"]));
+        assert_eq!(
+            from_wire(b"\x82\xa1a\xc4\x02\x01\x02\xa1b\xc0"),
+            json!({"a": [1, 2], "b": null})
+        );
+    }
 }

@@ -4,15 +4,22 @@
 //! recursion, so that no later step can meet a value that is cut off or nested without end:
 //! decoders recurse, and a guest's stack is 1 MiB.
 
-use std::io::{Read, Write};
+mod decode;
+mod encode;
 
-use rmp_serde::decode::Error as DecodeError;
-use rmp_serde::encode::Error as EncodeError;
+use std::io::Write;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::guest::CallError;
 use crate::rejection::Rejection;
+
+pub(crate) use decode::{DecodeError, Source, cut_off};
+pub(crate) use encode::EncodeError;
+
+use decode::Decoder;
+use encode::{Encoder, Form};
 
 /// How deep arrays and maps may be nested. One level costs a decoder less than 2 KiB of stack, so
 /// that the deepest value takes a quarter of the 1 MiB that `wasm-ld` gives a guest by default.
@@ -50,51 +57,36 @@ pub fn decode_parameters<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Rejecti
 /// undone.
 #[expect(clippy::panic, reason = "a value that refuses to be serialized is a bug of the guest")]
 pub fn encode_reply<T: Serialize>(value: &T, reply: &mut Vec<u8>) -> Result<(), CallError> {
-    match encode_to(value, reply) {
+    match value.serialize(&mut Encoder::new(reply, Form::Json)) {
         Ok(()) => Ok(()),
         Err(error) => panic!("the result cannot be serialized: {error}"),
     }
 }
 
-/// Encodes a value, structs as maps by name.
+/// Encodes a value for the outside: structs as maps by name, and otherwise as JSON has it.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, EncodeError> {
     let mut bytes = Vec::new();
-    encode_to(value, &mut bytes)?;
+    value.serialize(&mut Encoder::new(&mut bytes, Form::Json))?;
     Ok(bytes)
 }
 
-/// Encodes a value into whatever takes bytes.
-pub(crate) fn encode_to<T: Serialize + ?Sized>(
+/// Encodes a value for the guest's own later code.
+pub(crate) fn encode_state<T: Serialize + ?Sized>(
     value: &T,
     bytes: &mut impl Write,
 ) -> Result<(), EncodeError> {
-    // Outside the values are JSON, where types like addresses and dates are text: human readable.
-    let mut serializer = rmp_serde::Serializer::new(bytes).with_struct_map().with_human_readable();
-    value.serialize(&mut serializer)
+    value.serialize(&mut Encoder::new(bytes, Form::State))
 }
 
 /// Decodes exactly one value; the error is for people.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     check_shape(bytes).map_err(str::to_owned)?;
-    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes).with_human_readable();
-    deserializer.set_max_depth(NESTING_MAX + 1);
-    T::deserialize(&mut deserializer).map_err(|error| describe(&error))
-}
-
-#[cold]
-fn describe(error: &DecodeError) -> String {
-    match error {
-        // Names the type of what is there by MessagePack's own word, which few callers know.
-        DecodeError::TypeMismatch(marker) => format!("unexpected {marker:?}"),
-        other => other.to_string(),
-    }
+    decode_from(bytes)
 }
 
 /// Decodes one value from what a guest's older code wrote; the error is for people.
-pub(crate) fn decode_from<T: DeserializeOwned>(bytes: impl Read) -> Result<T, String> {
-    let mut deserializer = rmp_serde::Deserializer::new(bytes).with_human_readable();
-    deserializer.set_max_depth(NESTING_MAX + 1);
-    T::deserialize(&mut deserializer).map_err(|error| describe(&error))
+pub(crate) fn decode_from<T: DeserializeOwned>(bytes: impl Source) -> Result<T, String> {
+    T::deserialize(&mut Decoder::new(bytes)).map_err(|error| error.to_string())
 }
 
 /// Checks that `bytes` are exactly one whole value, nested at most [`NESTING_MAX`] levels deep.
@@ -135,7 +127,7 @@ fn check_nested(bytes: &[u8]) -> Result<(), &'static str> {
             // Each takes a byte at least, so a count can't promise more than there is.
             Contents::Values(count) if count > rest.len() => return Err(CUT_OFF),
             Contents::Values(count) => {
-                *open.get_mut(depth).ok_or("nested too deep")? = count;
+                *open.get_mut(depth).ok_or(TOO_DEEP)? = count;
                 depth += 1;
                 continue;
             }
@@ -155,6 +147,7 @@ fn check_nested(bytes: &[u8]) -> Result<(), &'static str> {
 }
 
 const CUT_OFF: &str = "the value is cut off";
+const TOO_DEEP: &str = "nested too deep";
 
 /// What follows the head of a value.
 enum Contents {
@@ -215,5 +208,4 @@ fn read_number(bytes: &[u8], width: usize) -> Result<(usize, &[u8]), &'static st
 }
 
 #[cfg(test)]
-#[path = "wire_tests.rs"]
 mod tests;

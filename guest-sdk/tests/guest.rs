@@ -171,7 +171,7 @@ fn arguments_are_checked_before_the_guest_runs() {
     for _ in 0..200 {
         deep = json!([deep]);
     }
-    assert_eq!(refuse(deep), "nested too deep");
+    assert_eq!(refuse(deep), "it is nested deeper than 128 levels");
 }
 
 #[test]

@@ -80,6 +80,8 @@ thread_local! {
     static ANSWERS: RefCell<Answers> = const { RefCell::new(Answers::new()) };
     /// The value that is handed over from old code to new; bytes that were read are gone.
     static HANDOVER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// What was written since then.
+    static WRITTEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Reads or changes what this thread's host answers.
@@ -90,15 +92,16 @@ pub(crate) fn with<R>(use_answers: impl FnOnce(&mut Answers) -> R) -> R {
 /// Sets what there is to read.
 pub(crate) fn hand_over(value: Vec<u8>) {
     HANDOVER.set(value);
+    WRITTEN.take();
 }
 
 /// Takes what was written.
 pub(crate) fn handed_over() -> Vec<u8> {
-    HANDOVER.take()
+    WRITTEN.take()
 }
 
 pub(crate) fn handover_write(bytes: &[u8]) {
-    HANDOVER.with_borrow_mut(|value| value.extend_from_slice(bytes));
+    WRITTEN.with_borrow_mut(|value| value.extend_from_slice(bytes));
 }
 
 pub(crate) fn handover_read(max: usize) -> Vec<u8> {
