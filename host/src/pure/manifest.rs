@@ -10,6 +10,7 @@
 
 mod bind;
 mod daemons;
+mod example;
 mod resources;
 mod source;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use toml::de::{DeTable, DeValue};
 
 pub use self::bind::{BoundManifest, Given, bind};
 pub use self::daemons::{DaemonSpec, InitParameters};
+pub use self::example::example;
 pub use self::resources::{Access, AllowRule, ProviderSpec, ResourceSpec};
 pub use self::source::{Complaint, Place, Span};
 pub use self::text::{BoundText, Hidden, Text};

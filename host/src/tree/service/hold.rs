@@ -5,7 +5,7 @@
 //! without an instance while that is down. What it merely *uses* it gets a lease of at the first
 //! call, and while that is down the call says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -16,6 +16,7 @@ use crate::base::ticket::{Claim, ticket};
 use crate::mechanisms::providers::{Call, Effect, Seat, Staged};
 use crate::mechanisms::sandbox::{Cancel, Guest, Outside};
 use crate::pure::layers::Stage;
+use crate::pure::manifest::example;
 use crate::pure::needs::{Slot, Slots};
 use crate::pure::resource::operation::{CallError, CallResult, Operation};
 use crate::tree::bits::KillBits;
@@ -276,10 +277,19 @@ pub(in crate::tree) fn contract_needs(
     if let Some(hold) = hold {
         return hold.contract_needs(guest);
     }
-    let mut contracts = guest.contracts().iter();
-    let needs = contracts.find_map(|contract| Some((contract, contract.needs.first()?)));
-    let lacks = needs.map(|(contract, name)| lacks(daemon, &contract.name, name));
-    lacks.map_or(Ok(BTreeMap::new()), Err)
+    let needs = guest.contracts().iter().flat_map(|contract| &contract.needs);
+    let needs: BTreeSet<&str> = needs.map(String::as_str).collect();
+    if needs.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let needs: Vec<&str> = needs.into_iter().collect();
+    let message = format!(
+        "daemon `{daemon}`: its guest needs {}, and only a service has resources. Write a manifest, \
+         and run that: `host run {daemon}.toml`\n\n{}",
+        needs.join(", "),
+        example(daemon, &needs)
+    );
+    Err(Fault::new(Code::ResourceUnknown, message))
 }
 
 impl Outside for Hold {
