@@ -31,7 +31,7 @@ fn schema<T: JsonSchema>(settings: SchemaSettings) -> Value {
     if !generator.definitions().is_empty() {
         schema.insert("$defs".to_owned(), generator.definitions().clone().into());
     }
-    MapNames.transform(&mut schema);
+    Edges.transform(&mut schema);
     schema.to_value()
 }
 
@@ -42,14 +42,22 @@ fn text(schema: &Value) -> String {
     text
 }
 
-/// Says of the names in a map what they look like apart from what the values do: as
-/// `propertyNames` and `additionalProperties`. A host checks values, and the guest reads names.
+/// Says some things in a way that more readers of schemas understand.
+///
+/// * What the names in a map look like is said apart from what the values do, as `propertyNames`
+///   and `additionalProperties`.
+/// * Bytes are a list of numbers. That text stands for its own bytes is not said: whoever types
+///   `[1,2]` means a list.
 #[derive(Debug)]
-struct MapNames;
+struct Edges;
 
-impl Transform for MapNames {
+impl Transform for Edges {
     fn transform(&mut self, schema: &mut Schema) {
         transform_subschemas(self, schema);
+        let list_or_text = serde_json::json!(["array", "string"]);
+        if schema.get("type") == Some(&list_or_text) && schema.get("items").is_some() {
+            schema.insert("type".to_owned(), "array".into());
+        }
         if schema.get("additionalProperties") != Some(&Value::Bool(false)) {
             return;
         }
@@ -183,6 +191,18 @@ mod tests {
         for map in [result_schema::<BTreeMap<bool, u8>>(), result_schema::<BTreeMap<char, u8>>()] {
             let map = schema(map);
             assert_eq!(map["additionalProperties"]["type"], "integer", "{map}");
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "bytes")]
+    fn bytes_are_a_list_of_numbers() {
+        for schema in [argument_schema::<bytes::Bytes>(), result_schema::<bytes::Bytes>()] {
+            let schema: Value = serde_json::from_str(&schema).unwrap();
+            assert_eq!(
+                (&schema["type"], &schema["items"]["maximum"]),
+                (&json!("array"), &json!(255))
+            );
         }
     }
 

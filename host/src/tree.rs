@@ -19,7 +19,7 @@ mod worker;
 pub use bits::Stopped;
 pub use daemon::{
     Arguments, Bound, COMMIT_BYTES_MAX, Daemon, DaemonOptions, JournalSeat, Simulated, Transacted,
-    Upgraded, World,
+    UpgradeOptions, Upgraded, World,
 };
 pub use gauges::{CrashReports, DaemonState, Gauges, LastExit, Report, Restarts, Upgradable};
 pub use replay::{ReplayMaterials, Replayed, replay, replay_materials};

@@ -11,6 +11,9 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
+#[path = "cli/values.rs"]
+mod values;
+
 const HOST: &str = env!("CARGO_BIN_EXE_host");
 
 fn guest(name: &str) -> PathBuf {

@@ -22,14 +22,15 @@ pub use fake::Fake;
 pub use hostile::{BUMP, Hostile, RUN, VALUE, hostile};
 pub use process::{Holdings, in_own_process, until};
 pub use rig::{Line, Lines, Rig, RigOptions, bind, bound};
-pub use tree::{Tree, limit_for, plan, request};
+pub use tree::{REAL, REHEARSAL, Tree, limit_for, plan, request};
 
 /// The example guests.
 pub const GUESTS: [&str; 8] =
     ["chaos", "compute", "counter", "ledger", "limits", "rates", "smallbank", "sql"];
 
 /// Guests that only tests run.
-pub const TEST_GUESTS: [&str; 5] = ["caller", "fetcher", "keyvalue", "ledger-next", "reader"];
+pub const TEST_GUESTS: [&str; 8] =
+    ["caller", "fetcher", "keyvalue", "ledger-next", "reader", "stock", "stock-next", "values"];
 
 /// The repository.
 #[must_use]

@@ -13,7 +13,9 @@ use host::pure::contract::Meter;
 use host::pure::json::from_message_pack;
 use host::pure::policy::OnCrash;
 use host::pure::request::{Crash, Outcome, Rejection};
-use host::tree::{Arguments, Bound, Daemon, DaemonOptions, Transacted, Upgraded, World};
+use host::tree::{
+    Arguments, Bound, Daemon, DaemonOptions, Transacted, UpgradeOptions, Upgraded, World,
+};
 use serde_json::Value;
 
 /// One line of a guest's log, owned.
@@ -241,6 +243,15 @@ impl Rig {
         crash
     }
 
+    /// Upgrades to other code, in images of the same budget; nothing may be lost.
+    ///
+    /// # Errors
+    ///
+    /// The daemon's.
+    pub fn upgrade(&mut self, guest: &Arc<Guest>, dry_run: bool) -> Result<Upgraded, Fault> {
+        self.upgrade_as(guest, UpgradeOptions { dry_run, ..UpgradeOptions::default() })
+    }
+
     /// Upgrades to other code, in images of the same budget.
     ///
     /// # Errors
@@ -250,9 +261,13 @@ impl Rig {
     /// # Panics
     ///
     /// When there is no memory, or live and committed state differ.
-    pub fn upgrade(&mut self, guest: &Arc<Guest>, dry_run: bool) -> Result<Upgraded, Fault> {
+    pub fn upgrade_as(
+        &mut self,
+        guest: &Arc<Guest>,
+        options: UpgradeOptions,
+    ) -> Result<Upgraded, Fault> {
         let images = Images::new(self.daemon.options().budget_bytes, &guest.shape()).unwrap();
-        let upgraded = self.daemon.upgrade(guest.clone(), images, dry_run);
+        let upgraded = self.daemon.upgrade(guest.clone(), images, options);
         self.assert_whole();
         upgraded
     }

@@ -13,10 +13,17 @@ use host::mechanisms::sandbox::{Guest, GuestLog, NoLog};
 use host::pure::request::{Answer, Outcome, Request};
 use host::tree::{
     DaemonOptions, DaemonPlan, DaemonView, MakeLog, ResourcePlan, Root, RootError, RootOptions,
+    UpgradeOptions,
 };
 use serde_json::Value;
 
 use crate::rig::Lines;
+
+/// A rehearsal of an upgrade in which nothing may be lost.
+pub const REHEARSAL: UpgradeOptions = UpgradeOptions { dry_run: true, accept_loss: false };
+
+/// An upgrade in which nothing may be lost.
+pub const REAL: UpgradeOptions = UpgradeOptions { dry_run: false, accept_loss: false };
 
 /// A root, and the lines of all its daemons.
 #[derive(Debug)]

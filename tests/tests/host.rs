@@ -23,7 +23,9 @@ mod host {
     mod http_calls;
     mod keyvalue;
     mod lineage;
+    mod losing;
     mod model;
+    mod names;
     mod outages;
     mod outputs;
     mod postgres;

@@ -59,8 +59,8 @@ pub(crate) fn left_out(words: impl IntoIterator<Item = String>) -> bool {
 
 /// What to do about it.
 pub(crate) const LEFT_OUT: &str = "\
-this build leaves out the overflow checks that the guest's tests have: where they panic, `5 - 6` of \
-a `u64` would be committed as 18446744073709551615. Build with `host build`, or put \
+this build leaves out the overflow checks that the guest's tests have: where they panic, `5 - 6` \
+of a `u64` would be committed as 18446744073709551615. Build with `host build`, or put \
 `overflow-checks = true` under the profile (`[profile.release]`, `[profile.guest]`) in the \
 workspace's Cargo.toml. What is to wrap says so: `wrapping_sub`, `std::num::Wrapping`";
 

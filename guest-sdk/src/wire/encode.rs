@@ -11,8 +11,8 @@ use super::NESTING_MAX;
 /// Which types a value may have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Form {
-    /// Those that JSON has, for the outside: the names in maps are text, also where they are numbers
-    /// here, and `Some` is left out.
+    /// Those that JSON has, for the outside: the names in maps are text, also where they are
+    /// numbers here, and `Some` is left out.
     Json,
     /// All that Rust has, for the guest's later code.
     State,

@@ -279,6 +279,9 @@ codes! {
     UpgradeCheck "E_UPGRADE_CHECK" Guest
         "The new code found the state that it took over unsound. The daemon runs on as it was."
         "The message has the words of its `#[check]`; correct the migration.";
+    UpgradeLoss "E_UPGRADE_LOSS" Operator
+        "The new code would drop or change values of the state. The daemon runs on as it was."
+        "The message names them. Keep them in the new code, or say with --accept-loss that they may go.";
     DataDir "E_DATA_DIR" Operator
         "The data directory is not one, or its state is gone."
         "Check --data; a directory whose state is missing is never filled anew.";

@@ -200,10 +200,30 @@ pub const INIT_DEADLINE: Duration = Duration::from_secs(10);
 /// Fuel of `recover` and `on-restore`.
 pub const RECOVER_FUEL: u64 = FUEL_DEFAULT;
 
-/// Bytes of a guest's state as the value that moves from old code to new. The host holds it in its
-/// own memory, beyond the budgets, while an upgrade runs; and a state that needs more is more than
-/// one record of the journal holds.
+/// Bytes of a guest's state as the value that moves from old code to new. The host holds it twice
+/// in its own memory, beyond the budgets, while an upgrade runs; and a state that needs more is
+/// more than one record of the journal holds.
 pub const HANDOVER_BYTES_MAX: usize = 256 << 20;
+
+/// Places that are noted at once while two states are compared, eight to forty bytes each: maps and
+/// lists that are longer are compared whole.
+pub const LOSS_INDEX_MAX: usize = 2 << 20;
+
+/// Kinds of places at which an upgrade loses something that are told apart; the rest is counted.
+pub const LOSS_LINES_MAX: usize = 256;
+
+/// Kinds of places that one message names: about a page of a terminal.
+pub const LOSS_LINES_SHOWN: usize = 20;
+
+/// Names of a map that are told apart: structs have fewer fields, and maps of data have more.
+pub const LOSS_NAMES_MAX: usize = 64;
+
+/// Nesting of states that are compared: what the SDK can save, and some more.
+pub const LOSS_DEPTH_MAX: usize = 160;
+
+/// Steps of a comparison for each byte of both states: each value is looked at once for each list
+/// that it is in, and few states have more than a handful in each other.
+pub const LOSS_STEPS_PER_BYTE: u64 = 32;
 
 /// Fuel of each of `save`, `load` and `check`: half a minute of ordinary work, for a state of some
 /// ten million entries.
@@ -215,6 +235,11 @@ pub const UPGRADE_DEADLINE: Duration = Duration::from_secs(30);
 /// How many times longer than the last trial of `save` took a daemon waits before the next one:
 /// trials take a thousandth of its time.
 pub const SAVE_TRIAL_REST: u32 = 1000;
+
+/// Bytes of a state as a value that a trial loads again, too. It is in the host's memory, beyond
+/// the budgets, and at a start all daemons have their first trial. Larger ones are loaded in a
+/// rehearsal.
+pub const SAVE_TRIAL_BYTES_MAX: usize = 4 << 20;
 
 /// Shortest time between two trials of `save`.
 pub const SAVE_TRIAL_WAIT_MIN: Duration = Duration::from_secs(60);

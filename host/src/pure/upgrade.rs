@@ -1,6 +1,13 @@
 //! Upgrades of a guest's code: what is refused, what changes for callers, and when to try whether
 //! an upgrade would be possible. Carried out by `tree::daemon`.
 
+mod compare;
+mod loss;
+mod value;
+
+pub use compare::compare;
+pub use loss::{Fate, Incomparable, Line, Loss};
+
 use crate::base::error::{Code, Fault};
 use crate::base::ids::Sequence;
 use crate::base::limits::{SAVE_TRIAL_REST, SAVE_TRIAL_WAIT_MAX, SAVE_TRIAL_WAIT_MIN};

@@ -45,7 +45,7 @@ pub use options::{DaemonOptions, World};
 pub(super) use recorder::check_size;
 pub use recorder::{COMMIT_BYTES_MAX, JournalSeat};
 pub use simulate::Simulated;
-pub use upgrade::Upgraded;
+pub use upgrade::{UpgradeOptions, Upgraded};
 pub(super) use values::check_result;
 
 use std::sync::Arc;

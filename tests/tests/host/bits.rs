@@ -13,7 +13,7 @@ use host::tree::DaemonPlan;
 use proptest::prelude::{Strategy, any, prop_oneof};
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
-use tests::{Tree, deploy, deployed, plan, rebuilt, request, setting, until};
+use tests::{REAL, Tree, deploy, deployed, plan, rebuilt, request, setting, until};
 
 /// A daemon that `die(spin)` keeps busy until it is cancelled.
 fn spinner() -> DaemonPlan {
@@ -132,7 +132,7 @@ fn s4_29_a_paused_daemon_takes_requests_and_runs_them_in_order_when_it_is_resume
     // What isn't a request passes those that are held.
     assert!(!tree.hash("spinner").is_empty());
     assert_eq!(tree.root.simulate_crash("spinner").unwrap().generation.0, 2);
-    tree.root.upgrade("spinner", deploy(&rebuilt("chaos", 1)).unwrap(), false).unwrap();
+    tree.root.upgrade("spinner", deploy(&rebuilt("chaos", 1)).unwrap(), REAL).unwrap();
     sent.expect_none();
     let resumed = tree.root.resume("spinner").unwrap();
     assert_eq!((resumed.held, resumed.was_parked), (10, false));
@@ -151,7 +151,7 @@ fn s4_29_a_contracts_bit_outlives_an_upgrade() {
     drop(tree.root.disable("spinner", Some("touch"), true).unwrap());
     drop(tree.root.kill(running(&tree)).unwrap());
     sent.expect("die", "E_CANCELLED");
-    tree.root.upgrade("spinner", deploy(&rebuilt("chaos", 2)).unwrap(), false).unwrap();
+    tree.root.upgrade("spinner", deploy(&rebuilt("chaos", 2)).unwrap(), REAL).unwrap();
     assert_eq!(tree.code("spinner", "touch", json!({"pages": 1})), "E_DISABLED");
     sent.expect_none();
     drop(tree.root.enable("spinner", Some("touch")).unwrap());

@@ -73,6 +73,7 @@ const PROVOKED: &[(Code, &str)] = &[
     (Code::UpgradeSave, "u2_code_that_fails_to_save_runs_on_and_says_so"),
     (Code::UpgradeLoad, "u2_whatever_fails_in_the_new_code_leaves_the_old_one_as_it_was"),
     (Code::UpgradeCheck, "u2_whatever_fails_in_the_new_code_leaves_the_old_one_as_it_was"),
+    (Code::UpgradeLoss, "u2_what_new_code_would_drop_is_named_and_wants_to_be_accepted"),
     (Code::ResultShape, "s0_13_a_result_of_another_shape_fails_the_transaction"),
     (Code::AnswerTooLarge, "an_answer_is_shown_up_to_its_limit_and_counted_until_it_is_read"),
     (Code::CommitTooLarge, "c16_a_commit_that_no_record_holds_is_refused_before_it_is_applied"),

@@ -12,8 +12,8 @@ use host::tree::{DaemonOptions, DaemonPlan, DaemonState, DaemonView, RevertTo};
 use serde_json::json;
 use supervisor::policy::{Exhausted, Intensity, Policy, Restart};
 use tests::{
-    Fake, Holdings, Tree, deployed, in_own_process, limit_for, plan, rebuilt, request, setting,
-    until,
+    Fake, Holdings, REAL, Tree, deployed, in_own_process, limit_for, plan, rebuilt, request,
+    setting, until,
 };
 
 use super::durable::store;
@@ -519,7 +519,7 @@ fn what_needs_a_state_is_refused_at_a_stateless_daemon() {
             ("snapshot", root.snapshot(name, None).map(drop)),
             ("fork", root.fork(name, "copy", None, &never).map(drop)),
             ("revert", root.revert(name, RevertTo::Last(1)).map(drop)),
-            ("upgrade", root.upgrade(name, guest(), false).map(drop)),
+            ("upgrade", root.upgrade(name, guest(), REAL).map(drop)),
             ("crashes", root.crashes(name, 1).map(drop)),
         ] {
             assert_eq!(refused.unwrap_err().code, Code::Stateless, "{what} of {name}");

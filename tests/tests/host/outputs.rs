@@ -15,8 +15,8 @@ use host::tree::{DaemonPlan, Replayed, RevertTo, replay};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tests::{
-    BUMP, RUN, Tree, VALUE, deploy, deployed, hostile, in_own_process, plan, rebuilt, request,
-    setting,
+    BUMP, REAL, RUN, Tree, VALUE, deploy, deployed, hostile, in_own_process, plan, rebuilt,
+    request, setting,
 };
 
 fn rates(name: &str) -> DaemonPlan {
@@ -109,7 +109,7 @@ fn follows(steps: &[Step], durable: bool) {
             Step::Revert(_) => {}
             Step::Upgrade => {
                 code = 1 - code;
-                let _upgraded = tree.root.upgrade("rates", codes[code].clone(), false).unwrap();
+                let _upgraded = tree.root.upgrade("rates", codes[code].clone(), REAL).unwrap();
                 first = shown.len() as u64;
                 shown.push(last);
             }

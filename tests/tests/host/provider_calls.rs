@@ -326,12 +326,15 @@ fn s0_13_a_contract_names_the_resources_that_it_needs() {
     });
     assert_eq!(tree.view("limits").report.generation, 1);
     // A service that doesn't give it what it needs is not started.
-    for plan in [limits(&[]), limits(&["bank/other"])] {
+    for (plan, words) in [
+        (limits(&[]), "[resources.cache]\nprovider"),
+        (limits(&["bank/other"]), "contract `take` needs resource `cache`"),
+    ] {
         let other = Fake::shared(1);
         let error = Tree::try_with_resources(vec![plan], vec![other.plan("bank/other", &[])]);
         let fault = Fault::from(&error.unwrap_err());
         assert_eq!(fault.code.as_str(), "E_RESOURCE_UNKNOWN");
-        assert!(fault.message.contains("contract `take` needs resource `cache`"), "{fault}");
+        assert!(fault.message.contains(words), "{fault}");
     }
 }
 

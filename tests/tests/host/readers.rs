@@ -15,7 +15,9 @@ use host::pure::request::{Answer, Request};
 use host::tree::{DaemonOptions, DaemonPlan, DaemonState, DaemonView, RevertTo, Root, RootOptions};
 use serde_json::{Value, json};
 use supervisor::policy::{Intensity, Policy, Restart};
-use tests::{Holdings, Tree, deployed, in_own_process, plan, request, setting, until};
+use tests::{
+    Holdings, REAL, REHEARSAL, Tree, deployed, in_own_process, plan, request, setting, until,
+};
 
 use super::durable::store;
 
@@ -473,14 +475,14 @@ fn u2_s0_17_readers_change_over_with_an_upgrade_and_no_read_is_lost() {
         assert_eq!(paid, 25);
     }
     let before = tree.root.bill();
-    let rehearsed = tree.root.upgrade("bank", deployed("ledger-next"), true).unwrap();
+    let rehearsed = tree.root.upgrade("bank", deployed("ledger-next"), REHEARSAL).unwrap();
     assert_eq!(
         (rehearsed.sequence.0, tree.code("bank", "uses", json!({"account": "ann"})).as_str()),
         (4, "E_CONTRACT_UNKNOWN")
     );
     let ((), answers) = reading(&tree, |answers| {
         until("they read", || answers.load(Ordering::SeqCst) > 50);
-        let upgraded = tree.root.upgrade("bank", deployed("ledger-next"), false).unwrap();
+        let upgraded = tree.root.upgrade("bank", deployed("ledger-next"), REAL).unwrap();
         assert_eq!((upgraded.sequence.0, upgraded.dry_run), (5, false));
         let by_readers = reads(&tree).1;
         until("readers read again", || reads(&tree).1 > by_readers + 50);

@@ -17,7 +17,7 @@ use host::tree::{
     Daemon, DaemonOptions, DaemonPlan, DaemonState, LeaseView, Replayed, RevertTo, World, replay,
 };
 use serde_json::{Value, json};
-use tests::{Fake, Tree, bind, deployed, in_own_process, limit_for, rebuilt, request, until};
+use tests::{Fake, REAL, Tree, bind, deployed, in_own_process, limit_for, rebuilt, request, until};
 
 use super::durable::store;
 use super::readers::{Ends, MINUTE, Sending, balances, code, read_by, reader, reads, seen, valved};
@@ -263,10 +263,10 @@ fn s4_22_s0_17_each_reader_is_on_the_bill() {
     assert_eq!(names, ["bank/reader-0", "bank/reader-1"]);
     // An upgrade needs as much again, for as long as both codes are there.
     let guest = || tests::deploy(&rebuilt("chaos", 1)).unwrap();
-    assert_eq!(tree.root.upgrade("bank", guest(), false).unwrap_err().code, Code::Budget);
+    assert_eq!(tree.root.upgrade("bank", guest(), REAL).unwrap_err().code, Code::Budget);
     drop(tree);
     let tree = Tree::try_start(plans(), limit_for(6 * each)).unwrap();
-    assert!(tree.root.upgrade("bank", guest(), false).is_ok());
+    assert!(tree.root.upgrade("bank", guest(), REAL).is_ok());
     let bill = tree.root.bill();
     assert_eq!(bill.total_bytes(), 3 * each + bill.traffic_bytes);
 }
@@ -283,7 +283,7 @@ fn what_a_reader_has_not_got_is_refused() {
         ("snapshot", root.snapshot(name, None).map(drop)),
         ("fork", root.fork(name, "copy", None, &never).map(drop)),
         ("revert", root.revert(name, RevertTo::Last(1)).map(drop)),
-        ("upgrade", root.upgrade(name, deployed("counter"), false).map(drop)),
+        ("upgrade", root.upgrade(name, deployed("counter"), REAL).map(drop)),
         ("crashes", root.crashes(name, 1).map(drop)),
     ] {
         let refused = refused.unwrap_err();

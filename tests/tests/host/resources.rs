@@ -20,7 +20,7 @@ use host::tree::{DaemonPlan, DaemonState, ResourcePlan, ResourceView, Root, Root
 use serde_json::json;
 use supervisor::Backoff;
 use tests::{
-    Fake, Holdings, Tree, deploy, deployed, in_own_process, plan, rebuilt, request, until,
+    Fake, Holdings, REAL, Tree, deploy, deployed, in_own_process, plan, rebuilt, request, until,
 };
 
 const CACHE: &str = "bank/cache";
@@ -310,7 +310,7 @@ fn a_daemon_whose_resource_is_down_at_the_start_waits_for_it_with_its_state_or_w
     refused(tree.root.resume("bank").map(drop));
     refused(tree.root.checkpoint("bank", None).map(drop));
     refused(tree.root.simulate_crash("bank").map(drop));
-    refused(tree.root.upgrade("bank", deploy(&rebuilt("counter", 1)).unwrap(), false).map(drop));
+    refused(tree.root.upgrade("bank", deploy(&rebuilt("counter", 1)).unwrap(), REAL).map(drop));
     cache.revive();
     until("born", || state(&tree, "bank") == DaemonState::Ready);
     assert_eq!(tree.committed("bank", "increment", json!({"by": 5})), 5);

@@ -3,10 +3,11 @@
 //! ```text
 //!   old code   save  --write--> Handover
 //!   new code   load  <--read--- Handover     over cleared images of its own
+//!                    --write--> Handover     what it has read, where it makes something else of it
 //!              check
+//!              save  --write--> Handover     what is left
 //! ```
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Lower};
@@ -26,12 +27,10 @@ use crate::pure::request::Rejection;
 /// the host an allocation each time.
 const PIECE_BYTES: usize = 16 << 10;
 
-/// A guest's state as a value, in the pieces in which it was written. What is read is freed.
+/// A guest's state as a value, in the pieces in which it was written.
 #[derive(Debug, Default)]
 pub struct Handover {
-    pieces: VecDeque<Vec<u8>>,
-    /// Bytes of the first piece that were read.
-    read: usize,
+    pieces: Vec<Vec<u8>>,
     bytes: usize,
 }
 
@@ -42,27 +41,55 @@ impl Handover {
         self.bytes
     }
 
-    fn push(&mut self, bytes: Vec<u8>) {
-        match self.pieces.back_mut() {
+    /// The value.
+    #[must_use]
+    pub fn pieces(&self) -> &[Vec<u8>] {
+        &self.pieces
+    }
+
+    /// Takes the next bytes. Those of a value of more than `keep` bytes are only counted.
+    fn write(&mut self, bytes: Vec<u8>, keep: usize) -> Result<(), Stop> {
+        self.bytes = self.bytes.saturating_add(bytes.len());
+        if self.bytes > HANDOVER_BYTES_MAX {
+            let message = format!("a state of more than {HANDOVER_BYTES_MAX} bytes as a value");
+            return Err(Stop::new(Code::HostcallLimit, message));
+        }
+        if self.bytes > keep {
+            self.pieces = Vec::new();
+            return Ok(());
+        }
+        match self.pieces.last_mut() {
             // An empty piece would be read as the end.
             _ if bytes.is_empty() => {}
             Some(last) if last.len() + bytes.len() <= PIECE_BYTES => last.extend_from_slice(&bytes),
-            _ => self.pieces.push_back(bytes),
+            _ => self.pieces.push(bytes),
         }
+        Ok(())
+    }
+}
+
+/// A value that is read.
+#[derive(Debug)]
+pub(super) struct Reading {
+    value: Arc<Handover>,
+    piece: usize,
+    /// Bytes of that piece that were read.
+    read: usize,
+}
+
+impl Reading {
+    fn new(value: Arc<Handover>) -> Self {
+        Self { value, piece: 0, read: 0 }
     }
 
     /// The next bytes, at most `max` and at most a piece; none at the end.
-    fn pop(&mut self, max: usize) -> Vec<u8> {
-        let Some(piece) = self.pieces.front_mut() else { return Vec::new() };
+    fn next(&mut self, max: usize) -> Vec<u8> {
+        let Some(piece) = self.value.pieces.get(self.piece) else { return Vec::new() };
         let end = self.read.saturating_add(max).min(piece.len());
-        let taken = match self.read {
-            0 if end == piece.len() => std::mem::take(piece),
-            read => piece.get(read..end).unwrap_or_default().to_vec(),
-        };
+        let taken = piece.get(self.read..end).unwrap_or_default().to_vec();
         self.read = end;
         if end >= piece.len() {
-            self.pieces.pop_front();
-            self.read = 0;
+            (self.piece, self.read) = (self.piece + 1, 0);
         }
         taken
     }
@@ -74,34 +101,30 @@ pub(super) enum Passage {
     /// Nothing.
     #[default]
     Closed,
-    /// Write; without `keep` the value is only counted.
-    Save { value: Handover, keep: bool },
-    /// Read.
-    Load(Handover),
+    /// Write; a value of more than `keep` bytes is only counted.
+    Save { value: Handover, keep: usize },
+    /// Read, and write what was read again.
+    Load { value: Reading, again: Handover },
 }
 
 impl Passage {
     /// Takes the next bytes of a value that is saved.
     pub(super) fn write(&mut self, bytes: Vec<u8>) -> Result<(), Stop> {
-        let Self::Save { value, keep } = self else {
-            let message = "`handover.write` is there while `save` runs, and only then";
-            return Err(Stop::new(Code::HostcallUnsupported, message));
-        };
-        value.bytes = value.bytes.saturating_add(bytes.len());
-        if value.bytes > HANDOVER_BYTES_MAX {
-            let message = format!("a state of more than {HANDOVER_BYTES_MAX} bytes as a value");
-            return Err(Stop::new(Code::HostcallLimit, message));
+        match self {
+            Self::Save { value, keep } => value.write(bytes, *keep),
+            Self::Load { again, .. } => again.write(bytes, usize::MAX),
+            Self::Closed => {
+                let message =
+                    "`handover.write` is there while `save` or `load` runs, and only then";
+                Err(Stop::new(Code::HostcallUnsupported, message))
+            }
         }
-        if *keep {
-            value.push(bytes);
-        }
-        Ok(())
     }
 
     /// Gives the next bytes of a value that is loaded.
     pub(super) fn read(&mut self, max: usize) -> Result<Vec<u8>, Stop> {
         match self {
-            Self::Load(value) => Ok(value.pop(max)),
+            Self::Load { value, .. } => Ok(value.next(max)),
             _ => {
                 let message = "`handover.read` is there while `load` runs, and only then";
                 Err(Stop::new(Code::HostcallUnsupported, message))
@@ -112,7 +135,8 @@ impl Passage {
 
 impl Instance {
     /// Makes the guest's first state over cleared images of the value that other code saved in the
-    /// form of `version`: start functions, `prime`, `load`. Nothing is committed yet.
+    /// form of `version`: start functions, `prime`, `load`. Nothing is committed yet. The value in
+    /// the answer is what the guest has read, in that form, if it says so; empty otherwise.
     ///
     /// # Errors
     ///
@@ -121,35 +145,56 @@ impl Instance {
         guest: &Arc<Guest>,
         images: &mut Images,
         environment: Environment,
-        (version, value): (u32, Handover),
+        value: (u32, Arc<Handover>),
         generation: Generation,
         (context, limits): (&CallContext, &Limits),
-    ) -> Result<Self, Box<StartError>> {
+    ) -> Result<(Self, Handover), Box<StartError>> {
         let mut instance = Self::unstarted(guest, images, environment, generation, context)?;
         let primed = instance.prime(context);
-        let loaded = primed.and_then(|()| {
-            instance.store.data_mut().passage = Passage::Load(value);
-            let export = instance.guest.exports.load;
-            let answer = instance.ask(export, (version,), context, limits);
-            instance.store.data_mut().passage = Passage::Closed;
-            match answer {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(rejection)) => Err(StartCause::Rejected(rejection)),
-                Err(caught) => Err(StartCause::Crashed(caught)),
+        let mut read = Handover::default();
+        let loaded = primed.and_then(|()| match instance.load_again(value, context, limits) {
+            Ok(Ok(again)) => {
+                read = again;
+                Ok(())
             }
+            Ok(Err(rejection)) => Err(StartCause::Rejected(rejection)),
+            Err(caught) => Err(StartCause::Crashed(caught)),
         });
-        instance.started(loaded)
+        Ok((instance.started(loaded)?, read))
+    }
+
+    /// Lets the guest load a state, in the place of the one that it has if it has one. The caller
+    /// rolls the images back, unless they are to hold that state.
+    ///
+    /// # Errors
+    ///
+    /// [`Caught`] when it crashes; the instance must be dropped then.
+    pub fn load_again(
+        &mut self,
+        (version, value): (u32, Arc<Handover>),
+        context: &CallContext,
+        limits: &Limits,
+    ) -> Result<Result<Handover, Rejection>, Caught> {
+        let (value, again) = (Reading::new(value), Handover::default());
+        self.store.data_mut().passage = Passage::Load { value, again };
+        let export = self.guest.exports.load;
+        let answer = self.ask(export, (version,), context, limits);
+        let passage = std::mem::take(&mut self.store.data_mut().passage);
+        Ok(answer?.map(|()| match passage {
+            Passage::Load { again, .. } => again,
+            Passage::Closed | Passage::Save { .. } => Handover::default(),
+        }))
     }
 
     /// Lets the guest save its state. The caller rolls the images back, whatever the answer is;
-    /// without `keep` the value has no bytes, but their number.
+    /// one of more than `keep` bytes has none of them, but their number.
     ///
     /// # Errors
     ///
     /// [`Caught`] when it crashes; the instance must be dropped then.
     pub fn save(
         &mut self,
-        keep: bool,
+        keep: usize,
         context: &CallContext,
         limits: &Limits,
     ) -> Result<Result<Handover, Rejection>, Caught> {
@@ -160,7 +205,7 @@ impl Instance {
         let passage = std::mem::take(&mut self.store.data_mut().passage);
         Ok(answer?.map(|()| match passage {
             Passage::Save { value, .. } => value,
-            Passage::Closed | Passage::Load(_) => Handover::default(),
+            Passage::Closed | Passage::Load { .. } => Handover::default(),
         }))
     }
 
@@ -199,8 +244,13 @@ impl Instance {
 mod tests {
     use super::*;
 
-    fn saving(keep: bool) -> Passage {
+    fn saving(keep: usize) -> Passage {
         Passage::Save { value: Handover::default(), keep }
+    }
+
+    fn loading(value: Handover) -> Passage {
+        let value = Reading::new(Arc::new(value));
+        Passage::Load { value, again: Handover::default() }
     }
 
     fn value(passage: Passage) -> Handover {
@@ -213,7 +263,7 @@ mod tests {
         let written: Vec<u8> = (0..200_000_u32).map(|n| (n % 251) as u8).collect();
         for (write, read) in [(1, 7), (1000, 1), (16_384, 16_384), (50_000, 999), (200_000, 65_536)]
         {
-            let mut passage = saving(true);
+            let mut passage = saving(usize::MAX);
             for piece in written.chunks(write) {
                 passage.write(piece.to_vec()).unwrap();
                 passage.write(Vec::new()).unwrap();
@@ -221,7 +271,7 @@ mod tests {
             let saved = value(passage);
             assert_eq!(saved.bytes(), written.len());
             assert!(saved.pieces.len() <= written.len().div_ceil(write.max(PIECE_BYTES / 2)));
-            let mut passage = Passage::Load(saved);
+            let mut passage = loading(saved);
             let mut all = Vec::new();
             loop {
                 let piece = passage.read(read).unwrap();
@@ -238,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_value_over_the_limit_is_refused_also_when_it_is_only_counted() {
-        for keep in [false, true] {
+        for keep in [0, HANDOVER_BYTES_MAX - 1, usize::MAX] {
             let mut passage = saving(keep);
             let mebibyte = vec![0; 1 << 20];
             for _ in 0..HANDOVER_BYTES_MAX >> 20 {
@@ -246,7 +296,7 @@ mod tests {
             }
             assert!(passage.write(vec![0]).is_err());
             let kept: usize = value(passage).pieces.iter().map(Vec::len).sum();
-            assert_eq!(kept, if keep { HANDOVER_BYTES_MAX } else { 0 });
+            assert_eq!(kept, if keep == usize::MAX { HANDOVER_BYTES_MAX } else { 0 });
         }
     }
 
@@ -254,7 +304,12 @@ mod tests {
     fn each_way_is_open_in_its_own_call_only() {
         assert!(Passage::Closed.write(vec![1]).is_err());
         assert!(Passage::Closed.read(1).is_err());
-        assert!(Passage::Load(Handover::default()).write(vec![1]).is_err());
-        assert!(saving(true).read(1).is_err());
+        assert!(saving(usize::MAX).read(1).is_err());
+        // What is written while a value is loaded is kept apart from it.
+        let mut passage = loading(Handover::default());
+        passage.write(vec![1]).unwrap();
+        assert!(passage.read(1).unwrap().is_empty());
+        let Passage::Load { again, .. } = passage else { panic!("{passage:?}") };
+        assert_eq!(again.pieces(), [[1]]);
     }
 }

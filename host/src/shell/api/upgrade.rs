@@ -9,15 +9,19 @@ use serde_json::{Value, json};
 use super::lineage::{Fields, Served, deploy_stored, file_fault};
 use crate::base::error::Fault;
 use crate::base::limits::MODULE_BYTES_MAX;
-use crate::tree::{Upgradable, Upgraded};
+use crate::pure::upgrade::{Fate, Loss};
+use crate::tree::{Upgradable, UpgradeOptions, Upgraded};
 
 pub(super) fn upgrade(served: &Served, mut fields: Fields) -> Result<Value, Fault> {
     let (daemon, path) = (fields.text("daemon")?, fields.text("path")?);
-    let dry_run = fields.flag("dry_run")?;
+    let options = UpgradeOptions {
+        dry_run: fields.flag("dry_run")?,
+        accept_loss: fields.flag("accept_loss")?,
+    };
     fields.done()?;
     let guest = deploy_stored(&served.sandbox, &read_code(Path::new(&path))?)
         .map_err(|fault| Fault::new(fault.code, format!("{path}: {}", fault.message)))?;
-    let upgraded = served.root.upgrade(&daemon, guest, dry_run)?;
+    let upgraded = served.root.upgrade(&daemon, guest, options)?;
     Ok(upgraded_json(&daemon, &upgraded))
 }
 
@@ -51,6 +55,31 @@ fn upgraded_json(daemon: &str, upgraded: &Upgraded) -> Value {
             "changed": contracts.changed,
             "added": contracts.added,
         },
+        "loss": loss_json(&upgraded.loss),
+    })
+}
+
+/// What is lost, or why that is not known.
+fn loss_json(loss: &Result<Loss, String>) -> Value {
+    let loss = match loss {
+        Ok(loss) => loss,
+        Err(reason) => return json!({ "compared": false, "reason": reason }),
+    };
+    let lines = loss.lines.iter().map(|line| {
+        let fate = match line.fate {
+            Fate::Gone => "gone",
+            Fate::Changed => "changed",
+        };
+        let (path, values) = (&line.path, line.values);
+        json!({ "path": path, "fate": fate, "values": values, "first": line.first })
+    });
+    let renamed = loss.renamed.iter().map(|(old, new)| json!({ "from": old, "to": new }));
+    json!({
+        "compared": true,
+        "message": loss.to_string(),
+        "lines": lines.collect::<Vec<_>>(),
+        "elsewhere": loss.elsewhere,
+        "renamed": renamed.collect::<Vec<_>>(),
     })
 }
 

@@ -27,7 +27,7 @@ use crate::pure::setting::{parse_deadline, parse_fuel, parse_restarts, parse_ret
 use crate::pure::size::{parse_bytes, show_bytes};
 use crate::shell::api::Served;
 use crate::shell::exit;
-use crate::tree::{DaemonOptions, DaemonPlan, ResourcePlan, Root, RootOptions};
+use crate::tree::{DaemonOptions, DaemonPlan, ResourcePlan, Root, RootOptions, UpgradeOptions};
 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
@@ -96,6 +96,9 @@ pub(super) struct RunArgs {
     /// anything is served; without this it is refused
     #[arg(long)]
     upgrade: bool,
+    /// Let an upgrade drop or change what the new code doesn't keep of the state
+    #[arg(long, requires = "upgrade")]
+    accept_loss: bool,
     /// Let the process end, an operation fail or stall at a fail point: for tests
     #[arg(long, hide = true, value_name = "POINT[:N[:ACTION]]")]
     fail_at: Option<Failure>,
@@ -175,7 +178,8 @@ pub(super) fn start(args: &RunArgs, vitals: &Arc<Vitals>) -> Result<Served, Faul
     options.vitals = vitals.clone();
     let root = Root::start(plans, options).map_err(|error| Fault::from(&error))?;
     for (name, guest) in upgrades {
-        let upgraded = root.upgrade(&name, guest, false).map_err(|fault| {
+        let options = UpgradeOptions { dry_run: false, accept_loss: args.accept_loss };
+        let upgraded = root.upgrade(&name, guest, options).map_err(|fault| {
             Fault::new(fault.code, format!("daemon `{name}`: {}", fault.message))
         })?;
         tracing::info!(daemon = name, sequence = upgraded.sequence.0, "upgraded");

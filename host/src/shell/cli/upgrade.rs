@@ -12,8 +12,9 @@ use super::{Output, SocketArgs};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The running code hands its state over as a value, in a rehearsal of the new code on memory of its
-own. If saving, loading or the new code's check fails, the daemon runs on as it was. Its requests
-wait meanwhile. The next `host run` needs the new file.
+own. If saving, loading or the new code's check fails, the daemon runs on as it was; so it does when
+values of the state would be lost, unless --accept-loss says that they may. Its requests wait
+meanwhile. The next `host run` needs the new file.
 Exit codes: 0 upgraded, or could be, 1 not, 2 wrong usage, 5 no host answers.")]
 pub(super) struct UpgradeArgs {
     /// The daemon's name
@@ -24,6 +25,9 @@ pub(super) struct UpgradeArgs {
     /// Rehearse it, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Let the new code drop or change what it doesn't keep of the state
+    #[arg(long)]
+    accept_loss: bool,
     /// How to print
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
@@ -37,7 +41,12 @@ pub(super) fn upgrade(args: &UpgradeArgs) -> u8 {
         Err(code) => return code,
     };
     let asked = json!({
-        "upgrade": { "daemon": args.daemon, "path": path, "dry_run": args.dry_run }
+        "upgrade": {
+            "daemon": args.daemon,
+            "path": path,
+            "dry_run": args.dry_run,
+            "accept_loss": args.accept_loss,
+        }
     });
     command(&args.socket, &asked, |answer| match args.output {
         Output::Json => answer.to_string(),
@@ -74,5 +83,21 @@ fn show(daemon: &str, answer: &Value) -> String {
             lines.push(format!("  contracts {change}: {}", names.join(", ")));
         }
     }
+    lines.extend(show_loss(answer.get("loss").unwrap_or(&Value::Null)));
     lines.join("\n")
+}
+
+fn show_loss(loss: &Value) -> Vec<String> {
+    let words = |name: &str| loss.get(name).and_then(Value::as_str).unwrap_or_default();
+    let mut lines = Vec::new();
+    if loss.get("compared") == Some(&Value::Bool(false)) {
+        lines.push(format!("  loss      not known: {}", words("reason")));
+    } else if !words("message").is_empty() {
+        lines.push(format!("  loss      {}", words("message")));
+    }
+    let renamed = loss.get("renamed").and_then(Value::as_array);
+    for names in renamed.into_iter().flatten() {
+        lines.push(format!("  renamed   {} -> {}", text(names, "from"), text(names, "to")));
+    }
+    lines
 }

@@ -3,9 +3,13 @@
 //! ```text
 //!   running code, its images          save, rolled back          [fails: as it was]
 //!   new code, images of its own       load, on-restore, commit   [fails: images dropped]
-//!                                     check, save, rolled back   [fails: images dropped]
+//!                                     check, save, load, rolled back     [fails: images dropped]
+//!   both values                       compared                   [a loss that nobody accepted]
 //!   one record, one swap
 //! ```
+//!
+//! What is compared: code of the same version saves again what it has loaded. Code of a newer
+//! version makes something else of it; then what it has read in the old form has to be all.
 //!
 //! The running code saves on its live image, not on a copy of it: rolling back makes the copy
 //! superfluous, since it leaves what was there, byte for byte.
@@ -18,12 +22,24 @@ use super::start::environment;
 use super::{Bound, Daemon, Moment, Phase, own_context};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::{Generation, Sequence};
+use crate::base::limits::SAVE_TRIAL_BYTES_MAX;
 use crate::mechanisms::memory::Images;
 use crate::mechanisms::sandbox::{Caught, Guest, Handover, Instance, StartCause};
 use crate::pure::request::Rejection;
 use crate::pure::size::show_bytes;
-use crate::pure::upgrade::{ContractChanges, NO_FORM, SaveTrials, Side, admit, rebind};
+use crate::pure::upgrade::{
+    ContractChanges, Incomparable, Loss, NO_FORM, SaveTrials, Side, admit, compare, rebind,
+};
 use crate::tree::gauges::Upgradable;
+
+/// How far an upgrade goes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct UpgradeOptions {
+    /// It is a rehearsal: all is done but the swap.
+    pub dry_run: bool,
+    /// What is lost may be lost.
+    pub accept_loss: bool,
+}
 
 /// What an upgrade did, or would do.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -42,6 +58,8 @@ pub struct Upgraded {
     pub memory_bytes: usize,
     /// What callers find changed.
     pub contracts: ContractChanges,
+    /// What is lost of the state, which somebody accepted; or why that is not known.
+    pub loss: Result<Loss, String>,
     /// How long requests had to wait.
     pub took: Duration,
     /// The commit: the upgrade's own, or the last one when it was a rehearsal.
@@ -60,6 +78,8 @@ impl Daemon {
     ///
     /// # Errors
     ///
+    /// `E_UPGRADE_LOSS` names what would be lost, unless that is accepted.
+    ///
     /// `E_UPGRADE_SAME`, `E_UPGRADE_FORM`, `E_UPGRADE_VERSION` and `E_MEM_LIMIT` before anything
     /// ran; `E_UPGRADE_SAVE`, `E_UPGRADE_LOAD` and `E_UPGRADE_CHECK` with the guest's own words.
     /// The daemon is as it was then, byte for byte; only its instance may be another one, when its
@@ -68,8 +88,9 @@ impl Daemon {
         &mut self,
         guest: Arc<Guest>,
         images: Images,
-        dry_run: bool,
+        options: UpgradeOptions,
     ) -> Result<Upgraded, Fault> {
+        let UpgradeOptions { dry_run, accept_loss } = options;
         let started = self.world.clock.monotonic_nanos();
         let versions = admit(side(&self.guest), side(&guest))?;
         if self.is_waiting() {
@@ -88,19 +109,24 @@ impl Daemon {
         let contracts = ContractChanges::between(self.guest.contracts(), guest.contracts());
         let (from, to) = (self.guest.facts().digest, guest.facts().digest);
         let parked = self.parked().cloned();
-        let rehearsed = self.rehearse(guest, images, versions.0);
-        let taken_over = rehearsed.and_then(|(next, value_bytes)| {
+        let rehearsed = self.rehearse(guest, images, versions);
+        let taken_over = rehearsed.and_then(|(next, value_bytes, loss)| {
             let memory_bytes = next.images.committed_size();
+            if let Ok(loss) = &loss
+                && !(accept_loss || loss.is_none())
+            {
+                return Err(Fault::new(Code::UpgradeLoss, loss.to_string()));
+            }
             if !dry_run {
                 self.replacing(|daemon| daemon.take_over(next))?;
             }
-            Ok((value_bytes, memory_bytes))
+            Ok((value_bytes, memory_bytes, loss))
         });
         if let Some(reason) = parked.filter(|_| dry_run || taken_over.is_err()) {
             self.park(reason);
         }
         self.show_state();
-        let (value_bytes, memory_bytes) = taken_over?;
+        let (value_bytes, memory_bytes, loss) = taken_over?;
         let took = self.world.clock.monotonic_nanos().saturating_sub(started);
         Ok(Upgraded {
             from,
@@ -110,6 +136,7 @@ impl Daemon {
             value_bytes,
             memory_bytes,
             contracts,
+            loss,
             took: Duration::from_nanos(took),
             sequence: self.sequence,
             generation: self.generation,
@@ -117,14 +144,14 @@ impl Daemon {
         })
     }
 
-    /// A daemon of the new code on this one's state, which has shown that it works; and the bytes
-    /// of the state as a value.
+    /// A daemon of the new code on this one's state, which has shown that it works; the bytes of
+    /// the state as a value; and what of that is lost, or why that is not known.
     fn rehearse(
         &mut self,
         guest: Arc<Guest>,
         mut images: Images,
-        version: u32,
-    ) -> Result<(Self, usize), Fault> {
+        (version, next_version): (u32, u32),
+    ) -> Result<(Self, usize, Result<Loss, String>), Fault> {
         if let Some(reason) = self.state_lost() {
             return Err(reason);
         }
@@ -132,17 +159,16 @@ impl Daemon {
             self.images.roll_back();
             self.again().map_err(|fault| failed(Code::UpgradeSave, RUNNING, &fault))?;
         }
-        let value = self.save(true, RUNNING)?;
-        let value_bytes = value.bytes();
+        let old = Arc::new(self.save(usize::MAX, RUNNING)?);
         let mut options = self.options.clone();
         options.budget_bytes = images.budget();
         let environment = environment(&options, &self.world)
             .with_flags(self.cancel.clone(), self.panic_in_host_call.clone());
         let flags = (self.cancel.clone(), self.panic_in_host_call.clone());
         let (generation, context) = (self.generation.next(), own_context(&self.world));
-        let (value, means) = ((version, value), (&context, &options.upgrade_limits));
+        let (value, means) = ((version, old.clone()), (&context, &options.upgrade_limits));
         let loaded = Instance::load(&guest, &mut images, environment, value, generation, means);
-        let instance = loaded.map_err(|error| match &error.cause {
+        let (instance, read) = loaded.map_err(|error| match &error.cause {
             StartCause::Rejected(no) => rejected(Code::UpgradeLoad, NEW, no),
             StartCause::Crashed(caught) => crashed(Code::UpgradeLoad, NEW, caught),
         })?;
@@ -152,8 +178,23 @@ impl Daemon {
         let mut next = Self::new(guest, images, instance, flags, options, world, generation);
         next.first_commit()?;
         next.check()?;
-        next.save(false, NEW)?;
-        Ok((next, value_bytes))
+        let new = next.save_and_load(usize::MAX, NEW)?;
+        let read = if version == next_version { new } else { Arc::new(read) };
+        let loss = next.compare(&old, &read);
+        Ok((next, old.bytes(), loss))
+    }
+
+    /// What is lost of a state; or why that is not known.
+    fn compare(&self, old: &Handover, read: &Handover) -> Result<Loss, String> {
+        if read.bytes() == 0 {
+            return Err("the new code doesn't say what it has read of the old form".to_owned());
+        }
+        if old.pieces() == read.pieces() {
+            return Ok(Loss::default());
+        }
+        let go_on = || self.cancel.hits(own_context(&self.world).request).is_none();
+        let why = |error: Incomparable| format!("the state can't be compared: {error}");
+        compare(old.pieces(), read.pieces(), &go_on).map_err(why)
     }
 
     /// Tells the new code its generation and commits the state that it made.
@@ -183,7 +224,7 @@ impl Daemon {
     }
 
     /// Lets the guest save, and puts back what that changed. `whose` code it is, for the error.
-    fn save(&mut self, keep: bool, whose: &str) -> Result<Handover, Fault> {
+    fn save(&mut self, keep: usize, whose: &str) -> Result<Handover, Fault> {
         self.renew_aside(Code::UpgradeSave, whose)?;
         let started = self.world.clock.monotonic_nanos();
         let context = own_context(&self.world);
@@ -213,6 +254,39 @@ impl Daemon {
             self.park(Fault::new(caught.code, caught.message));
             failed
         })
+    }
+
+    /// Lets the guest save, and load that again: a state that no code can load has no form. One of
+    /// more than `keep` bytes is not loaded. Puts back what that changed.
+    fn save_and_load(&mut self, keep: usize, whose: &str) -> Result<Arc<Handover>, Fault> {
+        let started = self.world.clock.monotonic_nanos();
+        let value = Arc::new(self.save(keep, whose)?);
+        if value.bytes() > keep {
+            return Ok(value);
+        }
+        self.renew_aside(Code::UpgradeSave, whose)?;
+        let version = self.guest.upgrade().unwrap_or_default();
+        let context = own_context(&self.world);
+        let Phase::Live(instance) = &mut self.phase else { return Err(not_running()) };
+        let limits = &self.options.upgrade_limits;
+        let loaded = instance.load_again((version, value.clone()), &context, limits);
+        let put_back = self.after_aside(loaded.is_ok());
+        self.trials.tried(self.sequence, started, self.world.clock.monotonic_nanos());
+        if loaded.as_ref().is_err_and(|caught| caught.code == Code::OutOfMemory) {
+            // Beside the remains of the state that it had; an upgrade loads into empty memory.
+            return put_back.map(|()| value);
+        }
+        let loaded = loaded
+            .map_err(|caught| not_loaded(whose, &format!("{}: {}", caught.code, caught.message)))
+            .and_then(|answer| {
+                let words = |no: Rejection| format!("{}: {}", no.code, no.message);
+                answer.map_err(|no| not_loaded(whose, &words(no)))
+            })
+            .and(put_back);
+        if let Err(fault) = &loaded {
+            self.gauges.set_upgradable(Upgradable::No(fault.to_string()));
+        }
+        loaded.map(|()| value)
     }
 
     /// Puts back what a call beside the transactions changed. After a crash (not `alive`) the
@@ -263,7 +337,7 @@ impl Daemon {
         let before = self.gauges.report().upgradable;
         if self.parked().is_none() && self.guest.upgrade().is_some() {
             // Shown, which is what it is for.
-            drop(self.save(false, RUNNING));
+            drop(self.save_and_load(SAVE_TRIAL_BYTES_MAX, RUNNING));
         }
         let upgradable = self.gauges.report().upgradable;
         if upgradable != before {
@@ -339,6 +413,11 @@ fn rejected(code: Code, whose: &str, rejection: &Rejection) -> Fault {
 
 fn crashed(code: Code, whose: &str, caught: &Caught) -> Fault {
     failed(code, whose, &format!("{}: {}", caught.code, caught.message))
+}
+
+fn not_loaded(whose: &str, reason: &str) -> Fault {
+    let message = format!("{whose} saves what it can't load again itself: {reason}");
+    Fault::new(Code::UpgradeSave, message)
 }
 
 fn not_running() -> Fault {

@@ -6,11 +6,11 @@ use super::Root;
 use super::readers::Reserved;
 use crate::base::error::Fault;
 use crate::mechanisms::sandbox::Guest;
-use crate::tree::daemon::Upgraded;
+use crate::tree::daemon::{UpgradeOptions, Upgraded};
 use crate::tree::service::contract_needs;
 
 impl Root {
-    /// Upgrades a daemon to other code on its state; with `dry_run` all but that. Its requests wait
+    /// Upgrades a daemon to other code on its state, as far as `options` say. Its requests wait
     /// meanwhile, and go on with the new code. The memory of the new code is reserved beside that
     /// of the old one, inside the limit, for as long as both are there. Its readers change over one
     /// by one; what they can't run until then it runs itself.
@@ -20,7 +20,13 @@ impl Root {
     /// `E_DAEMON_UNKNOWN`, `E_STATELESS`, `E_RESOURCE_UNKNOWN` when a new contract needs what the
     /// daemon hasn't got, `E_BUDGET` and `E_NO_MEM` when there is no room for both, the journal's,
     /// and those of [`crate::tree::Daemon::upgrade`]. The old code then runs on.
-    pub fn upgrade(&self, name: &str, guest: Arc<Guest>, dry_run: bool) -> Result<Upgraded, Fault> {
+    pub fn upgrade(
+        &self,
+        name: &str,
+        guest: Arc<Guest>,
+        options: UpgradeOptions,
+    ) -> Result<Upgraded, Fault> {
+        let dry_run = options.dry_run;
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let worker = self.keeper(name)?;
         let contracts = contract_needs(worker.hold(), name, &guest)?;
@@ -34,7 +40,7 @@ impl Root {
         let crew = self.readers.get(name).cloned();
         let readers: Vec<_> = crew.iter().flat_map(|crew| self.members(crew)).collect();
         self.control(name, move |daemon| {
-            let upgraded = daemon.upgrade(guest.clone(), images, dry_run)?;
+            let upgraded = daemon.upgrade(guest.clone(), images, options)?;
             if !dry_run {
                 let bits = readers.iter().map(|reader| &reader.bits);
                 for bits in bits.chain(crew.iter().map(|crew| &crew.bits)) {

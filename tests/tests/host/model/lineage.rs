@@ -11,7 +11,7 @@ use host::mechanisms::journal::{DirectoryId, Durability, Store, StoreOptions};
 use host::mechanisms::sandbox::{Guest, NoLog};
 use host::pure::crash_report::differences;
 use host::pure::request::{Crash, Outcome, Request};
-use host::tree::{DaemonOptions, DaemonPlan, Replayed, RevertTo, replay};
+use host::tree::{DaemonOptions, DaemonPlan, Replayed, RevertTo, UpgradeOptions, replay};
 use proptest::prelude::{Strategy, prop_oneof};
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
@@ -288,7 +288,8 @@ impl World {
     fn upgrade(&mut self, daemon: usize, code: usize, dry_run: bool) {
         let name = self.name(daemon);
         let before = self.known[&name].state().clone();
-        let upgraded = self.tree().root.upgrade(&name, codes()[code].clone(), dry_run);
+        let options = UpgradeOptions { dry_run, ..UpgradeOptions::default() };
+        let upgraded = self.tree().root.upgrade(&name, codes()[code].clone(), options);
         let second = |code: usize| code >= 2;
         let expected = match before.code {
             same if same == code => Err(Code::UpgradeSame),
