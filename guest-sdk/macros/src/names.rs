@@ -9,6 +9,9 @@ const NAME_BYTES_MAX: usize = 64;
 /// Contracts of one guest.
 pub(crate) const CONTRACTS_MAX: usize = 256;
 
+/// Arguments of one contract.
+pub(crate) const ARGUMENTS_MAX: usize = 64;
+
 /// Resources that one contract needs.
 pub(crate) const NEEDS_MAX: usize = 64;
 

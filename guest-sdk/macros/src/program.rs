@@ -142,14 +142,18 @@ impl Contract {
         let arguments: Vec<_> =
             typed_arguments(signature).map(Argument::parse).collect::<Result<_>>()?;
         check_name(&signature.ident)?;
-        let mut names: Vec<String> = Vec::new();
+        if let Some(one_more) = arguments.get(names::ARGUMENTS_MAX) {
+            let message = format!("a contract has at most {} arguments", names::ARGUMENTS_MAX);
+            return Err(Error::new(one_more.name.span(), message));
+        }
+        let mut seen: Vec<String> = Vec::new();
         for Argument { name, .. } in &arguments {
             check_name(name)?;
             let text = name.unraw().to_string();
-            if names.contains(&text) {
+            if seen.contains(&text) {
                 return Err(Error::new(name.span(), format!("there are two arguments `{text}`")));
             }
-            names.push(text);
+            seen.push(text);
         }
         check_needs(&needs)?;
         let answer = Answer::parse(&signature.output)?;

@@ -165,13 +165,19 @@ fn resources_are_named_as_in_a_manifest() {
 }
 
 #[test]
-fn there_are_as_many_contracts_as_the_host_admits() {
+fn there_are_as_many_contracts_and_arguments_as_the_host_admits() {
     let functions = |count: usize| -> ItemImpl {
         let names = (0..count).map(|number| quote::format_ident!("f{number}"));
         parse_quote! { impl Ledger { #(pub fn #names(&self) {})* } }
     };
     assert_eq!(parse(functions(256)).contracts.len(), 256);
     assert_says(&refuse(functions(257)), "at most 256 contracts");
+    let arguments = |count: usize| -> ItemImpl {
+        let names = (0..count).map(|number| quote::format_ident!("a{number}"));
+        parse_quote! { impl Ledger { pub fn f(&self, #(#names: u64),*) {} } }
+    };
+    assert_eq!(parse(arguments(64)).contracts.len(), 1);
+    assert_says(&refuse(arguments(65)), "at most 64 arguments");
 }
 
 #[test]

@@ -41,5 +41,6 @@ fn there_is_room_for_as_many_as_the_macro_says() {
     };
     assert!(check_contracts(&contracts(rule::CONTRACTS_MAX)).is_ok());
     assert!(check_contracts(&contracts(rule::CONTRACTS_MAX + 1)).is_err());
+    assert_eq!(rule::ARGUMENTS_MAX, host::base::limits::ARGUMENTS_MAX);
     assert_eq!(rule::NEEDS_MAX, host::base::limits::RESOURCES_MAX);
 }
