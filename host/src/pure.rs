@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod awake;
 pub mod barrier;
+pub mod cgroup;
 pub mod checkpoint;
 pub mod contract;
 pub mod crash_rate;

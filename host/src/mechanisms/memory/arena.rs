@@ -7,6 +7,7 @@ use crate::base::limits::{
     BUDGET_MAX_BYTES, BUDGET_MIN_BYTES, DAEMON_OVERHEAD_BYTES, TRAFFIC_BYTES_MAX,
     TRAFFIC_BYTES_MIN, TRAFFIC_MEMORY_PART,
 };
+use crate::pure::cgroup::{limit_files, smallest};
 use crate::pure::size::show_bytes;
 
 /// One daemon's part of the bill.
@@ -139,18 +140,17 @@ impl Arena {
     }
 }
 
-/// Bytes of memory of this machine, or of the control group around this process if that is less.
+/// Bytes of memory of this machine, or of the control groups around this process if that is less.
 #[must_use]
 pub fn machine_memory_bytes() -> usize {
     let pages = rustix::system::sysinfo();
     let machine = usize::try_from(pages.totalram)
         .unwrap_or(usize::MAX)
         .saturating_mul(usize::try_from(pages.mem_unit).unwrap_or(1));
-    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max")
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(usize::MAX);
-    machine.min(group)
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let files = limit_files(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"));
+    let limits: Vec<String> = files.iter().map(|file| read(file)).collect();
+    smallest(limits.iter().map(String::as_str)).map_or(machine, |limit| machine.min(limit))
 }
 
 #[cfg(test)]
