@@ -1,5 +1,6 @@
 //! Calls of guests to resources, and what ends them.
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -430,6 +431,10 @@ fn c6_what_is_appended_stays_in_its_directory() {
     std::os::unix::fs::symlink("sub", inside.join("fine")).unwrap();
     let fifo = Command::new("mkfifo").arg(inside.join("pipe")).status().unwrap();
     assert!(fifo.success());
+    // Somebody reads it, and would be told of each who opens it.
+    let mut options = std::fs::File::options();
+    options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    let reader = options.open(inside.join("pipe")).unwrap();
     let reports = |access| ResourcePlan {
         name: "bank/reports".to_owned(),
         provider: Arc::new(Directory::new(inside.clone(), access)),
@@ -457,6 +462,11 @@ fn c6_what_is_appended_stays_in_its_directory() {
         let refused = append(&tree, path);
         assert_eq!(code(&refused), "call_refused", "{path}: {refused:?}");
     }
+    let flags = rustix::event::PollFlags::IN;
+    let mut seen = [rustix::event::PollFd::new(&reader, flags)];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    let told = rustix::event::poll(&mut seen, Some(&now)).unwrap();
+    assert_eq!(told, 0, "the pipe was opened: {:?}", seen[0].revents());
     assert_eq!(std::fs::read_to_string(&outside).unwrap(), "");
     drop(tree);
     let tree = start(Access::Read);

@@ -89,9 +89,17 @@ fn options() -> OpenOptions {
 }
 
 fn append(dir: &Dir, path: &str, bytes: &[u8]) -> io::Result<()> {
+    let no_file = || io::Error::other("it is no file");
+    // Some devices do something when they are opened, and so does a pipe's other end.
+    match dir.metadata(path) {
+        Ok(facts) if !facts.is_file() => return Err(no_file()),
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let mut file = dir.open_with(path, options().append(true).create(true))?;
+    // Another one may have come meanwhile.
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no file"));
+        return Err(no_file());
     }
     file.write_all(bytes)
 }
