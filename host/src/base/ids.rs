@@ -36,15 +36,17 @@ impl fmt::Display for RequestId {
 /// Hands out request ids.
 ///
 /// The first id is the start time in milliseconds shifted left by 20 bits, so that ids of a later
-/// run are larger unless a run answered more than a million requests per millisecond of its life.
+/// run are larger unless a run answered more than a million requests per millisecond of its life; and
+/// larger than those that an earlier run left behind, should the clock stand still or go back.
 #[derive(Debug)]
 pub struct RequestIds(AtomicU64);
 
 impl RequestIds {
-    /// Ids for a run that starts at `unix_nanos`.
+    /// Ids for a run that starts at `unix_nanos`, and that finds `last` of an earlier one.
     #[must_use]
-    pub fn starting_at(unix_nanos: u64) -> Self {
-        Self(AtomicU64::new((unix_nanos / 1_000_000) << 20))
+    pub fn starting_at(unix_nanos: u64, last: RequestId) -> Self {
+        let first = ((unix_nanos / 1_000_000) << 20).max(last.0.saturating_add(1));
+        Self(AtomicU64::new(first))
     }
 
     /// The next id; never the same twice.
@@ -168,12 +170,15 @@ mod tests {
 
     #[test]
     fn request_ids_grow_within_a_run_and_from_run_to_run() {
-        let first = RequestIds::starting_at(1_700_000_000_000_000_000);
+        let first = RequestIds::starting_at(1_700_000_000_000_000_000, RequestId(0));
         let a = first.next();
         let b = first.next();
         assert!(a < b);
-        let later = RequestIds::starting_at(1_700_000_000_001_000_000).next();
+        let later = RequestIds::starting_at(1_700_000_000_001_000_000, b).next();
         assert!(b < later);
+        for frozen in [1_700_000_000_000_000_000, 0] {
+            assert!(later < RequestIds::starting_at(frozen, later).next());
+        }
         assert_eq!(a.to_string().len(), 16);
     }
 

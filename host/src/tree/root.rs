@@ -131,7 +131,9 @@ impl Root {
         let mut arena = Arena::reserve(bill.clone(), &shapes)?;
         tracing::debug!(bytes = bill.total_bytes(), "all memory is reserved");
         let ground = Ground::prepare(options, bill.traffic_bytes)?;
-        let request_ids = RequestIds::starting_at(ground.clock.unix_nanos());
+        let last = ground.journal.as_ref().map(|journal| journal.store.last_request());
+        let now = ground.clock.unix_nanos();
+        let request_ids = RequestIds::starting_at(now, last.unwrap_or(RequestId(0)));
         ground.board.wait_for(&plans, ground.vitals.stop());
         let mut root = Self {
             daemons: RwLock::default(),

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use host::base::clock::ManualClock;
+use host::base::entropy::SeededEntropy;
 use host::base::error::Code;
 use host::base::ids::RequestId;
 use host::mechanisms::journal::{DirectoryId, Store, StoreOptions};
@@ -13,7 +15,9 @@ use host::pure::crash_rate::BURST;
 use host::pure::crash_report::{ARGUMENTS_BYTES_MAX, differences};
 use host::pure::policy::OnCrash;
 use host::pure::request::{Crash, Outcome, Request};
-use host::tree::{DaemonOptions, DaemonPlan, Replayed, RevertTo, replay, replay_materials};
+use host::tree::{
+    DaemonOptions, DaemonPlan, Replayed, RevertTo, Root, RootOptions, replay, replay_materials,
+};
 use serde_json::{Value, json};
 use tests::{BUMP, Hostile, Lines, RUN, Tree, VALUE, deploy, deployed, hostile, plan, request};
 
@@ -73,6 +77,33 @@ fn same_again(guest: &Arc<Guest>, tree: &Tree, daemon: &str, crash: &Crash) {
         }
         other => panic!("{crash:?}, and then {other:?}"),
     }
+}
+
+#[test]
+fn d26_runs_whose_clock_stands_still_or_goes_back_give_no_id_twice_and_lose_no_report() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut ids = Vec::new();
+    // A machine without a battery begins in 1970 each time; the first run knew the time.
+    for unix_nanos in [1_700_000_000_000_000_000, 0, 0, 1_699_000_000_000_000_000] {
+        let entropy = Arc::new(SeededEntropy::new(unix_nanos));
+        let options = RootOptions {
+            journal: Some(store(scratch.path())),
+            ..RootOptions::new(usize::MAX, Arc::new(ManualClock::at(unix_nanos)), entropy)
+        };
+        let root = Root::start(vec![chaos(|_| {})], options).unwrap();
+        let tree = Tree { root, lines: Arc::default() };
+        for _ in 0..3 {
+            let touched = tree.call("chaos", "touch", json!({ "pages": 1 }));
+            assert_eq!(touched.outcome.word(), "committed");
+            let crash = crash(&tree, "chaos", "die", json!({ "how": "unreachable" }));
+            ids.push(crash.report.unwrap());
+            kept(&tree, "chaos", crash.report.unwrap());
+        }
+        let reports = tree.root.crashes("chaos", 1000).unwrap();
+        let kept: Vec<RequestId> = reports.iter().map(|report| report.id).collect();
+        assert_eq!(kept, ids);
+    }
+    assert!(ids.is_sorted_by(|one, next| one < next), "{ids:?}");
 }
 
 const WAYS: [&str; 12] = [

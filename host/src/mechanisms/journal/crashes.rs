@@ -10,6 +10,10 @@ use super::store::{CRASHES, Store, fault};
 use super::{FaultKind, JournalFault};
 use crate::base::ids::RequestId;
 use crate::base::limits::{CRASH_REPORT_BYTES_MAX, CRASH_REPORTS_MAX};
+use crate::pure::record::Kind;
+
+/// Commits of a daemon that are looked at: some are nobody's request.
+const LAST_COMMITS: u64 = 4;
 
 impl Store {
     /// Keeps crash reports under their ids, all or none, with one sync; the oldest go when there
@@ -83,6 +87,21 @@ impl Store {
             }
             Ok(())
         })
+    }
+
+    /// The highest id of a request that left something here, as far as can be seen: in a report, or
+    /// in one of a daemon's last commits. What can't be read is told of by whoever needs it.
+    pub fn last_request(&self) -> RequestId {
+        let reports = self.crash_ids().unwrap_or_default();
+        let commits = self.daemons().into_iter().filter_map(|(_, row)| {
+            let commits = self.commits(row.key, LAST_COMMITS).ok()?;
+            commits
+                .iter()
+                .filter(|commit| commit.head.kind != Kind::Revert)
+                .map(|c| c.head.request)
+                .max()
+        });
+        commits.chain(reports).max().unwrap_or(RequestId(0))
     }
 
     /// The ids of all kept reports, ascending.
