@@ -15,13 +15,14 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use redb::StorageBackend;
+use rustix::fs::OFlags;
 
 use super::backend::{Files, StoreFile, Traffic, Which};
 use super::log::LOG;
@@ -160,7 +161,10 @@ impl Directory {
             return Self::lock_to_read(path);
         }
         let created = !path.exists();
-        fs::create_dir_all(path).map_err(|error| broken(path, "can't be created", &error))?;
+        let mut make = fs::DirBuilder::new();
+        make.recursive(true).mode(0o700);
+        make.create(path).map_err(|error| broken(path, "can't be created", &error))?;
+        refuse_open(path, &fs::metadata(path))?;
         if created && let Some(parent) = path.parent() {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
             sync_directory(parent)?;
@@ -195,8 +199,7 @@ impl Directory {
     fn open_state(&self) -> Result<(PathBuf, File), JournalFault> {
         let made = self.marker().is_some();
         let path = self.file(if made { STATE } else { STATE_NEW });
-        let mut options = OpenOptions::new();
-        options.read(true).write(true);
+        let mut options = private();
         if !made {
             if self.file(STATE).exists() {
                 let what = format!("`{STATE}` is here, but not the marker `{MARKER}`: put it back");
@@ -217,8 +220,8 @@ impl Directory {
     fn open_other(&self, name: &'static str) -> Result<(PathBuf, File), JournalFault> {
         let path = self.file(name);
         let new = self.marker().is_none();
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(new).truncate(false);
+        let mut options = private();
+        options.create(new).truncate(false);
         let file = self.hold(name, &path, &options)?;
         Ok((path, file))
     }
@@ -233,6 +236,7 @@ impl Directory {
     ) -> Result<File, JournalFault> {
         let unusable = |error: io::Error| broken(path, "can't be opened", &error);
         let file = options.open(path).map_err(unusable)?;
+        refuse_open(path, &file.metadata())?;
         let mut held = self.held();
         if let Some(first) = held.get(name) {
             same(first, &file.metadata().map_err(unusable)?, path)?;
@@ -285,7 +289,7 @@ impl Directory {
         let (from, to) = (self.file(STATE_NEW), self.file(STATE));
         let temporary = self.file(MARKER_NEW);
         let write = || {
-            let mut file = File::create(&temporary)?;
+            let mut file = private().create(true).truncate(true).open(&temporary)?;
             write!(file, "bulkhead data directory\nformat {FORMAT}\nid {id}\n")?;
             file.sync_all()
         };
@@ -340,6 +344,30 @@ pub(super) fn unwritable(path: &Path, fault: &JournalFault) -> bool {
             || (fault.kind == FaultKind::Directory && log().is_err_and(|error| refused(&error))))
 }
 
+/// For a file that only this user may read and write, and that is no link to another one.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600).custom_flags(NO_FOLLOW);
+    options
+}
+
+const NO_FOLLOW: i32 = OFlags::NOFOLLOW.bits().cast_signed();
+
+/// State that others can write is nobody's word. Who may read it is for its owner to say; root may,
+/// and what is in a directory that it has looked at is as good as that.
+fn refuse_open(path: &Path, facts: &io::Result<Metadata>) -> Result<(), JournalFault> {
+    let facts = facts.as_ref().map_err(|error| broken(path, "can't be read", error))?;
+    let me = rustix::process::geteuid();
+    let what = if facts.uid() != me.as_raw() && !(me.is_root() && facts.is_file()) {
+        "it is another user's: run the host as that user, or chown it"
+    } else if facts.mode() & 0o022 != 0 {
+        "others can write to it: chmod go-w"
+    } else {
+        return Ok(());
+    };
+    Err(JournalFault::new(FaultKind::Directory, what).in_file(path))
+}
+
 /// A directory without a marker must hold nothing that isn't ours.
 fn refuse_foreign(path: &Path) -> Result<(), JournalFault> {
     if path.join(MARKER).exists() {
@@ -358,10 +386,11 @@ fn refuse_foreign(path: &Path) -> Result<(), JournalFault> {
 
 fn take_lock(path: &Path, access: Access) -> Result<File, JournalFault> {
     let unusable = |error: io::Error| broken(path, "can't be locked", &error);
-    let mut options = OpenOptions::new();
+    let mut options = private();
     let writes = access == Access::Write;
-    options.read(true).write(writes).create(writes).truncate(false);
+    options.write(writes).create(writes).truncate(false);
     let mut lock = options.open(path).map_err(unusable)?;
+    refuse_open(path, &lock.metadata())?;
     let (since, own) = (Instant::now(), std::process::id().to_string());
     loop {
         match lock.try_lock() {
@@ -395,6 +424,7 @@ fn read_marker(path: &Path) -> Result<Option<DirectoryId>, JournalFault> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(broken(path, "can't be read", &error)),
     };
+    refuse_open(path, &file.metadata())?;
     let mut text = String::new();
     file.take(MARKER_BYTES_MAX)
         .read_to_string(&mut text)
