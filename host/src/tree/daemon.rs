@@ -66,6 +66,7 @@ use crate::mechanisms::sandbox::{
     CallContext, Called, Cancel, Caught, Environment, Guest, Held, Instance, Limits,
 };
 use crate::pure::keys::{KeptAnswer, Keys, Lookup, request_hash};
+use crate::pure::line_rate::LineRate;
 use crate::pure::output::SeenOutput;
 use crate::pure::policy::{CrashedTry, Verdict, after_crash};
 use crate::pure::record::Kind;
@@ -102,6 +103,7 @@ pub struct Daemon {
     recorder: Option<Recorder>,
     /// Where crashes are reported to; none without a journal.
     reports: Option<Reports>,
+    crash_lines: LineRate,
     generation: Generation,
     sequence: Sequence,
     /// What the guest holds of the host's resources between calls; none when there was no instance
@@ -232,6 +234,7 @@ impl Daemon {
                     if let Some(stand) = stand {
                         self.report(bound, &mut crash, stand);
                     }
+                    self.tell_of(bound, &crash);
                     return (Outcome::Crashed(Box::new(crash)), attempt);
                 }
             }

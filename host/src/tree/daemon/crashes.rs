@@ -1,7 +1,9 @@
 //! Crash reports: what a crashed request needs to be run again.
 
 use super::{Bound, Daemon, Phase};
+use crate::base::error::{Code, printable};
 use crate::base::ids::Sequence;
+use crate::base::limits::LOG_LINE_BYTES_MAX;
 use crate::pure::crash_rate::{CrashRate, Fingerprint, Keep};
 use crate::pure::crash_report::{ARGUMENTS_BYTES_MAX, Arguments, CrashReport};
 use crate::pure::request::Crash;
@@ -67,6 +69,34 @@ impl Daemon {
                 }
             }
         }
+    }
+
+    /// A line of the log for a crash, at most so many; what a person ended is no failure.
+    pub(super) fn tell_of(&mut self, bound: &Bound, crash: &Crash) {
+        let Some(left_out) = self.crash_lines.ask(self.world.clock.monotonic_nanos()) else {
+            return;
+        };
+        let daemon = &self.options.name;
+        let contract = self.guest.contract_at(bound.contract);
+        let contract = contract.map_or("-", |contract| contract.name.as_str());
+        let (code, request) = (crash.code, bound.request);
+        let report = crash.report.map_or_else(|| "-".to_owned(), |id| id.to_string());
+        let message = printable(&crash.message, LOG_LINE_BYTES_MAX);
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "crash",
+                    daemon,
+                    contract,
+                    %code,
+                    %request,
+                    crash = report,
+                    left_out,
+                    "{message}"
+                )
+            };
+        }
+        if code == Code::Cancelled { line!(info) } else { line!(error) }
     }
 
     fn crash_report(&self, bound: &Bound, crash: &Crash, stand: Stand) -> CrashReport {

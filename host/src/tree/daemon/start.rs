@@ -17,6 +17,7 @@ use crate::mechanisms::memory::Images;
 use crate::mechanisms::sandbox::{Cancel, Environment, Guest, Instance, Outside, StartCause};
 use crate::pure::contract::write_json;
 use crate::pure::keys::{KeptAnswer, Keys};
+use crate::pure::line_rate::LineRate;
 use crate::pure::record::Kind;
 use crate::pure::upgrade::SaveTrials;
 
@@ -194,6 +195,7 @@ impl Daemon {
             keyed: None,
             recorder: None,
             reports: None,
+            crash_lines: LineRate::default(),
             generation,
             sequence: Sequence::default(),
             recover_failures: 0,
