@@ -1,5 +1,6 @@
 //! What every layer may use: identities, limits, time, randomness, errors.
 
+pub mod children;
 pub mod clock;
 pub mod entropy;
 pub mod error;

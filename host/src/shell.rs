@@ -2,12 +2,16 @@
 
 pub mod api;
 pub mod cli;
+mod clients;
 mod control_plane;
 mod ending;
 pub mod exit;
 pub mod health;
 mod ingress;
 mod main_loop;
+mod notify;
 pub mod place;
+mod room;
 mod signals;
+mod sink;
 mod watchdog;

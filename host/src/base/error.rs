@@ -138,6 +138,9 @@ codes! {
     NoMemory "E_NO_MEM" Environment
         "The machine did not give the memory that the budgets need."
         "Free memory, lower budgets, or lift the process's limits (ulimit -v, cgroup).";
+    ProcessLimit "E_PROCESS_LIMIT" Environment
+        "The system lets the host open fewer files, or start fewer threads, than it needs to begin."
+        "Raise its limits: ulimit -n and -u; LimitNOFILE= and TasksMax= of a unit; pids.max of a cgroup.";
     Engine "E_ENGINE" Environment
         "The WebAssembly engine could not be set up on this machine."
         "The message has the engine's reason; the host needs Linux on a 64-bit processor.";
@@ -378,8 +381,24 @@ impl Fault {
     }
 }
 
-/// Cuts `text` to at most `bytes_max` bytes at a character and makes control characters visible,
-/// so that a guest can't write into somebody's terminal or forge log lines.
+/// True for what shows as what it is wherever it is shown: no control character, of either set, and
+/// nothing that changes the direction, the order or the lines of the text around it.
+#[must_use]
+pub fn is_plain(character: char) -> bool {
+    !character.is_control()
+        && !matches!(
+            character,
+            // Marks, embeddings, overrides and isolates of text in two directions.
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
+                | '\u{2066}'..='\u{206f}'
+                // Ends of lines and paragraphs, annotations, a mark of byte order, hidden tags.
+                | '\u{2028}' | '\u{2029}' | '\u{fff9}'..='\u{fffb}' | '\u{feff}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+/// Cuts `text` to at most `bytes_max` bytes at a character and makes visible what is not
+/// [plain](is_plain), so that a guest can't write into somebody's terminal or forge log lines.
 #[must_use]
 pub fn printable(text: &str, bytes_max: usize) -> String {
     if text.len() <= bytes_max && text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) {
@@ -391,10 +410,32 @@ pub fn printable(text: &str, bytes_max: usize) -> String {
             shown.push_str("...");
             break;
         }
-        if character.is_control() && character != '\t' {
-            shown.extend(character.escape_default());
-        } else {
+        if is_plain(character) || character == '\t' {
             shown.push(character);
+        } else {
+            shown.extend(character.escape_default());
+        }
+    }
+    shown
+}
+
+/// The same for text that has lines, or is JSON, and stays that: what is not plain in it is written
+/// as JSON writes it, `\u009b`, so that a value in it is the same value.
+#[must_use]
+pub fn plain_lines(text: String) -> String {
+    let is_fine = |character: char| is_plain(character) || matches!(character, '\n' | '\t');
+    let is_ascii = text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t'));
+    if is_ascii || text.chars().all(is_fine) {
+        return text;
+    }
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_fine(character) {
+            shown.push(character);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            shown.push_str(&format!("\\u{unit:04x}"));
         }
     }
     shown
@@ -428,5 +469,30 @@ mod tests {
         assert_eq!(printable("a\u{1b}[31mb\r\n", 100), "a\\u{1b}[31mb\\r\\n");
         assert_eq!(printable("abcdef", 3), "abc...");
         assert_eq!(printable("\u{e9}\u{e9}", 3), "\u{e9}...");
+        assert_eq!(printable("\u{9b}31m \u{202e}txt", 100), "\\u{9b}31m \\u{202e}txt");
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_or_reorders_leaves_in_either_way() {
+        // Unicode's own lists: Cc, and Bidi_Control with the other invisible ones of Cf.
+        let obeyed = (0..=0x1f).chain(0x7f..=0x9f);
+        let reorders = [0x61c, 0x200e, 0x200f].into_iter().chain(0x202a..=0x202e);
+        let hidden = (0x2066..=0x206f).chain([0x2028, 0x2029, 0xfeff]).chain(0xe0001..=0xe007f);
+        for code in obeyed.chain(reorders).chain(hidden) {
+            let bad = char::from_u32(code).unwrap();
+            let kept = matches!(bad, '\n' | '\t');
+            assert_eq!(printable(&bad.to_string(), 100).contains(bad), bad == '\t', "{code:x}");
+            let json = serde_json::json!({ "said": format!("a{bad}b") }).to_string();
+            let plain = plain_lines(json.clone());
+            assert!(!plain.contains(bad), "{code:x}");
+            let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+            assert_eq!(read(&plain), read(&json), "{code:x}");
+            assert_eq!(plain_lines(format!("a{bad}b")).contains(bad), kept, "{code:x}");
+        }
+        // What people write.
+        for good in ["\u{e9} \u{4e2d}\u{6587} \u{5d0} \u{1f600}\u{200d}", "a\n\tb"] {
+            assert_eq!(plain_lines(good.to_owned()), good);
+        }
+        assert_eq!(plain_lines("\u{1b}[2J".to_owned()), "\\u001b[2J");
     }
 }

@@ -36,8 +36,8 @@ impl fmt::Display for RequestId {
 /// Hands out request ids.
 ///
 /// The first id is the start time in milliseconds shifted left by 20 bits, so that ids of a later
-/// run are larger unless a run answered more than a million requests per millisecond of its life; and
-/// larger than those that an earlier run left behind, should the clock stand still or go back.
+/// run are larger unless a run answered more than a million requests per millisecond of its life;
+/// and larger than those that an earlier run left behind, should the clock stand still or go back.
 #[derive(Debug)]
 pub struct RequestIds(AtomicU64);
 

@@ -1,9 +1,11 @@
 //! Every limit of the host, with its unit and its reason. Nothing is unbounded.
 
+mod clients;
 mod values;
 
 use std::time::Duration;
 
+pub use clients::*;
 pub use values::*;
 
 /// Bytes of address space that each linear memory reserves: all that a 32-bit address reaches, so
@@ -298,6 +300,24 @@ pub const WATCH_SLACK_MAX: Duration = Duration::from_secs(3600);
 /// Time that the watchdog's last words get: whatever made it end the process may hold them up.
 pub const LAST_WORDS: Duration = Duration::from_millis(100);
 
+/// Files that a host has to be able to have open: some twenty of its own, with a few clients and
+/// resources.
+pub const DESCRIPTORS_MIN: usize = 64;
+
+/// Threads that a host has to be able to start: some ten of its own, a compiler, a few daemons.
+pub const THREADS_MIN: usize = 24;
+
+/// Bytes that a host needs for itself beside the budgets of daemons, where the system limits data:
+/// without them it would end at the first value that finds no room.
+pub const HOST_MEMORY_BYTES: usize = 32 << 20;
+
+/// Bytes of lines that wait for standard error, or for standard output: more are dropped and
+/// counted. Some thousand lines, for a reader that is held up for a moment.
+pub const LOG_WAITING_BYTES_MAX: usize = 1 << 20;
+
+/// Time that the last lines get to be written, when the process ends.
+pub const FLUSH_TIME_MAX: Duration = Duration::from_millis(500);
+
 /// Time between two looks of the watchdog.
 pub const WATCH_TICK: Duration = Duration::from_millis(250);
 
@@ -323,46 +343,9 @@ pub const HASH_WAIT: Duration = Duration::from_secs(2);
 /// Shortest time between two frames of `host ps --watch`: faster ones nobody can read.
 pub const PS_WATCH_MIN: Duration = Duration::from_millis(100);
 
-/// Commands that wait for a daemon, the disk or the compiler at once; one client has one.
-pub const CLIENTS_MAX: usize = 256;
-
-/// Clients beyond those: they may look and switch off, which waits for nothing, so that a person
-/// gets through when all others wait.
-pub const CLIENTS_RESERVED: usize = 16;
-
-/// Time that any other command waits for one of [`CLIENTS_MAX`] places before it is refused.
-pub const CLIENT_PLACE_WAIT: Duration = Duration::from_secs(1);
-
-/// Connections of HTTP at once; more wait in the system's queue. Fewer where the process may not
-/// have twice as many descriptors: the socket must go on accepting.
-pub const HTTP_CONNECTIONS_MAX: usize = 1024;
-
-/// Bytes of the head of an HTTP request. Proxies allow as much.
-pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
-
-/// Bytes of the buffers of one HTTP connection: a head, and some of a body at a time.
-pub const HTTP_BUFFER_BYTES_MAX: usize = 64 << 10;
-
 /// Bytes of the body of an HTTP request: many clients send one at the same time. What is larger
 /// goes through the socket.
 pub const HTTP_BODY_BYTES_MAX: usize = 1 << 20;
-
-/// Time that the head of an HTTP request may take, from its first byte, or from the begin of the
-/// connection: who sends a byte now and then must not hold a place.
-pub const HTTP_HEAD_TIME_MAX: Duration = Duration::from_secs(10);
-
-/// Time that the body of an HTTP request may take after its head.
-pub const HTTP_BODY_TIME_MAX: Duration = Duration::from_secs(20);
-
-/// Time that an HTTP client may take to read its answer.
-pub const HTTP_ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
-
-/// Time between an answer and the next request of an HTTP connection: longer than the minute after
-/// which proxies close theirs, so that none of them sends a request into a closed one.
-pub const HTTP_IDLE_TIME_MAX: Duration = Duration::from_secs(75);
-
-/// What `Retry-After` says, in seconds: most of what is refused is back by then.
-pub const HTTP_RETRY_AFTER_SECONDS: u64 = 1;
 
 /// Requests of a request file that are under way at once.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 512;

@@ -1,15 +1,18 @@
 //! HTTP in front of the daemons: what a request's head asks for, and which status an answer has.
 
+use core::net::IpAddr;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::contract::Args;
 use super::request::{Answer, Outcome, Rejection, Request};
-use crate::base::error::{Blame, Code, Fault};
+use crate::base::error::{Blame, Code, Fault, printable};
 use crate::base::limits::{
     HTTP_BODY_BYTES_MAX, HTTP_BODY_TIME_MAX, KEY_BYTES_MAX, RESOURCE_WAIT_MAX,
 };
 use http::header::{ALLOW, HOST, ORIGIN};
 use http::request::Parts;
+use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
 /// What is asked for.
@@ -70,6 +73,13 @@ impl Refusal {
         Self { fault, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "") }.last()
     }
 
+    /// As many calls as there may be are being answered.
+    #[must_use]
+    pub fn busy() -> Self {
+        let fault = Fault::new(Code::QueueFull, "too many calls are being answered already");
+        Self { fault, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "") }
+    }
+
     /// A body that ended early, or is none.
     #[must_use]
     pub fn broken(why: &str) -> Self {
@@ -83,15 +93,73 @@ impl Refusal {
     }
 }
 
+/// The names under which a host is asked: addresses, `localhost`, and those that it is told.
+///
+/// A page that a browser has loaded can't choose them: any name may be made to point to an address
+/// on loopback, and what is sent to it is not of another site then.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Hosts(BTreeSet<String>);
+
+impl Hosts {
+    /// With these names, each as [`Hosts::name`] reads it.
+    #[must_use]
+    pub fn new(names: &[String]) -> Self {
+        Self(names.iter().cloned().collect())
+    }
+
+    /// Reads a name, as `--http-host` has it.
+    ///
+    /// # Errors
+    ///
+    /// What is no name.
+    pub fn name(text: &str) -> Result<String, String> {
+        let authority = text.parse::<Authority>().ok();
+        let is_name = authority.is_some_and(|authority| authority.host() == text);
+        is_name.then(|| plain(text)).ok_or_else(|| "not the name of a host".to_owned())
+    }
+
+    fn has(&self, authority: &Authority) -> bool {
+        let host = authority.host();
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let name = plain(host);
+        bare.parse::<IpAddr>().is_ok() || name == "localhost" || self.0.contains(&name)
+    }
+
+    /// Looks at both places where a head names a host.
+    fn check(&self, head: &Parts) -> Result<(), Refusal> {
+        let mut named = head.headers.get_all(HOST).iter();
+        let one = named.next();
+        if named.next().is_some() || (one.is_none() && head.version == Version::HTTP_11) {
+            return Err(Refusal::bad("HTTP/1.1 needs one `Host`"));
+        }
+        let wrong = || Refusal::bad("`Host` is not the name of a host");
+        let one = one.map(|value| Authority::try_from(value.as_bytes()).map_err(|_| wrong()));
+        for authority in one.transpose()?.iter().chain(head.uri.authority()) {
+            if !self.has(authority) {
+                let host = printable(authority.host(), NAME_SHOWN_BYTES);
+                let message = format!("`{host}` is not a name of this host; --http-host {host}");
+                return Err(Refusal::new(StatusCode::FORBIDDEN, message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A name without case, and without the dot that a whole one may have.
+fn plain(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+/// Bytes of a name that are shown to whoever sent it.
+const NAME_SHOWN_BYTES: usize = 64;
+
 /// Reads a head.
 ///
 /// # Errors
 ///
 /// Why nothing is asked for. Nothing was started.
-pub fn ask(head: &Parts) -> Result<Ask, Refusal> {
-    if head.version == Version::HTTP_11 && head.headers.get_all(HOST).iter().count() != 1 {
-        return Err(Refusal::bad("HTTP/1.1 needs one `Host`"));
-    }
+pub fn ask(head: &Parts, hosts: &Hosts) -> Result<Ask, Refusal> {
+    hosts.check(head)?;
     let mut names = head.uri.path().split('/').skip(1);
     match (names.next(), names.next(), names.next()) {
         (Some("health"), None, None) => {

@@ -10,7 +10,7 @@ use super::contract::Args;
 use super::json;
 use super::value::json::JsonText;
 use super::value::{Head, Source as _, Whole};
-use crate::base::error::{Blame, Code, Fault, printable};
+use crate::base::error::{Blame, Code, Fault, plain_lines, printable};
 use crate::base::ids::{Generation, LeaseId, RequestId, Sequence};
 use crate::base::limits::{KEY_BYTES_MAX, MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX, RESOURCE_WAIT_MAX};
 use crate::base::room::Taken;
@@ -285,10 +285,10 @@ pub struct Answer {
 pub struct Shown(Arc<(String, Option<Taken>)>);
 
 impl Shown {
-    /// A text, and its room where it has some.
+    /// A text, and its room where it has some. No terminal obeys what a guest has put into it.
     #[must_use]
     pub fn new(text: String, room: Option<Taken>) -> Self {
-        Self(Arc::new((text, room)))
+        Self(Arc::new((plain_lines(text), room)))
     }
 
     /// The JSON.

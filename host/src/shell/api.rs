@@ -51,6 +51,7 @@ use crate::base::ids::RequestId;
 use crate::base::vitals::{Kind, Vitals};
 use crate::mechanisms::journal::{Durability, Metrics};
 use crate::pure::request::fault_json;
+use crate::shell::sink;
 use crate::tree::{DaemonState, DaemonView, Root};
 
 /// An error line.
@@ -86,6 +87,7 @@ fn ps_json(served: &Served, daemons: &[DaemonView], hashes: &[Option<String>]) -
             "pid": std::process::id(),
             "reserved_bytes": root.bill().total_bytes(),
             "limit_bytes": root.bill().limit_bytes,
+            "log_lines_dropped": sink::dropped(),
             "durability": root.durability().map_or("memory", Durability::as_str),
             "journal": root
                 .journal_metrics()

@@ -13,6 +13,7 @@ mod deploy;
 mod explain;
 mod inspect;
 mod lineage;
+mod log;
 mod new;
 mod output;
 mod ps;
@@ -30,18 +31,18 @@ mod upgrade;
 mod validate;
 mod verify;
 
-use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
 
 use self::client::client;
+use self::log::start_log;
 use super::api::default_socket_path;
+use super::sink::{self, eprint, print};
 use super::{exit, signals};
 use crate::base::error::Fault;
-use crate::mechanisms::journal::catches_panics;
+use crate::base::limits::FLUSH_TIME_MAX;
 use crate::mechanisms::sandbox::compile_in_this_process;
 
 /// A WebAssembly transaction host: every call of a guest commits whole, or it never happened.
@@ -129,6 +130,10 @@ enum Command {
     CompileGuest,
 }
 
+/// The file that this process runs, even when another one has its name by now, as after an upgrade
+/// of the package: a child of another version has other ideas of what it is asked.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
 /// How answers are printed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum Output {
@@ -159,11 +164,15 @@ impl SocketArgs {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    quiet_caught_panics();
+    log::tell_of_panics();
     if let Err(error) = signals::survive_large_files() {
         eprint(&format!("no handler for a file that is too large: {error}"));
     }
     let cli = Cli::parse();
+    if let Err(fault) = log::check_filter() {
+        print_fault(&fault);
+        return ExitCode::from(exit::USAGE);
+    }
     let code = match cli.command {
         Command::New(args) => new::new(&args),
         Command::Build(args) => build::build(&args),
@@ -205,54 +214,21 @@ pub fn main() -> ExitCode {
             }
         },
     };
+    sink::flush(FLUSH_TIME_MAX);
     ExitCode::from(code)
-}
-
-/// Panics that become errors of the journal are told as such, and not as panics.
-fn quiet_caught_panics() {
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        if !catches_panics() {
-            usual(panic);
-        }
-    }));
-}
-
-/// Starts logging to standard error; `default` holds unless `BULKHEAD_LOG` says otherwise.
-fn start_log(default: &str) {
-    let filter =
-        EnvFilter::try_from_env("BULKHEAD_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let started = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colours)
-        // Nobody may read it any more: a host whose terminal is gone still stops in order.
-        .log_internal_errors(false)
-        .try_init();
-    debug_assert!(started.is_ok(), "logging starts once");
 }
 
 /// Prints an error: its code, who is to blame, what happened, and where to read on.
 pub(super) fn print_fault(fault: &Fault) {
+    if log::logs_fault(fault) {
+        return;
+    }
     let code = fault.code;
     eprint(&format!(
         "error[{code}]: {}\n  blame: {}; `host explain {code}` says what to do",
         fault.message,
         code.blame()
     ));
-}
-
-/// Prints an answer, or nothing when nobody reads it any more (`host ps | head`).
-fn print(text: &str) {
-    let mut stdout = std::io::stdout().lock();
-    let written = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
-    drop(written);
-}
-
-fn eprint(text: &str) {
-    let written = writeln!(std::io::stderr().lock(), "{text}");
-    drop(written);
 }
 
 #[cfg(test)]

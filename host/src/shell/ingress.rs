@@ -11,20 +11,20 @@
 //! listener and the idle connections at once, and the others behind their answers.
 
 mod connection;
-mod paced;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{Semaphore, watch};
 
 use super::api::Served;
+use super::clients::Clients;
+use super::room;
 use crate::base::error::{Code, Fault};
 use crate::base::failpoint::{self, Point};
-use crate::base::limits::HTTP_CONNECTIONS_MAX;
-use connection::Connection;
+use crate::base::limits::{ACCEPT_PAUSE, HTTP_CONNECTIONS_RESERVED};
+use crate::pure::ingress::Hosts;
+use connection::{Connection, USUAL};
 
 /// An address where HTTP is answered.
 #[derive(Debug)]
@@ -32,8 +32,16 @@ pub(super) struct Ingress {
     /// None when the host stops.
     listener: Mutex<Option<TcpListener>>,
     address: SocketAddr,
-    /// Connections that there may be.
-    places: Arc<Semaphore>,
+    clients: Arc<Clients>,
+    shared: Shared,
+}
+
+/// What clients share.
+#[derive(Clone, Debug)]
+struct Shared {
+    /// Calls that may be under way.
+    calls: Arc<Semaphore>,
+    hosts: Arc<Hosts>,
 }
 
 impl Ingress {
@@ -42,18 +50,17 @@ impl Ingress {
     /// # Errors
     ///
     /// `E_HTTP`.
-    pub(super) fn bind(address: SocketAddr) -> Result<Self, Fault> {
+    pub(super) fn bind(address: SocketAddr, hosts: Hosts) -> Result<Self, Fault> {
         let bound = TcpListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
             Ok((listener.local_addr()?, listener))
         });
         let (address, listener) =
             bound.map_err(|error| Fault::new(Code::Http, format!("--http {address}: {error}")))?;
-        Ok(Self {
-            listener: Mutex::new(Some(listener)),
-            address,
-            places: Arc::new(Semaphore::new(places())),
-        })
+        let calls = room::http_calls();
+        let shared = Shared { calls: Arc::new(Semaphore::new(calls)), hosts: Arc::new(hosts) };
+        let clients = Clients::new(calls + HTTP_CONNECTIONS_RESERVED.min(calls));
+        Ok(Self { listener: Mutex::new(Some(listener)), address, clients, shared })
     }
 
     /// Where it is.
@@ -70,19 +77,6 @@ impl Ingress {
     fn close(&self) {
         *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
-}
-
-/// How many connections there may be: the process keeps half of its descriptors for the rest, and
-/// takes as many as the system lets it have.
-fn places() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let current = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    let half = current.map_or(usize::MAX, |files| usize::try_from(files / 2).unwrap_or(usize::MAX));
-    half.clamp(1, HTTP_CONNECTIONS_MAX)
 }
 
 /// Accepts clients until the future is dropped, or until the host stops.
@@ -110,22 +104,21 @@ pub(super) async fn serve(ingress: &Ingress, served: Arc<Served>) -> std::io::Re
 async fn accept(ingress: &Ingress, served: &Arc<Served>) -> std::io::Result<()> {
     let Some(listener) = ingress.listen()? else { return std::future::pending().await };
     loop {
-        let Ok(place) = ingress.places.clone().acquire_owned().await else { return Ok(()) };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Out of descriptors, most likely: give clients time to go.
+                // Out of descriptors, most likely.
                 tracing::warn!(%error, "accepting an HTTP client failed");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                ingress.clients.make_room();
+                tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         failpoint::pass(Point::AcceptHttp)?;
-        let connection = Connection::new(served.clone());
-        tokio::spawn(async move {
-            connection.attend(stream).await;
-            drop(place);
-        });
+        let seat = ingress.clients.seat(USUAL).await;
+        let connection =
+            Connection::new(served.clone(), ingress.shared.clone(), seat.stage.clone());
+        tokio::spawn(seat.serve(connection.attend(stream)));
     }
 }
 

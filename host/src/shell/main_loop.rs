@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::place::Place;
 use super::signals::Signals;
+use crate::base::children;
 use crate::base::error::{Code, Fault};
 use crate::base::failpoint::{self, Point};
 use crate::base::limits::LOOP_TICK;
@@ -49,6 +50,9 @@ impl MainLoop {
         self.heart.work(self.slack);
         // Its operation is a look, which can't fail.
         drop(failpoint::pass(Point::MainLoop));
+        if std::process::id() == 1 {
+            children::reap();
+        }
         let stop = self.vitals.stop();
         // Whoever was first wins, so that the answers don't matter.
         if let Some(signal) = self.signals.came() {

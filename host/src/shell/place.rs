@@ -8,20 +8,30 @@
 //!              control plane is stuck, or that is still starting
 //! ```
 //!
-//! A process is named by its pid, the time of its start and the machine's boot, since pids come
-//! again. What a dead host left behind is cleared when its run file says that it made it; anything
-//! else that stands in the way is left alone, and that is said.
+//! Both sides look whose directory and files these are before they believe them, and neither
+//! follows a link. A process is named by its pid, the time of its start and the machine's boot,
+//! since pids come again. What a dead host left behind is cleared when its run file says that it
+//! made it; anything else that stands in the way is left alone, and that is said.
+
+mod directory;
+mod process;
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FileType, FlockOperation, flock};
+use rustix::process::Uid;
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Code, Fault};
-use crate::base::limits::RUN_FILE_BYTES_MAX;
+use crate::base::limits::LOOP_TICK;
+use directory::Directory;
+pub use process::Process;
+
+/// Tries to take a lock, a tick of the main loop apart.
+const LOCK_TRIES: u32 = 5;
 
 /// The place can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -57,38 +67,6 @@ impl From<&PlaceError> for Fault {
             PlaceError::Open(_) | PlaceError::Foreign(_) | PlaceError::Io { .. } => Code::Socket,
         };
         Self::new(code, error.to_string())
-    }
-}
-
-/// One process, among all that ever were on this machine.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Process {
-    /// Its number.
-    pub pid: u32,
-    /// When it was started, in the kernel's ticks since the boot.
-    start_ticks: u64,
-    /// The boot.
-    boot: String,
-}
-
-impl Process {
-    /// The process of that number, if it is there and has not ended.
-    fn find(pid: u32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name, in brackets, may hold anything.
-        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-        if matches!(fields.next()?, "Z" | "X") {
-            return None;
-        }
-        let start_ticks = fields.nth(18)?.parse().ok()?;
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
-        Some(Self { pid, start_ticks, boot })
-    }
-
-    /// True until it has ended.
-    #[must_use]
-    pub fn is_alive(&self) -> bool {
-        Self::find(self.pid).as_ref() == Some(self)
     }
 }
 
@@ -137,74 +115,76 @@ pub struct Asked {
 #[derive(Debug)]
 pub struct Place {
     socket: PathBuf,
+    directory: Directory,
     run: Run,
     _lock: File,
 }
 
-fn at(path: &Path) -> impl Fn(io::Error) -> PlaceError {
-    move |error| PlaceError::Io { path: path.to_owned(), error }
+fn run_name(socket: &Path) -> PathBuf {
+    name(&socket.with_extension("run"))
 }
 
-fn run_path(socket: &Path) -> PathBuf {
-    socket.with_extension("run")
+fn stop_name(socket: &Path) -> PathBuf {
+    name(&socket.with_extension("stop"))
 }
 
-fn stop_path(socket: &Path) -> PathBuf {
-    socket.with_extension("stop")
+fn lock_name(socket: &Path) -> PathBuf {
+    name(&socket.with_extension("lock"))
 }
 
-fn is_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Reads a small file of JSON; none when there is none. The inner one is none when it is something
-/// else.
-fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Option<Option<T>>, PlaceError> {
-    let Some(file) = is_gone(File::open(path)).map_err(at(path))? else { return Ok(None) };
-    let mut bytes = Vec::new();
-    file.take(RUN_FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(at(path))?;
-    Ok(Some(serde_json::from_slice(&bytes).ok()))
-}
-
-/// Replaces a file whole, so that nobody reads half of it.
-fn replace(path: &Path, value: &impl Serialize) -> Result<(), PlaceError> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
-    let mut text = serde_json::to_string(value).map_err(|error| at(path)(error.into()))?;
-    text.push('\n');
-    let mut options = File::options();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(&new).map_err(at(&new))?;
-    file.write_all(text.as_bytes()).map_err(at(&new))?;
-    fs::rename(&new, path).map_err(at(path))
+fn name(path: &Path) -> PathBuf {
+    path.file_name().unwrap_or_default().into()
 }
 
 /// What the run file of a socket says; none when there is no host's.
 ///
 /// # Errors
 ///
-/// The system's.
+/// The system's, and [`PlaceError::Open`] or [`PlaceError::Foreign`] where others could have
+/// written it.
 pub fn look(socket: &Path) -> Result<Option<Run>, PlaceError> {
-    Ok(read(&run_path(socket))?.flatten())
+    let Some(directory) = Directory::open(socket)? else { return Ok(None) };
+    Ok(directory.read(&run_name(socket))?.flatten())
+}
+
+/// The user whose host may listen on a socket: the owner of its directory.
+///
+/// # Errors
+///
+/// As of [`look`].
+pub fn owner(socket: &Path) -> Result<Option<Uid>, PlaceError> {
+    Ok(Directory::open(socket)?.map(|directory| directory.owner()))
+}
+
+/// True until the host of a socket has ended. One that is not to be seen from here, because its
+/// numbers are of another namespace, lives as long as it has its lock.
+#[must_use]
+pub fn is_alive(socket: &Path, host: &Process) -> bool {
+    host.is_alive().unwrap_or_else(|| {
+        let directory = Directory::open(socket).ok().flatten();
+        directory.is_some_and(|directory| directory.is_locked(&lock_name(socket)))
+    })
 }
 
 /// Asks the host of a socket to stop.
 ///
 /// # Errors
 ///
-/// The system's.
+/// As of [`look`].
 pub fn ask_to_stop(
     socket: &Path,
     host: &Process,
     emergency: Option<&str>,
 ) -> Result<(), PlaceError> {
     let asked = Asked { process: host.clone(), emergency: emergency.map(str::to_owned) };
-    replace(&stop_path(socket), &asked)
+    open(socket)?.replace(&stop_name(socket), &asked)
+}
+
+/// Opens a directory that has to be there.
+fn open(socket: &Path) -> Result<Directory, PlaceError> {
+    let path = directory::of(socket);
+    let missing = || PlaceError::Io { path: path.to_owned(), error: ErrorKind::NotFound.into() };
+    Directory::open(socket)?.ok_or_else(missing)
 }
 
 impl Place {
@@ -215,24 +195,21 @@ impl Place {
     ///
     /// [`PlaceError`].
     pub fn claim(socket: &Path) -> Result<Self, PlaceError> {
-        let dir = match socket.parent() {
-            Some(dir) if !dir.as_os_str().is_empty() => dir,
-            _ => Path::new("."),
+        let path = directory::of(socket);
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |error| PlaceError::Io { path, error }
         };
-        if !dir.exists() {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at(dir))?;
-        }
-        let facts = fs::metadata(dir).map_err(at(dir))?;
-        let others_may_write = facts.permissions().mode() & 0o022 != 0;
-        if facts.uid() != rustix::process::geteuid().as_raw() || others_may_write {
-            return Err(PlaceError::Open(dir.to_owned()));
-        }
-        let lock_path = socket.with_extension("lock");
-        let mut options = File::options();
-        options.create(true).truncate(false).write(true).mode(0o600);
-        let lock = options.open(&lock_path).map_err(at(&lock_path))?;
-        let held = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err();
-        let before = read::<Run>(&run_path(socket))?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed(path))?;
+        let directory = open(socket)?;
+        let lock = directory.open_lock(&lock_name(socket))?;
+        // Whoever looks whether it is held holds it for a moment.
+        let mut takes = (0..LOCK_TRIES).map(|tried| {
+            std::thread::sleep(LOOP_TICK * tried.min(1));
+            flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+        });
+        let held = !takes.any(|taken| taken);
+        let before = directory.read::<Run>(&run_name(socket))?;
         let taken = |run: Option<&Run>| PlaceError::Taken {
             path: socket.to_owned(),
             pid: run.map_or_else(|| "?".to_owned(), |run| run.process.pid.to_string()),
@@ -241,18 +218,18 @@ impl Place {
             return Err(taken(before.flatten().as_ref()));
         }
         match &before {
-            Some(None) => return Err(PlaceError::Foreign(run_path(socket))),
+            Some(None) => return Err(PlaceError::Foreign(socket.with_extension("run"))),
             // Somebody took its lock away.
-            Some(Some(run)) if run.state != State::Ended && run.process.is_alive() => {
+            Some(Some(run)) if run.state != State::Ended && is_alive(socket, &run.process) => {
                 return Err(taken(Some(run)));
             }
-            _ => clear(socket, before.flatten().as_ref())?,
+            _ => clear(&directory, socket, before.flatten().as_ref())?,
         }
-        let process = Process::find(std::process::id())
-            .ok_or_else(|| at(Path::new("/proc/self/stat"))(io::ErrorKind::NotFound.into()))?;
+        let stat = Path::new("/proc/self/stat");
+        let process = Process::this().ok_or_else(|| failed(stat)(ErrorKind::NotFound.into()))?;
         let run = Run { process, state: State::Starting, socket: None, code: None, reason: None };
-        replace(&run_path(socket), &run)?;
-        Ok(Self { socket: socket.to_owned(), run, _lock: lock })
+        directory.replace(&run_name(socket), &run)?;
+        Ok(Self { socket: socket.to_owned(), directory, run, _lock: lock })
     }
 
     /// The socket's path.
@@ -268,19 +245,21 @@ impl Place {
     /// Those of `bind`, and the system's.
     pub fn bind<T>(&mut self, bind: impl FnOnce(&Path) -> io::Result<T>) -> Result<T, PlaceError> {
         self.run.state = State::Binding;
-        replace(&run_path(&self.socket), &self.run)?;
-        let bound = bind(&self.socket).map_err(at(&self.socket))?;
-        let facts = fs::symlink_metadata(&self.socket).map_err(at(&self.socket))?;
-        self.run.socket = Some((facts.dev(), facts.ino()));
+        self.directory.replace(&run_name(&self.socket), &self.run)?;
+        let failed = |error| PlaceError::Io { path: self.socket.clone(), error };
+        let bound = bind(&self.socket).map_err(failed)?;
+        let facts = self.directory.look(&name(&self.socket))?;
+        let facts = facts.ok_or_else(|| failed(ErrorKind::NotFound.into()))?;
+        self.run.socket = Some((facts.st_dev, facts.st_ino));
         self.run.state = State::Running;
-        replace(&run_path(&self.socket), &self.run)?;
+        self.directory.replace(&run_name(&self.socket), &self.run)?;
         Ok(bound)
     }
 
     /// What a stop file asks of this process.
     #[must_use]
     pub fn asked(&self) -> Option<Asked> {
-        let asked: Option<Asked> = read(&stop_path(&self.socket)).ok()??;
+        let asked: Option<Asked> = self.directory.read(&stop_name(&self.socket)).ok()??;
         asked.filter(|asked| asked.process == self.run.process)
     }
 
@@ -293,7 +272,7 @@ impl Place {
 
     /// Clears what this process made, and notes how it ended.
     pub fn leave(mut self, code: u8) {
-        if let Err(error) = clear(&self.socket, Some(&self.run)) {
+        if let Err(error) = clear(&self.directory, &self.socket, Some(&self.run)) {
             tracing::warn!("{error}");
         }
         self.run.state = State::Ended;
@@ -303,30 +282,28 @@ impl Place {
 
     /// Nothing depends on it but the next host's messages.
     fn note(&self) {
-        if let Err(error) = replace(&run_path(&self.socket), &self.run) {
+        if let Err(error) = self.directory.replace(&run_name(&self.socket), &self.run) {
             tracing::warn!("{error}");
         }
     }
 }
 
 /// Removes what the process of a run file left: its socket and the stop file that names it.
-fn clear(socket: &Path, run: Option<&Run>) -> Result<(), PlaceError> {
-    let there = is_gone(fs::symlink_metadata(socket)).map_err(at(socket))?;
-    if let Some(there) = there {
+fn clear(directory: &Directory, socket: &Path, run: Option<&Run>) -> Result<(), PlaceError> {
+    if let Some(there) = directory.look(&name(socket))? {
         let made = run.is_some_and(|run| match run.socket {
-            Some(socket) => socket == (there.dev(), there.ino()),
+            Some(socket) => socket == (there.st_dev, there.st_ino),
             None => run.state == State::Binding,
         });
-        if !made || !there.file_type().is_socket() {
+        if !made || !FileType::from_raw_mode(there.st_mode).is_socket() {
             return Err(PlaceError::Foreign(socket.to_owned()));
         }
-        fs::remove_file(socket).map_err(at(socket))?;
+        directory.remove(&name(socket))?;
     }
     let Some(run) = run else { return Ok(()) };
-    let stop = stop_path(socket);
-    let asked = read::<Asked>(&stop)?.flatten();
+    let asked = directory.read::<Asked>(&stop_name(socket))?.flatten();
     if asked.is_some_and(|asked| asked.process == run.process) {
-        is_gone(fs::remove_file(&stop)).map_err(at(&stop))?;
+        directory.remove(&stop_name(socket))?;
     }
     if run.state != State::Ended && run.process.pid != std::process::id() {
         tracing::warn!(

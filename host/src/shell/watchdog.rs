@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::thread::Builder;
 use std::time::Duration;
 
-use sd_notify::NotifyState;
-
 use super::cli::print_fault;
-use super::{exit, health::Health};
+use super::health::Health;
+use super::notify::{self, Told};
+use super::{exit, sink};
 use crate::base::clock::Clock;
 use crate::base::error::{Code, Fault};
 use crate::base::limits::{AWAKE_GAP_MAX, LAST_WORDS, WATCH_TICK};
@@ -35,7 +35,7 @@ pub(super) fn start(
 fn watch(vitals: &Vitals, health: &Health, clock: &dyn Clock, stop_time: Duration) {
     let begin = clock.monotonic_nanos();
     let (mut watch, mut awake) = (Watch::begin(begin), Awake::begin(begin, AWAKE_GAP_MAX));
-    let asked_for = sd_notify::watchdog_enabled().is_some();
+    let asked_for = notify::is_watched();
     let mut stop_since = None;
     loop {
         std::thread::sleep(WATCH_TICK);
@@ -51,7 +51,7 @@ fn watch(vitals: &Vitals, health: &Health, clock: &dyn Clock, stop_time: Duratio
             // Another reason may have been there first; the stop is under way then.
             let _first = stop.emergency(Code::Stuck, text);
         } else if asked_for {
-            tell(NotifyState::Watchdog);
+            notify::tell(Told::Watchdog);
         }
         health.note(finding);
         let awake = awake.at(now);
@@ -69,20 +69,11 @@ fn leave(stop: &StopLatch, stop_time: Duration) {
     let reason = stop.reason().map_or_else(String::new, |reason| reason.to_string());
     let text = stop.text().map_or_else(String::new, |text| format!(" ({text})"));
     let message = format!("the stop did not end within {stop_time:?}: {reason}{text}");
-    // Without a thread for them nothing is said.
-    let words = Builder::new().name("last-words".to_owned());
-    drop(words.spawn(move || print_fault(&Fault::new(Code::StopForced, message))));
-    std::thread::sleep(LAST_WORDS);
+    print_fault(&Fault::new(Code::StopForced, message));
+    sink::flush(LAST_WORDS);
     let emergency = stop.reason().is_some_and(|reason| reason.is_emergency());
     let code = if emergency { exit::EMERGENCY } else { exit::FORCED };
     signal_hook::low_level::exit(i32::from(code));
-}
-
-/// Tells the service manager something, if there is one.
-pub(super) fn tell(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::debug!(%error, "the service manager was not told");
-    }
 }
 
 #[cfg(test)]

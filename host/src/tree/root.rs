@@ -35,7 +35,7 @@ use super::worker::{First, Message, Starting, Worker};
 use crate::base::clock::Clock;
 use crate::base::entropy::Entropy;
 use crate::base::error::{Code, Fault};
-use crate::base::ids::{NodeId, RequestIds};
+use crate::base::ids::{NodeId, RequestId, RequestIds};
 use crate::base::limits::{DAEMON_STACK_BYTES, STOP_GRACE, TRAFFIC_REQUESTS_PART};
 use crate::base::room::Room;
 use crate::base::vitals::{Kind, Vitals};

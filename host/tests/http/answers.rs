@@ -69,7 +69,10 @@ fn what_a_page_of_another_site_asks_for_is_not_done() {
         let refused = client.post("/counter/increment", &[(header, value)], "{\"by\": 1}");
         assert_eq!((refused.status, refused.code()), (403, "E_REQUEST"));
     }
-    assert_eq!(client.post("/counter/value", &[("Origin", "http://h")], "").body["value"], 0);
+    assert_eq!(
+        client.post("/counter/value", &[("Origin", "http://localhost")], "").body["value"],
+        0
+    );
 }
 
 const NEEDY: &str = r#"
@@ -162,11 +165,11 @@ fn requests_in_a_row_are_answered_in_their_order() {
         sum += by;
         assert_eq!(client.answer().unwrap().body["value"], sum);
     }
-    let chunked = "POST /counter/increment HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n\
+    let chunked = "POST /counter/increment HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
         5\r\n{\"by\"\r\n4\r\n: 1}\r\n0\r\n\r\n";
     client.send(chunked);
     assert_eq!(client.answer().unwrap().body["value"], sum + 1);
-    let expects = "POST /counter/increment HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\
+    let expects = "POST /counter/increment HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\
         Expect: 100-continue\r\n\r\n";
     client.send(expects);
     assert_eq!(client.answer().unwrap().status, 100);

@@ -105,7 +105,7 @@ impl Host {
 
     pub(crate) fn get(&self, path: &str) -> Answer {
         let mut client = self.connect();
-        client.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"));
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         client.answer().unwrap()
     }
 
@@ -126,7 +126,9 @@ impl Drop for Host {
 pub(crate) fn post(path: &str, headers: &[(&str, &str)], body: &str) -> String {
     let headers = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
     let (headers, length) = (headers.collect::<String>(), body.len());
-    format!("POST {path} HTTP/1.1\r\nHost: h\r\n{headers}Content-Length: {length}\r\n\r\n{body}")
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+    )
 }
 
 #[derive(Debug)]
@@ -161,6 +163,11 @@ impl Client {
     /// Sends bytes; the host may have closed the connection meanwhile.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         drop(self.stream.get_mut().write_all(bytes.as_ref()));
+    }
+
+    /// Sends bytes, all of which the host takes.
+    pub(crate) fn send_all(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.get_mut().write_all(bytes.as_ref()).unwrap();
     }
 
     pub(crate) fn post(&mut self, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {

@@ -20,7 +20,7 @@ fn s3_03_after_a_kill_the_next_start_clears_what_the_run_file_names_and_nothing_
     running.signal(Signal::STOP);
     let ids = json!({
         "pid": run["pid"], "start_ticks": run["start_ticks"], "boot": run["boot"],
-        "emergency": null,
+        "namespace": run["namespace"], "emergency": null,
     });
     std::fs::write(place.file("stop"), ids.to_string()).unwrap();
     running.signal(Signal::KILL);

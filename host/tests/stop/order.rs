@@ -187,6 +187,8 @@ fn s4_12_the_roots_loop_is_one_thread_from_the_start_until_nothing_is_left() {
         "journal",
         "journal-fold",
         "root",
+        "stderr",
+        "stdout",
         "watchdog",
     ];
     assert_eq!(running.threads(), serves);

@@ -29,6 +29,7 @@ use super::cards::{BLOCK, Changed, Control, card_mark, drain, live_state, state_
 use super::follow::Sharing;
 use super::mapping::{MapError, Mapping};
 use super::slot::Slot;
+use crate::base::limits::HOST_MEMORY_BYTES;
 use crate::pure::checkpoint::state_hash;
 use crate::pure::delta::Delta;
 use crate::pure::output;
@@ -133,6 +134,8 @@ impl Images {
             let committed_state = vec![0; state_bytes].into_boxed_slice();
             controls.push(Control { slot, state_bytes, committed_state });
         }
+        // A host that takes the last byte ends at the next small value, and not with an error.
+        Mapping::look_for_room(HOST_MEMORY_BYTES)?;
         let (card_shift, state_offset) = (shape.card_shift, shape.state_offset);
         let (committed_size, sharing) = (0, None);
         Ok(Self {

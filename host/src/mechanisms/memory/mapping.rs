@@ -45,6 +45,12 @@ impl Mapping {
         Self::map(len, read_write, MapFlags::POPULATE, purpose)
     }
 
+    /// Looks whether so many bytes more could be had.
+    pub(super) fn look_for_room(len: usize) -> Result<(), MapError> {
+        let read_write = ProtFlags::READ | ProtFlags::WRITE;
+        Self::map(len, read_write, MapFlags::empty(), "the host itself").map(drop)
+    }
+
     fn map(
         len: usize,
         protection: ProtFlags,

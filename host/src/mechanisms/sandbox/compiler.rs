@@ -15,8 +15,10 @@
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use wasmtime::Engine;
@@ -26,6 +28,7 @@ use super::confine::{Bounds, confine};
 use super::deploy::DeployError;
 use super::engine::{SandboxOptions, config};
 use super::prepare::{Prepared, prepare};
+use crate::base::children;
 use crate::base::error::{Fault, printable};
 use crate::base::limits::{COMPILER_ANSWER_BYTES_MAX, MODULE_BYTES_MAX};
 use crate::base::stop::StopLatch;
@@ -105,6 +108,7 @@ pub(super) fn build_in_child(
     is_known: impl FnOnce(&blake3::Hash) -> bool + Send,
 ) -> Result<(Prepared, blake3::Hash, Built), DeployError> {
     let failed = |error| CompileError::Process { program: program.to_owned(), error };
+    let _own = children::own();
     let mut child = Command::new(program)
         .arg("compile-guest")
         .env_clear()
@@ -115,13 +119,24 @@ pub(super) fn build_in_child(
         .map_err(failed)?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     std::thread::scope(|scope| {
-        let talk = scope.spawn(move || {
+        let thread = || Builder::new().name("compiling".to_owned());
+        let talk = move || {
             let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
                 return Err(io::ErrorKind::BrokenPipe.into());
             };
             talk(stdin, stdout, file, options, is_known)
+        };
+        let started = thread().spawn_scoped(scope, talk).and_then(|talk| {
+            Ok((talk, thread().spawn_scoped(scope, move || read_all(stderr, 4096))?))
         });
-        let words = scope.spawn(move || read_all(stderr, 4096));
+        let (talk, words) = match started {
+            Ok(threads) => threads,
+            Err(error) => {
+                // The machine gives no more threads.
+                child.kill().and_then(|()| child.wait()).map_err(failed)?;
+                return Err(failed(error).into());
+            }
+        };
         let stop = options.vitals.stop();
         let limits = options.compile_limits;
         let status = wait_at_most(&mut child, limits.time, stop).map_err(failed)?;
@@ -145,13 +160,30 @@ pub(super) fn build_in_child(
             Some(status) if status.code() == Some(1) => {
                 Err(CompileError::Refused(printable(words.trim(), 1000)).into())
             }
-            Some(status) => Err(CompileError::Limit(format!(
-                "the compiler's process ended by its limits ({status}; {} MiB of memory)",
-                limits.memory_bytes >> 20
-            ))
-            .into()),
+            Some(status) if status.code() == Some(PANICKED) => {
+                Err(failed(io::Error::other(printable(words.trim(), 1000))).into())
+            }
+            Some(status) => Err(ended(program, status, limits.memory_bytes).into()),
         }
     })
+}
+
+/// What a compiler ends with that can't have a thread, or that has a bug.
+const PANICKED: i32 = 101;
+
+/// What a compiler died of: its own limit on memory, or one that the system has for the host.
+fn ended(program: &Path, status: ExitStatus, memory_bytes: u64) -> CompileError {
+    let limits = [Resource::Data, Resource::As].map(|resource| getrlimit(resource).current);
+    match limits.into_iter().flatten().min().filter(|bytes| *bytes < memory_bytes) {
+        Some(bytes) => {
+            let why = format!("it ended ({status}): the system lets the host have {bytes} bytes");
+            CompileError::Process { program: program.to_owned(), error: io::Error::other(why) }
+        }
+        None => CompileError::Limit(format!(
+            "the compiler's process ended by its limits ({status}; {} MiB of memory)",
+            memory_bytes >> 20
+        )),
+    }
 }
 
 /// Whether a file may be a guest. It is not compiled.

@@ -11,6 +11,10 @@ fn head(method: &str, path: &str, headers: &[(&str, &str)]) -> Parts {
     request.body(()).unwrap().into_parts().0
 }
 
+fn ask(head: &Parts) -> Result<Ask, Refusal> {
+    super::ask(head, &Hosts::new(&[Hosts::name("Bank.Example.").unwrap()]))
+}
+
 fn called(headers: &[(&str, &str)]) -> Request {
     match ask(&head("POST", "/ledger/deposit", headers)) {
         Ok(Ask::Call(request)) => *request,
@@ -29,7 +33,7 @@ fn refused_with(method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, Str
 fn paths_and_methods_say_what_is_asked_for() {
     let expected = Request::new("ledger", "deposit", Args::default()).shown();
     assert_eq!(called(&[]), expected);
-    let absolute = ask(&head("POST", "http://h/ledger/deposit", &[]));
+    let absolute = ask(&head("POST", "http://[::1]:8080/ledger/deposit", &[]));
     assert_eq!(absolute, Ok(Ask::Call(Box::new(expected))));
     for method in ["GET", "HEAD"] {
         assert_eq!(ask(&head(method, "/health?from=probe", &[])), Ok(Ask::Health));
@@ -63,8 +67,49 @@ fn a_host_is_named_once() {
     assert_eq!(ask(&none).unwrap_err().status, StatusCode::BAD_REQUEST);
     none.version = Version::HTTP_10;
     assert!(ask(&none).is_ok());
-    let two = [("host", "a"), ("host", "b")];
+    let two = [("host", "localhost"), ("host", "localhost")];
     assert_eq!(refused_with("POST", "/ledger/deposit", &two).0, 400);
+}
+
+#[test]
+fn c8_only_names_that_no_page_can_choose_are_answered() {
+    let of = |host: &str, path: &str| match ask(&head("GET", path, &[("host", host)])) {
+        Ok(_) => 200,
+        Err(refusal) => refusal.status.as_u16(),
+    };
+    for (host, status) in [
+        ("127.0.0.1", 200),
+        ("127.0.0.1:8080", 200),
+        ("10.1.2.3:80", 200),
+        ("[::1]", 200),
+        ("[fe80::1]:8080", 200),
+        ("localhost", 200),
+        ("LocalHost.:8080", 200),
+        ("bank.example", 200),
+        ("Bank.Example.:443", 200),
+        ("evil.example", 403),
+        ("evil.example:8080", 403),
+        ("notlocalhost", 403),
+        ("localhost.evil.example", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("bank.example.evil.example", 403),
+        ("xbank.example", 403),
+        ("127.1", 403),
+        ("localhost@evil.example", 403),
+        ("", 400),
+        ("a b", 400),
+        ("[::1", 400),
+    ] {
+        assert_eq!(of(host, "/health"), status, "{host}");
+        // The line of the request may name one too.
+        assert_eq!(of("localhost", "http://evil.example/health"), 403);
+        if status != 400 {
+            assert_eq!(of("localhost", &format!("http://{host}/health")), status, "{host}");
+        }
+    }
+    for bad in ["", "a b", "a:1", "http://a", "a/b", "u@a"] {
+        assert!(Hosts::name(bad).is_err(), "{bad}");
+    }
 }
 
 #[test]
@@ -123,7 +168,7 @@ fn what_a_page_of_another_site_sends_is_refused() {
         &[(site, "same-origin"), (origin, "https://front.example")],
         &[(site, "none")],
         &[(origin, "http://127.0.0.1:8080")],
-        &[(origin, "https://a.example"), (host, "a.example")],
+        &[(origin, "https://bank.example"), (host, "bank.example")],
     ] {
         called(headers);
     }

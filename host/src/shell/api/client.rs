@@ -1,11 +1,15 @@
 //! The commands' end of the socket.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use serde_json::Value;
+
+use crate::shell::place::{self, PlaceError};
 
 /// No answer.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +25,9 @@ pub enum ClientError {
         /// The system's reason.
         error: std::io::Error,
     },
+    /// Somebody else could be listening.
+    #[error("{0}")]
+    Foreign(#[from] PlaceError),
     /// The host went away after it was asked.
     #[error(
         "the host went away before it answered: whether the request was committed is not known"
@@ -39,10 +46,43 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError::NoHost`].
+    /// [`ClientError::NoHost`], [`ClientError::Foreign`].
     pub fn connect(path: &Path) -> Result<Self, ClientError> {
-        let stream = UnixStream::connect(path)
-            .map_err(|error| ClientError::NoHost { path: path.to_owned(), error })?;
+        Self::with(path, || UnixStream::connect(path))
+    }
+
+    /// The same, but waits no longer than `time` for each part of the connection, the command and
+    /// the answer: a host that does not accept has a queue that may be full.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NoHost`], [`ClientError::Foreign`].
+    pub fn connect_within(path: &Path, time: Duration) -> Result<Self, ClientError> {
+        Self::with(path, || {
+            let kind = SocketType::STREAM;
+            let stream = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
+            for which in [Timeout::Send, Timeout::Recv] {
+                set_socket_timeout(&stream, which, Some(time))?;
+            }
+            net::connect(&stream, &SocketAddrUnix::new(path)?)?;
+            Ok(UnixStream::from(stream))
+        })
+    }
+
+    /// Whoever listens is the owner of the socket's directory, or root.
+    fn with(
+        path: &Path,
+        connect: impl FnOnce() -> io::Result<UnixStream>,
+    ) -> Result<Self, ClientError> {
+        let no_host = |error| ClientError::NoHost { path: path.to_owned(), error };
+        let Some(owner) = place::owner(path)? else {
+            return Err(no_host(io::ErrorKind::NotFound.into()));
+        };
+        let stream = connect().map_err(no_host)?;
+        let peer = socket_peercred(&stream).map_err(|error| no_host(error.into()))?.uid;
+        if peer != owner && !peer.is_root() {
+            return Err(PlaceError::Foreign(path.to_owned()).into());
+        }
         Ok(Self { reader: BufReader::new(stream) })
     }
 
@@ -70,19 +110,5 @@ impl Client {
             .and_then(|()| self.reader.read_line(&mut answer))
             .map_err(|_| ClientError::Lost)?;
         if answer.ends_with('\n') { Ok(answer) } else { Err(ClientError::Lost) }
-    }
-
-    /// The same, but waits no longer than `time` for each part of the answer.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError::Lost`].
-    pub fn ask_within(&mut self, command: &Value, time: Duration) -> Result<Value, ClientError> {
-        let stream = self.reader.get_ref();
-        stream
-            .set_read_timeout(Some(time))
-            .and_then(|()| stream.set_write_timeout(Some(time)))
-            .map_err(|_| ClientError::Lost)?;
-        self.ask(command)
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -249,7 +250,11 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".part");
     let temporary = Path::new(&temporary);
-    let written = File::create(temporary)
+    // A snapshot is as private as the state in it, and its file another one than any that is there.
+    let mut options = File::options();
+    options.write(true).create_new(true).mode(0o600);
+    let written = is_gone(fs::remove_file(temporary))
+        .and_then(|()| options.open(temporary))
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .and_then(|()| fs::rename(temporary, path));
     if written.is_err() {
@@ -257,6 +262,13 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
         drop(fs::remove_file(temporary));
     }
     written.map_err(failed)
+}
+
+fn is_gone(removed: std::io::Result<()>) -> std::io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 pub(super) fn file_fault(path: &Path, error: &std::io::Error) -> Fault {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use rustix::process::geteuid;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -13,17 +15,18 @@ use super::crashes;
 use super::lineage::{self, Fields, Served};
 use super::socket::Listening;
 use super::{error_line, output, ps_json, resources, upgrade};
-use crate::base::error::{Code, Fault, printable};
+use crate::base::error::{Code, Fault, plain_lines, printable};
 use crate::base::failpoint::{self, Point};
 use crate::base::ids::{RequestId, Sequence};
 use crate::base::limits::{
-    CLIENT_PLACE_WAIT, CLIENTS_MAX, CLIENTS_RESERVED, COMMAND_BYTES_MAX, HASH_WAIT,
+    ACCEPT_PAUSE, CLIENT_ANSWER_TIME_MAX, CLIENT_PLACE_WAIT, COMMAND_BYTES_MAX, HASH_WAIT,
     LINE_INLINE_BYTES_MAX, REQUEST_BYTES_MAX,
 };
 use crate::base::room::{Room, Taken};
 use crate::pure::contract::Args;
 use crate::pure::json;
 use crate::pure::request::{self, Answer, Outcome, Request};
+use crate::shell::clients::{Clients, Paced, Stage, Times};
 use crate::tree::Root;
 
 /// Accepts clients until the future is dropped.
@@ -37,51 +40,108 @@ use crate::tree::Root;
 /// Dropping it closes all connections; requests that were submitted run to their end all the same.
 pub async fn serve(listening: &Listening, served: Arc<Served>) -> std::io::Result<()> {
     let listener = UnixListener::from_std(listening.listener.try_clone()?)?;
-    let places = Arc::new(Semaphore::new(CLIENTS_MAX + CLIENTS_RESERVED));
-    let waiting = Arc::new(Semaphore::new(CLIENTS_MAX));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Out of descriptors, most likely: give clients time to go.
+                // Out of descriptors, most likely.
                 tracing::warn!(%error, "accepting a client failed");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                listening.clients.make_room();
+                tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         failpoint::pass(Point::AcceptClient)?;
-        let (served, waiting) = (served.clone(), waiting.clone());
-        tokio::spawn(async move {
-            if let Err(error) = attend(stream, &served, &waiting).await {
-                tracing::debug!(%error, "a client went away");
+        if let Err(stranger) = is_known(&stream) {
+            tracing::warn!(stranger, "a client is another user: let go of");
+            continue;
+        }
+        let seat = listening.clients.seat(USUAL).await;
+        let stream = Paced::new(stream, seat.stage.clone());
+        let client = Client {
+            served: served.clone(),
+            clients: listening.clients.clone(),
+            waiting: listening.waiting.clone(),
+            stage: seat.stage.clone(),
+        };
+        tokio::spawn(seat.serve(async move {
+            if let Err(error) = client.attend(stream).await {
+                tracing::debug!(%error, "a client went away, or was let go of");
             }
-            drop(place);
-        });
+        }));
     }
 }
 
-/// One client, line by line.
-async fn attend(
-    stream: UnixStream,
-    served: &Arc<Served>,
-    waiting: &Semaphore,
-) -> std::io::Result<()> {
-    let (reader, mut writer) = stream.into_split();
-    let mut reader = BufReader::new(reader);
-    loop {
-        match read_line(&mut reader, served.root.requests()).await? {
-            Line::End => return Ok(()),
-            Line::Refused(fault) => {
-                return write(&mut writer, Said::Value(error_line(&fault))).await;
+/// Clients are this user, or root; whatever the modes of directory and socket let through.
+fn is_known(stream: &UnixStream) -> Result<(), u32> {
+    let user = stream.peer_cred().map_or(u32::MAX, |peer| peer.uid());
+    let known = user == geteuid().as_raw() || user == 0;
+    known.then_some(()).ok_or(user)
+}
+
+/// A client may be silent for as long as nobody else needs its place.
+const USUAL: Times =
+    Times { head: Duration::MAX, answer: CLIENT_ANSWER_TIME_MAX, idle: Duration::MAX };
+
+/// What one client is served with.
+struct Client {
+    served: Arc<Served>,
+    clients: Arc<Clients>,
+    waiting: Arc<Semaphore>,
+    stage: Arc<Stage>,
+}
+
+impl Client {
+    /// Serves it, line by line.
+    async fn attend(self, stream: Paced<UnixStream>) -> std::io::Result<()> {
+        let mut stream = BufReader::new(stream);
+        loop {
+            let read = read_line(&mut stream, self.served.root.requests()).await?;
+            self.stage.begin(Attending::one(&self.served.attending));
+            let (said, mut last) = match read {
+                Line::End => return Ok(()),
+                Line::Refused(fault) => (Err(fault), true),
+                Line::Whole(line, room) => (self.answer(line, room).await, false),
+            };
+            // One that is refused for want of room, and would go on asking, keeps others out.
+            let refused = matches!(&said, Err(fault) if fault.code == Code::QueueFull);
+            last |= refused && self.clients.is_crowded();
+            self.stage.answered();
+            let said = said.unwrap_or_else(|fault| Said::Value(error_line(&fault)));
+            write(&mut stream, said).await?;
+            stream.flush().await?;
+            if last {
+                return stream.shutdown().await;
             }
-            Line::Whole(line, room) => {
-                let _attending = Attending::one(&served.attending);
-                let said = match answer(line, room, served, waiting).await {
-                    Ok(said) => said,
-                    Err(fault) => Said::Value(error_line(&fault)),
-                };
-                write(&mut writer, said).await?;
+        }
+    }
+
+    async fn answer(&self, line: Vec<u8>, room: Vec<Taken>) -> Result<Said, Fault> {
+        // Reading over a long line takes longer than others should wait for.
+        let command = match line.len() {
+            0..=LINE_INLINE_BYTES_MAX => Command::read(&line),
+            _ => blocking(move || Command::read(&line)).await?,
+        }?;
+        drop(room);
+        let is_urgent = command.call.is_none() && is_urgent(&command.fields);
+        let _place = if is_urgent { None } else { Some(self.place().await?) };
+        match command {
+            Command { call: Some(request), .. } => {
+                Ok(Said::Outcome(answered(request, &self.served.root).await.into_line()))
+            }
+            Command { fields, .. } => self::command(fields, &self.served).await.map(Said::Value),
+        }
+    }
+
+    /// A place among those that wait.
+    async fn place(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        let wait = if self.clients.is_crowded() { Duration::ZERO } else { CLIENT_PLACE_WAIT };
+        match tokio::time::timeout(wait, self.waiting.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => {
+                let clients = self.clients.open_to_all();
+                let message = format!("{clients} clients of the socket are waiting already");
+                Err(Fault::new(Code::QueueFull, message))
             }
         }
     }
@@ -97,8 +157,7 @@ enum Said {
 async fn write(writer: &mut (impl AsyncWrite + Unpin), said: Said) -> std::io::Result<()> {
     match said {
         Said::Value(value) => {
-            let mut text = value.to_string();
-            text.push('\n');
+            let text = plain_lines(format!("{value}\n"));
             writer.write_all(text.as_bytes()).await
         }
         Said::Outcome(request::Line { mut head, shown, tail }) => {
@@ -209,60 +268,23 @@ impl Command {
     }
 }
 
-async fn answer(
-    line: Vec<u8>,
-    room: Vec<Taken>,
-    served: &Arc<Served>,
-    waiting: &Semaphore,
-) -> Result<Said, Fault> {
-    // Reading over a long line takes longer than others should wait for.
-    let command = match line.len() {
-        0..=LINE_INLINE_BYTES_MAX => Command::read(&line),
-        _ => blocking(move || Command::read(&line)).await?,
-    }?;
-    drop(room);
-    match command {
-        Command { call: Some(request), .. } => {
-            let _place = place(&["call"], waiting).await?;
-            Ok(Said::Outcome(answered(request, &served.root).await.into_line()))
-        }
-        Command { fields, .. } => self::command(fields, served, waiting).await.map(Said::Value),
-    }
-}
-
 /// The commands that wait for nothing, but at most a moment for a transaction's end: there is a
 /// place for them when all others wait.
 const URGENT: [&str; 9] =
     ["ps", "health", "kill", "disable", "enable", "pause", "resume", "resources", "resource"];
 
-/// A place among those that wait.
-async fn place<'a>(
-    names: &[&str],
-    waiting: &'a Semaphore,
-) -> Result<Option<SemaphorePermit<'a>>, Fault> {
-    if URGENT.iter().any(|name| names.contains(name)) {
-        return Ok(None);
-    }
-    match tokio::time::timeout(CLIENT_PLACE_WAIT, waiting.acquire()).await {
-        Ok(Ok(permit)) => Ok(Some(permit)),
-        _ => {
-            let message = format!("{CLIENTS_MAX} clients of the socket are waiting already");
-            Err(Fault::new(Code::QueueFull, message))
-        }
-    }
+fn is_urgent(fields: &Map<String, Value>) -> bool {
+    URGENT.iter().any(|name| fields.contains_key(*name)) && !wants_hashes(fields)
 }
 
-async fn command(
-    mut fields: Map<String, Value>,
-    served: &Arc<Served>,
-    waiting: &Semaphore,
-) -> Result<Value, Fault> {
-    let wrong = |message: String| Fault::new(Code::Request, message);
-    let names: Vec<&str> = fields.keys().map(String::as_str).collect();
-    let _place = place(&names, waiting).await?;
-    if let Some(options) = fields.remove("ps") {
-        let hash = options.get("hash").and_then(Value::as_bool).unwrap_or(false);
-        return ps(hash, served).await;
+/// A daemon is asked for its hash.
+fn wants_hashes(fields: &Map<String, Value>) -> bool {
+    fields.get("ps").and_then(|ps| ps.get("hash")).and_then(Value::as_bool).unwrap_or(false)
+}
+
+async fn command(mut fields: Map<String, Value>, served: &Arc<Served>) -> Result<Value, Fault> {
+    if fields.contains_key("ps") {
+        return ps(wants_hashes(&fields), served).await;
     }
     if fields.remove("health").is_some() {
         return Ok(json!({ "health": served.look().0 }));
@@ -277,7 +299,8 @@ async fn command(
     let name = fields.keys().next().map_or("", String::as_str);
     let known: Vec<&str> = BLOCKING.iter().map(|(name, _)| *name).collect();
     let (name, known) = (printable(name, 64), known.join(", "));
-    Err(wrong(format!("unknown command `{name}`; there are call, ps, health, {known}")))
+    let message = format!("unknown command `{name}`; there are call, ps, health, {known}");
+    Err(Fault::new(Code::Request, message))
 }
 
 type Blocking = fn(&Served, &'static str, Value) -> Result<Value, Fault>;

@@ -101,7 +101,7 @@ fn tell<T>(
     connected.and_then(|mut client| ask(&mut client)).map_err(|error| {
         eprint(&format!("error: {error}"));
         match error {
-            ClientError::NoHost { .. } => exit::NO_HOST,
+            ClientError::NoHost { .. } | ClientError::Foreign(_) => exit::NO_HOST,
             ClientError::Lost => exit::UNKNOWN,
         }
     })

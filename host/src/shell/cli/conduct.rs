@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use sd_notify::NotifyState;
 use tokio::sync::Notify;
 
 use super::run::{RunArgs, greeting, start};
@@ -18,6 +17,7 @@ use crate::base::limits::{
 };
 use crate::base::stop::Reason;
 use crate::base::vitals::{Kind, Vitals};
+use crate::pure::ingress::Hosts;
 use crate::pure::setting::parse_time;
 use crate::pure::stop_order::Deadlines;
 use crate::shell::api::{Listening, Served};
@@ -26,12 +26,22 @@ use crate::shell::ending::stop_in_order;
 use crate::shell::health::Health;
 use crate::shell::ingress::Ingress;
 use crate::shell::main_loop::MainLoop;
+use crate::shell::notify::{self, Told};
 use crate::shell::place::Place;
 use crate::shell::signals::Signals;
-use crate::shell::{exit, watchdog};
+use crate::shell::{exit, room, sink, watchdog};
 
 /// Runs a host from its first moment to its exit code.
 pub(super) fn conduct(args: &RunArgs) -> Result<u8, Fault> {
+    room::take()?;
+    let no_thread = |error: std::io::Error| {
+        Fault::new(Code::ProcessLimit, format!("no thread for what the host says: {error}"))
+    };
+    sink::take_errors().map_err(no_thread)?;
+    if args.requests.is_none() {
+        // Outcomes of requests are never dropped: they wait for their reader, on their own thread.
+        sink::take_answers().map_err(no_thread)?;
+    }
     let grace = time("stop-grace", args.stop_grace.as_deref(), STOP_GRACE, STOP_GRACE_MAX)?;
     let slack = time("watch-slack", args.watch_slack.as_deref(), WATCH_SLACK, WATCH_SLACK_MAX)?;
     let deadlines = Deadlines::of_grace(grace);
@@ -147,7 +157,7 @@ fn listen(
 ) -> u8 {
     let http = api.and_then(|api| api.http);
     print(&greeting(args.output, &served.root, &args.socket.path(), http));
-    watchdog::tell(NotifyState::Ready);
+    notify::tell(Told::Ready);
     if let Some(api) = api {
         let _ended = main.until(&api.ended);
     }
@@ -171,7 +181,8 @@ impl Api {
         served: &Arc<Served>,
     ) -> Result<Option<Self>, Fault> {
         let Some(place) = &mut main.place else { return Ok(None) };
-        let ingress = args.http.map(Ingress::bind).transpose()?;
+        let hosts = Hosts::new(&args.http_host);
+        let ingress = args.http.map(|address| Ingress::bind(address, hosts)).transpose()?;
         let http = ingress.as_ref().map(Ingress::address);
         let listening = Listening::bind(place).map_err(|error| Fault::from(&error))?;
         let ending = Arc::new(Notify::new());
@@ -198,7 +209,7 @@ impl Api {
 
 /// Tells everybody why the host stops.
 fn begin_stop(main: &mut MainLoop) {
-    watchdog::tell(NotifyState::Stopping);
+    notify::tell(Told::Stopping);
     let reason = main.reason();
     match (reason, main.vitals().stop().text()) {
         (Reason::Emergency(code), text) => {

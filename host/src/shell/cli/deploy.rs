@@ -2,6 +2,7 @@
 //! progress.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::THIS_PROGRAM;
 use crate::base::entropy::{Entropy, SystemEntropy};
 use crate::base::error::{Code, Fault};
 use crate::base::vitals::Vitals;
@@ -40,7 +42,7 @@ fn sandbox_with(
     full_backtraces: bool,
     vitals: Arc<Vitals>,
 ) -> Result<Sandbox, Fault> {
-    let compile = compiler()?;
+    let compile = compiler();
     let cache = cache(args);
     let options =
         SandboxOptions { compile, cache, full_backtraces, vitals, ..SandboxOptions::default() };
@@ -48,10 +50,8 @@ fn sandbox_with(
 }
 
 /// This program, as a process that reads guests' files.
-pub(super) fn compiler() -> Result<CompileMode, Fault> {
-    std::env::current_exe().map(CompileMode::Child).map_err(|error| {
-        Fault::new(Code::Engine, format!("this program's own path is not known: {error}"))
-    })
+pub(super) fn compiler() -> CompileMode {
+    CompileMode::Child(PathBuf::from(THIS_PROGRAM))
 }
 
 /// The cache; without one, guests are compiled at each start, and that is said.
@@ -121,6 +121,10 @@ fn deploy_bytes(sandbox: &Sandbox, path: &Path, bytes: &[u8]) -> Result<Arc<Gues
 
 /// A spinner on standard error, shown on terminals only.
 pub(super) fn progress(message: String) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        // Nor is there a thread for it.
+        return ProgressBar::hidden();
+    }
     let bar = ProgressBar::new_spinner().with_message(message);
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
         bar.set_style(style);

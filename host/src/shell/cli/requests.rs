@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::deploy::progress;
 use super::table::{Align, Table};
 use super::{Output, print};
-use crate::base::error::{Code, Fault};
+use crate::base::error::{Code, Fault, plain_lines};
 use crate::base::ids::{RequestId, Sequence};
 use crate::base::limits::{REQUEST_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, REQUESTS_UNPRINTED_MAX};
 use crate::base::stop::StopLatch;
@@ -174,7 +174,7 @@ impl Pass<'_> {
         self.unprinted.insert(index, answer);
         while let Some(answer) = self.unprinted.remove(&self.next_printed) {
             self.next_printed += 1;
-            writeln!(self.stdout, "{}", answer.into_line())?;
+            writeln!(self.stdout, "{}", plain_lines(answer.into_line().to_string()))?;
         }
         Ok(())
     }

@@ -10,10 +10,11 @@ use tokio::sync::watch;
 
 use super::conduct::conduct;
 use super::deploy::{CompileArgs, Deployed, daemon_name, sandbox};
+use super::log::{LogFormat, start_log_as};
 use super::services::{self, Listed, is_manifest};
 use super::settings::{Setting, is_daemon_parameter, read_parameters};
 use super::store::{DataArgs, copies, deploy_copy, deploy_old, open_store};
-use super::{Output, SocketArgs, print_fault, start_log};
+use super::{Output, SocketArgs, print_fault};
 use crate::base::clock::SystemClock;
 use crate::base::entropy::SystemEntropy;
 use crate::base::error::{Code, Fault};
@@ -22,6 +23,7 @@ use crate::base::limits::{BUDGET_DEFAULT_BYTES, MEMORY_SHARE_PERCENT};
 use crate::base::vitals::Vitals;
 use crate::mechanisms::journal::{DaemonRow, Durability};
 use crate::mechanisms::memory::machine_memory_bytes;
+use crate::pure::ingress::Hosts;
 use crate::pure::manifest::{BoundText, DaemonSpec};
 use crate::pure::setting::{parse_deadline, parse_fuel, parse_restarts, parse_retries};
 use crate::pure::size::{parse_bytes, show_bytes};
@@ -43,7 +45,8 @@ for each, in order, and at the end one with the daemons' numbers.
 HTTP, with --http: `POST /DAEMON/CONTRACT` with the arguments as a JSON object, or without a body,
 answers the outcome line. `Idempotency-Key`, `Correlation-Id` or `X-Correlation-Id`, and `Prefer:
 wait=SECONDS` are the request's key, correlation and wait. 200 committed; 422 rejected by the guest;
-400 or 404 not understood; 429 and 503 come back in a moment; 500 crashed, nothing happened; 502 not
+400 or 404 not understood; 403 asked for under a name that is not this host's, or by a page of
+another site; 429 and 503 come back in a moment; 500 crashed, nothing happened; 502 not
 known whether it happened: ask again with the same key. `GET /health` answers what `host health`
 says, with 200, 503, or 410 when a person has to do something. There is neither TLS nor a login, so
 whoever reaches the address may call each contract: put a proxy in front.")]
@@ -105,6 +108,10 @@ pub(super) struct RunArgs {
     /// Answer HTTP at this address too, like 127.0.0.1:8080; port 0 is any. No TLS and no login
     #[arg(long, value_name = "ADDRESS", conflicts_with = "requests")]
     pub(super) http: Option<SocketAddr>,
+    /// A name under which HTTP is asked for, beside addresses and localhost; may be repeated.
+    /// Others are refused, since a page that a browser has loaded may have chosen them
+    #[arg(long, value_name = "NAME", requires = "http", value_parser = Hosts::name)]
+    pub(super) http_host: Vec<String>,
     /// Run the requests of a file (- for standard input), print the outcome, and end. Meanwhile
     /// there is a socket only where one is given: without, `host stop` and `host ps` don't reach it
     #[arg(long, value_name = "FILE")]
@@ -112,6 +119,9 @@ pub(super) struct RunArgs {
     /// How to print
     #[arg(long, value_enum, default_value_t = Output::Human)]
     pub(super) output: Output,
+    /// How log lines are written, on standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    log_format: LogFormat,
     #[command(flatten)]
     pub(super) socket: SocketArgs,
     #[command(flatten)]
@@ -119,7 +129,9 @@ pub(super) struct RunArgs {
 }
 
 pub(super) fn run(args: &RunArgs) -> u8 {
-    start_log(if args.requests.is_some() { "error" } else { "info" });
+    // The outcomes of a file's requests say which of them crashed.
+    let default = if args.requests.is_some() { "error,crash=off" } else { "info" };
+    start_log_as(default, args.log_format);
     conduct(args).unwrap_or_else(|fault| {
         print_fault(&fault);
         match fault.code {

@@ -235,7 +235,7 @@ fn admit_guests(services: &[Service], mistakes: &mut Vec<Mistake>) {
 
 fn admit_path(path: &Path) -> Result<(), Fault> {
     let bytes = read_code(path)?;
-    admit_file(compiler()?, &bytes).map_err(|error| {
+    admit_file(compiler(), &bytes).map_err(|error| {
         let fault = Fault::from(&error);
         Fault::new(fault.code, format!("{}: {}", path.display(), fault.message))
     })

@@ -55,7 +55,7 @@ fn living(socket: &Path) -> Result<Run, u8> {
         print_fault(&Fault::from(&error));
         exit::FAILED
     })?;
-    found.filter(|run| run.process.is_alive()).ok_or_else(|| {
+    found.filter(|run| place::is_alive(socket, &run.process)).ok_or_else(|| {
         eprint(&format!("error: no host runs on {}", socket.display()));
         exit::NO_HOST
     })
@@ -73,7 +73,7 @@ pub(super) fn stop(args: &StopArgs) -> u8 {
         return exit::FAILED;
     }
     let wait = args.wait.unwrap_or(STOP_WAIT);
-    while host.is_alive() {
+    while place::is_alive(&socket, &host) {
         if start.elapsed() >= wait {
             let message = format!("process {} has not ended after {wait:?}", host.pid);
             print_fault(&Fault::new(Code::StopForced, message));
@@ -113,8 +113,8 @@ pub(super) fn health(args: &HealthArgs) -> u8 {
         Ok(run) => run,
         Err(code) => return code,
     };
-    let answered = Client::connect(&socket)
-        .and_then(|mut client| client.ask_within(&json!({ "health": {} }), HEALTH_WAIT));
+    let answered = Client::connect_within(&socket, HEALTH_WAIT)
+        .and_then(|mut client| client.ask(&json!({ "health": {} })));
     let health = match (answered, run.state) {
         (Ok(mut answer), _) if answer.get("health").is_some() => {
             answer.get_mut("health").map(Value::take).unwrap_or_default()

@@ -17,23 +17,27 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use super::is_true;
-use super::paced::{Handing, Paced, Stage, Times};
-use crate::base::error::Fault;
+use super::{Shared, is_true};
+use crate::base::error::{Fault, plain_lines};
 use crate::base::limits::{
-    HTTP_BODY_BYTES_MAX, HTTP_BODY_TIME_MAX, HTTP_BUFFER_BYTES_MAX, HTTP_HEAD_BYTES_MAX,
-    HTTP_RETRY_AFTER_SECONDS,
+    HTTP_ANSWER_TIME_MAX, HTTP_BODY_BYTES_MAX, HTTP_BODY_TIME_MAX, HTTP_BUFFER_BYTES_MAX,
+    HTTP_HEAD_BYTES_MAX, HTTP_HEAD_TIME_MAX, HTTP_IDLE_TIME_MAX, HTTP_RETRY_AFTER_SECONDS,
 };
 use crate::base::room::{Room, Taken};
 use crate::pure::contract::Args;
 use crate::pure::ingress::{Ask, Refusal, arguments, ask, comes_back, status};
-use crate::pure::request::{Line, fault_json};
+use crate::pure::request::{Line, Request as Call, fault_json};
 use crate::shell::api::{Attending, Served, answered};
+use crate::shell::clients::{Handing, Paced, Stage, Times};
+
+pub(super) const USUAL: Times =
+    Times { head: HTTP_HEAD_TIME_MAX, answer: HTTP_ANSWER_TIME_MAX, idle: HTTP_IDLE_TIME_MAX };
 
 /// What one client is served with.
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
     served: Arc<Served>,
+    shared: Shared,
     stage: Arc<Stage>,
 }
 
@@ -47,8 +51,8 @@ struct Text {
 }
 
 impl Connection {
-    pub(super) fn new(served: Arc<Served>) -> Self {
-        Self { served, stage: Stage::new(Times::USUAL) }
+    pub(super) fn new(served: Arc<Served>, shared: Shared, stage: Arc<Stage>) -> Self {
+        Self { served, shared, stage }
     }
 
     /// Serves until the client goes or is late, or the host stops.
@@ -82,29 +86,29 @@ impl Connection {
     async fn serve(self, request: Request<Incoming>) -> Response<Text> {
         self.stage.begin(Attending::one(&self.served.attending));
         let (head, body) = request.into_parts();
-        let asked = match ask(&head) {
+        let asked = match ask(&head, &self.shared.hosts) {
             Ok(Ask::Health) => {
                 let (health, status) = self.served.look();
                 let status = StatusCode::from_u16(status);
                 let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 Ok((status, line_of(&health)))
             }
-            Ok(Ask::Call(mut request)) => {
-                match read(body, self.served.root.requests(), HTTP_BODY_TIME_MAX).await {
-                    Ok(args) => {
-                        request.args = args;
-                        let answer = answered(*request, &self.served.root).await;
-                        Ok((status(&answer), answer.into_line()))
-                    }
-                    Err(refusal) => Err(refusal),
-                }
-            }
+            Ok(Ask::Call(request)) => self.call(*request, body).await,
             Err(refusal) => Err(refusal),
         };
         match asked {
             Ok((status, line)) => self.response(status, line),
             Err(refusal) => self.refuse(&refusal),
         }
+    }
+
+    async fn call(&self, mut request: Call, body: Incoming) -> Result<(StatusCode, Line), Refusal> {
+        self.stage.reading();
+        request.args = read(body, self.served.root.requests(), HTTP_BODY_TIME_MAX).await?;
+        self.stage.read();
+        let _under_way = self.shared.calls.try_acquire().map_err(|_| Refusal::busy())?;
+        let answer = answered(request, &self.served.root).await;
+        Ok((status(&answer), answer.into_line()))
     }
 
     fn refuse(self, refusal: &Refusal) -> Response<Text> {
@@ -132,7 +136,7 @@ impl Connection {
 }
 
 fn line_of(value: &Value) -> Line {
-    Line { head: value.to_string(), shown: None, tail: "" }
+    Line { head: plain_lines(value.to_string()), shown: None, tail: "" }
 }
 
 fn parts(line: Line) -> VecDeque<Bytes> {

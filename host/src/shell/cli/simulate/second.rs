@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::super::THIS_PROGRAM;
 use crate::base::clock::SystemClock;
 use crate::base::entropy::SystemEntropy;
 use crate::base::error::{Code, Fault, printable};
@@ -141,9 +142,7 @@ impl Second {
     /// Starts the host, and answers the state that it runs on.
     pub(super) fn start(&mut self) -> Result<State, Fault> {
         let log = self.dir.join("log");
-        let program = std::env::current_exe()
-            .map_err(|error| Fault::new(Code::Engine, format!("this program: {error}")))?;
-        let mut child = Command::new(&program)
+        let mut child = Command::new(THIS_PROGRAM)
             .arg("run")
             .arg(&self.guest)
             .args(["--budget", &self.budget.to_string(), "--output", "json"])
@@ -157,7 +156,7 @@ impl Second {
             .stdout(Stdio::piped())
             .stderr(File::create(&log).map_err(file(&log))?)
             .spawn()
-            .map_err(file(&program))?;
+            .map_err(file(Path::new(THIS_PROGRAM)))?;
         let stdout = child.stdout.take();
         self.child = Some(child);
         let mut line = String::new();

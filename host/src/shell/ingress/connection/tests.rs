@@ -89,7 +89,7 @@ fn a_large_answer_goes_in_pieces() {
     let shown = Shown::new("x".repeat(200_000), None);
     let line = Line { head: "{\"value\":".to_owned(), shown: Some(shown), tail: "}" };
     let expected = format!("{line}\n");
-    let mut text = Text { parts: parts(line), _handing: Handing(Stage::new(Times::USUAL)) };
+    let mut text = Text { parts: parts(line), _handing: Handing(Stage::new(USUAL)) };
     assert_eq!(text.size_hint().exact(), Some(expected.len() as u64));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut told = Vec::new();

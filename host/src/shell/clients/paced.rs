@@ -1,42 +1,50 @@
 //! A connection on which everything has its time: a head, the reading of an answer, the rest until
-//! the next request.
+//! the next request, and the end, at which what still comes is read and thrown away: a connection
+//! that is closed with unread bytes is reset, and the client loses the answer that it was sent.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
-use crate::base::limits::{HTTP_ANSWER_TIME_MAX, HTTP_HEAD_TIME_MAX, HTTP_IDLE_TIME_MAX};
+use crate::base::limits::{DISCARDED_BYTES_MAX, LINGER_TIME_MAX};
+use crate::pure::places::Doing;
 use crate::shell::api::Attending;
+
+/// Bytes that are thrown away at a time.
+const DISCARDED_PIECE_BYTES: usize = 4 << 10;
 
 /// How long a client may take.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Times {
-    pub(super) head: Duration,
-    pub(super) answer: Duration,
-    pub(super) idle: Duration,
-}
-
-impl Times {
-    pub(super) const USUAL: Self =
-        Self { head: HTTP_HEAD_TIME_MAX, answer: HTTP_ANSWER_TIME_MAX, idle: HTTP_IDLE_TIME_MAX };
+pub(in crate::shell) struct Times {
+    pub(in crate::shell) head: Duration,
+    pub(in crate::shell) answer: Duration,
+    pub(in crate::shell) idle: Duration,
 }
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
+    /// Nothing has come yet; the first head's time runs.
+    New,
     /// A head is being read; the first one from the connection's begin.
     Head,
+    /// A body is being read, in a time that its reader knows.
+    Body,
     /// The request has what it needs, and is answered in its own time.
     Busy,
     /// The answer is being written.
     Answered,
     /// Nothing.
     Idle,
+    /// All is said; what the client still sends is thrown away.
+    Closing,
 }
 
 #[derive(Debug)]
@@ -53,32 +61,63 @@ impl State {
     }
 }
 
-/// What a connection is doing, known to both who moves its bytes and who answers.
+/// What a connection is doing, known to who moves its bytes, who answers, and who makes room.
 #[derive(Debug)]
-pub(super) struct Stage {
+pub(in crate::shell) struct Stage {
     times: Times,
     state: Mutex<State>,
+    let_go: Notify,
 }
 
 impl Stage {
-    pub(super) fn new(times: Times) -> Arc<Self> {
-        let state = State { phase: Phase::Head, since: Instant::now(), attending: None };
-        Arc::new(Self { times, state: Mutex::new(state) })
+    pub(in crate::shell) fn new(times: Times) -> Arc<Self> {
+        let state = State { phase: Phase::New, since: Instant::now(), attending: None };
+        Arc::new(Self { times, state: Mutex::new(state), let_go: Notify::new() })
+    }
+
+    /// What its client is doing, and since when.
+    pub(super) fn doing(&self) -> (Doing, Instant) {
+        let state = self.state();
+        let doing = match state.phase {
+            Phase::New | Phase::Idle | Phase::Closing => Doing::Nothing,
+            Phase::Head | Phase::Body => Doing::Sending,
+            Phase::Busy => Doing::Waiting,
+            Phase::Answered => Doing::Taking,
+        };
+        (doing, state.since)
+    }
+
+    pub(super) fn let_go(&self) {
+        self.let_go.notify_one();
+    }
+
+    pub(super) async fn is_let_go(&self) {
+        self.let_go.notified().await;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A whole head is there.
-    pub(super) fn begin(&self, attending: Attending) {
+    /// All that the client has to say is there.
+    pub(in crate::shell) fn begin(&self, attending: Attending) {
         let mut state = self.state();
         state.turn(Phase::Busy);
         state.attending = Some(attending);
     }
 
+    /// There is more to read before that.
+    pub(in crate::shell) fn reading(&self) {
+        self.state().turn(Phase::Body);
+    }
+
+    /// It is all there now.
+    pub(in crate::shell) fn read(&self) {
+        self.state().turn(Phase::Busy);
+    }
+
     /// The answer is handed over, all of it.
-    fn answered(&self) {
+    pub(in crate::shell) fn answered(&self) {
         self.state().turn(Phase::Answered);
     }
 
@@ -94,8 +133,10 @@ impl Stage {
     /// Bytes came.
     fn came(&self) {
         let mut state = self.state();
-        if state.phase == Phase::Idle {
-            state.turn(Phase::Head);
+        match state.phase {
+            Phase::New => state.phase = Phase::Head,
+            Phase::Idle => state.turn(Phase::Head),
+            Phase::Head | Phase::Body | Phase::Busy | Phase::Answered | Phase::Closing => {}
         }
     }
 
@@ -103,10 +144,11 @@ impl Stage {
     fn deadline(&self) -> Option<Instant> {
         let state = self.state();
         let time = match state.phase {
-            Phase::Head => self.times.head,
-            Phase::Busy => return None,
+            Phase::New | Phase::Head => self.times.head,
+            Phase::Body | Phase::Busy => return None,
             Phase::Answered => self.times.answer,
             Phase::Idle => self.times.idle,
+            Phase::Closing => LINGER_TIME_MAX,
         };
         state.since.checked_add(time)
     }
@@ -114,7 +156,7 @@ impl Stage {
 
 /// Goes with an answer's body, which is dropped when all of it is handed over.
 #[derive(Debug)]
-pub(super) struct Handing(pub(super) Arc<Stage>);
+pub(in crate::shell) struct Handing(pub(in crate::shell) Arc<Stage>);
 
 impl Drop for Handing {
     fn drop(&mut self) {
@@ -124,16 +166,18 @@ impl Drop for Handing {
 
 /// Moves bytes, and fails when its client is late.
 #[derive(Debug)]
-pub(super) struct Paced<S> {
+pub(in crate::shell) struct Paced<S> {
     stream: S,
     stage: Arc<Stage>,
     alarm: Pin<Box<Sleep>>,
+    /// Bytes that were thrown away, once the end was said.
+    discarded: Option<usize>,
 }
 
 impl<S> Paced<S> {
-    pub(super) fn new(stream: S, stage: Arc<Stage>) -> Self {
+    pub(in crate::shell) fn new(stream: S, stage: Arc<Stage>) -> Self {
         let alarm = Box::pin(tokio::time::sleep_until(Instant::now()));
-        Self { stream, stage, alarm }
+        Self { stream, stage, alarm, discarded: None }
     }
 
     /// Ready when the client is late; else it wakes the task when it will be.
@@ -166,7 +210,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -203,7 +247,23 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if self.discarded.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            self.stage.state().turn(Phase::Closing);
+        }
+        let mut bytes = self.discarded.unwrap_or(0);
+        while bytes <= DISCARDED_BYTES_MAX {
+            let mut space = [MaybeUninit::uninit(); DISCARDED_PIECE_BYTES];
+            let mut piece = ReadBuf::uninit(&mut space);
+            self.discarded = Some(bytes);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut piece) {
+                Poll::Ready(Ok(())) if !piece.filled().is_empty() => bytes += piece.filled().len(),
+                // Its end, whichever.
+                Poll::Ready(_) => break,
+                Poll::Pending => return self.late(cx).map(|_late: io::Result<()>| Ok(())),
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

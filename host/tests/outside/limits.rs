@@ -1,0 +1,85 @@
+//! Hosts that the system lets have little: each serves, or says what is missing. None panics,
+//! aborts or blames somebody else.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+
+use super::rig::{HOST, Place, Running, guest};
+
+/// A user with nothing else on this machine, for limits that count what a user has.
+const NOBODY: u32 = 65_521;
+
+/// Starts a host under `ulimit` words, as another user if there is one, and has it do something.
+/// Answers what it refused to start with; none when it served.
+fn under(limit: &str, user: Option<u32>) -> Option<String> {
+    let place = Place::new();
+    let words = format!("ulimit {limit}; exec \"$0\" run \"$1\" --output json");
+    let mut command = place.command(&[]);
+    let mut limited = std::process::Command::new("bash");
+    limited.arg("-c").arg(words).arg(HOST).arg(guest("counter"));
+    limited.current_dir(place.0.path()).process_group(0).stdin(Stdio::null());
+    for (name, value) in command.env("RUST_BACKTRACE", "0").get_envs() {
+        limited.env(name, value.unwrap());
+    }
+    if let Some(user) = user {
+        std::os::unix::fs::chown(place.0.path(), Some(user), Some(user)).unwrap();
+        limited.uid(user).gid(user);
+    }
+    let mut child = limited.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut greeting = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut greeting).unwrap();
+    let mut running = Running::of(child);
+    if greeting.is_empty() {
+        let (code, said) = running.end();
+        assert_eq!(code, 1, "{limit}: {said}");
+        return Some(said);
+    }
+    for words in [&["call", "counter", "increment", "by=1"][..], &["health"], &["stop"]] {
+        let output = place.host(words);
+        assert!(output.status.success(), "{limit} {words:?}: {output:?}");
+    }
+    let (code, said) = running.end();
+    assert!(code == 0 && !said.contains("panicked"), "{limit}: {said}");
+    None
+}
+
+/// Each of these limits, ascending: refused with one of these codes, then served.
+fn sweep(option: &str, limits: &[u32], user: Option<u32>, codes: &[&str]) {
+    let mut served = false;
+    for limit in limits {
+        match under(&format!("{option} {limit}"), user) {
+            None => served = true,
+            Some(said) => {
+                assert!(!served, "{option} {limit}, and less was enough: {said}");
+                let known = codes.iter().any(|code| said.contains(&format!("error[{code}]")));
+                assert!(known && !said.contains("panicked"), "{option} {limit}: {said}");
+            }
+        }
+    }
+    assert!(served, "{option}");
+}
+
+#[test]
+fn b13_few_descriptors_are_said_at_the_start_and_are_enough_after_that() {
+    sweep("-n", &[8, 16, 22, 40, 63, 64, 65, 100], None, &["E_PROCESS_LIMIT"]);
+}
+
+#[test]
+fn b13_few_threads_are_said_at_the_start_and_are_enough_after_that() {
+    if !rustix::process::geteuid().is_root() {
+        // The system counts the threads of a user, of whom there are others.
+        eprintln!("NOT TESTED: this needs a user of its own, which root alone can be");
+        return;
+    }
+    let threads = [1, 4, 8, 12, 16, 20, 24, 25, 26, 28, 40];
+    sweep("-u", &threads, Some(NOBODY), &["E_PROCESS_LIMIT"]);
+}
+
+#[test]
+fn b13_little_memory_is_said_and_nothing_is_begun_with_it() {
+    let kibibytes = [8_000, 16_000, 33_000, 50_000, 60_000, 70_000, 80_000, 200_000];
+    sweep("-d", &kibibytes, None, &["E_NO_MEM", "E_ENGINE"]);
+    // Address space, of which each image takes four gibibytes.
+    sweep("-v", &[200_000, 5_000_000, 10_000_000, 40_000_000], None, &["E_NO_MEM", "E_ENGINE"]);
+}
