@@ -4,6 +4,7 @@
 //! fails with what was run and what to do. There are no dependencies, so that it builds in a
 //! second.
 
+mod audit;
 mod bench;
 mod demo;
 mod guests;
@@ -29,6 +30,7 @@ Commands:
                 (environment: BULKHEAD_BENCH_DIR, the directory for what is kept on disk)
   soak          run the tests longer, and those that take long (environment: BULKHEAD_SEEDS,
                 BULKHEAD_PROGRAMS, PROPTEST_CASES)
+  audit         look at what comes in: licences, sources, advisories (with cargo-deny)
   mutants [PART]
                 take safety lines out, one at a time, and look whether a test goes red; only
                 those whose names contain PART
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         ["demo"] => demo::run(),
         ["test"] => test::run(),
         ["soak"] => test::soak(),
+        ["audit"] => audit::run_all(),
         ["bench"] => bench::run(None),
         ["bench", name] => bench::run(Some(name)),
         ["mutants"] => mutants::run(""),
