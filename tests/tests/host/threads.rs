@@ -7,7 +7,7 @@ use host::base::error::Code;
 use host::mechanisms::sandbox::{GuestLine, GuestLog};
 use host::pure::policy::OnCrash;
 use serde_json::json;
-use tests::{BUMP, Holdings, Hostile, RUN, Tree, deploy, in_own_process, plan};
+use tests::{BUMP, Holdings, Hostile, REAL, RUN, Tree, deploy, in_own_process, plan};
 
 /// Keeps on which thread each line was written, and what the process held at the first one.
 #[derive(Debug, Default)]
@@ -60,7 +60,7 @@ fn s4_07_s4_17_whatever_a_guest_is_called_for_runs_on_its_daemons_thread() {
         let _one = tree.committed(name, BUMP, json!({}));
         assert_eq!(tree.code(name, RUN, json!({})), Code::Unreachable.as_str());
         let next = deploy(&Hostile { upgrade: Some(2), ..talkative() }.build()).unwrap();
-        tree.root.upgrade(name, next, false).unwrap();
+        tree.root.upgrade(name, next, REAL).unwrap();
     }
     drop(tree);
     let seen = looks.seen.lock().unwrap();
