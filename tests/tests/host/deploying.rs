@@ -206,6 +206,13 @@ fn h6_imports_that_the_host_does_not_offer_are_refused_by_name() {
 }
 
 #[test]
+fn h6_a_module_that_imports_one_name_twice_is_refused() {
+    let imports = "(import \"host\" \"now\" (func (result i64)))".to_owned();
+    let twice = Hostile { imports, ..Hostile::default() }.build();
+    check(&[("one name twice", twice, Code::ModuleInvalid)]);
+}
+
+#[test]
 fn h7_features_that_are_off_are_refused() {
     let feature = Code::ModuleFeature;
     let memory = |memory: &str| Hostile { memory: memory.to_owned(), ..Hostile::default() }.build();
@@ -369,6 +376,26 @@ fn h10_start_functions_are_bounded_and_never_run_again() {
         assert_eq!(rig.committed(BUMP, json!({})), 40 + n, "the start function ran again");
     }
     assert_eq!(rig.daemon.images().committed_size(), 4 << 20);
+}
+
+/// What the host answers a start function belongs to the first state. It isn't asked again.
+#[test]
+fn h10_a_start_function_that_calls_the_host_does_so_once() {
+    let calls = "(call $request-id #5000) (i64.store #5008 (call $random))
+      (i64.store #5016 (call $now)) (i32.store #16 (i32.add (i32.load #16) #40))";
+    let guest = Hostile {
+        items: format!("(start $start) (func $start {LOCALS} {calls})"),
+        run: "unreachable".to_owned(),
+        ..Hostile::default()
+    };
+    let mut rig = Rig::start(&deploy(&guest.build()).unwrap(), RigOptions::default());
+    let answers = rig.daemon.images().committed()[5000..5024].to_vec();
+    assert_ne!(answers[8..16], [0; 8]);
+    for n in 1..=5 {
+        rig.crashes_with(RUN, json!({}), Code::Unreachable);
+        assert_eq!(rig.committed(BUMP, json!({})), 40 + n, "the start function ran again");
+        assert_eq!(rig.daemon.images().committed()[5000..5024], answers);
+    }
 }
 
 #[test]
