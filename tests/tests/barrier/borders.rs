@@ -92,7 +92,9 @@ impl Border {
                    (global.set $next (i32.add (global.get $next) (i32.const 72)))
                    (global.get $next))
                  (func (export \"poke\") (param i32 i32) (result i32)
-                   (i32.store offset=3 (local.get 0) (local.get 1)) i32.const 1))
+                   (i32.store offset=3 (local.get 0) (local.get 1)) i32.const 1)
+                 (func (export \"count\")
+                   (i32.store (i32.const 640) (i32.add (i32.load (i32.const 640)) (i32.const 1)))))
                (core instance $k (instantiate $k-module))
                (core func $h (canon lower (func $api \"wide\") (memory $k \"memory\")))
                {}
@@ -295,6 +297,11 @@ fn memories() -> Vec<Border> {
     );
     let calls = r#"(import "k" "poke" (func $p (param i32 i32) (result i32)))
         (func (export "go") (param i32 i32) (result i32) local.get 0 local.get 1 call $p)"#;
+    let segment = format!("{memory} (data (i32.const 5000) \"without code\")");
+    let starts = "(import \"k\" \"count\" (func $f)) (start $f)";
+    let stores = format!(
+        r#"{memory} (func (export "f") (type $t) (i32.store (local.get 1) (i32.const -1)))"#
+    );
     let text = format!(
         r#"{memory} (func (export "text") (param i32 i32) (result i32) i32.const 64)
            (func (export "post") (param i32) (i32.store (i32.const 9000) (i32.const 1)))"#
@@ -313,6 +320,19 @@ fn memories() -> Vec<Border> {
         ),
         border("a segment in another module's memory", [module("a", &segments, from_k)])
             .site(Site::ActiveSegment),
+        border(
+            "a segment of a module without code",
+            [module("x", &segment, from_k), module("a", &writes, from_k)],
+        )
+        .site(Site::ActiveSegment),
+        border(
+            "a start function of another module",
+            [module("x", starts, from_k), module("a", &writes, from_k)],
+        ),
+        border(
+            "a function that only stores",
+            [module("x", &stores, from_k), caller("(func $x \"f\")")],
+        ),
         border("a function of the module with the memory", [module("a", calls, from_k)]),
         border(
             "what is called after a return",
