@@ -22,6 +22,7 @@ mod host {
     mod handles;
     mod http_calls;
     mod keyvalue;
+    mod leftovers;
     mod lineage;
     mod losing;
     mod model;

@@ -134,8 +134,8 @@ pub trait Line: Send {
     /// Starts one operation. On a shared line others run at the same time; on an exclusive one
     /// never. It ends soon after `until` with [`CallError::TimedOut`], and the line is fit for
     /// other calls then; or with [`CallError::Died`], when [`Line::died`] ends too. Dropping it
-    /// gives the answer up: a shared line stays usable, or dies; an exclusive one is dropped then,
-    /// and ends what runs on it at the other side as well as can be done.
+    /// gives the answer up: a shared line stays usable, or dies; an exclusive one tells the other
+    /// side to end what runs, and is dropped or [`Line::reset`] then.
     ///
     /// [`CallError::Died`]: crate::pure::resource::operation::CallError::Died
     /// [`CallError::TimedOut`]: crate::pure::resource::operation::CallError::TimedOut
@@ -144,7 +144,8 @@ pub trait Line: Send {
     /// Ends when the line is known to be dead, with the reason. Cancel safe.
     fn died(&mut self) -> Pending<'_, String>;
 
-    /// Puts an exclusive line back in its first state, after a transaction and before another one.
+    /// Puts an exclusive line back in its first state, after a transaction and before another one:
+    /// also after a call that was given up, of which nothing reaches that one.
     fn reset(&mut self) -> Pending<'_, Result<(), String>> {
         Box::pin(async { Ok(()) })
     }

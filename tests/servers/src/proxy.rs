@@ -34,6 +34,8 @@ pub enum Fault {
         /// What the server sends.
         to_client: bool,
     },
+    /// Takes what new connections send, and keeps it until there is another fault; open ones go on.
+    HoldNew,
     /// Passes on what the server sends after this time.
     Delay(Duration),
     /// Resets connections.
@@ -187,8 +189,8 @@ fn join(shared: &Arc<Shared>, client: TcpStream) {
         }
     }
     shared.open.fetch_add(1, Ordering::SeqCst);
-    let ended = AtomicBool::new(false);
-    let link = Arc::new(Link { shared: shared.clone(), client, server, ended });
+    let (ended, born) = (AtomicBool::new(false), lock(&shared.fault).0);
+    let link = Arc::new(Link { shared: shared.clone(), client, server, born, ended });
     let other = link.clone();
     spawn(move || Pump { link, to_client: false, seen: 0, passed: 0 }.run());
     spawn(move || Pump { link: other, to_client: true, seen: 0, passed: 0 }.run());
@@ -205,6 +207,8 @@ struct Link {
     shared: Arc<Shared>,
     client: TcpStream,
     server: TcpStream,
+    /// The number of the fault when it was opened.
+    born: u64,
     ended: AtomicBool,
 }
 
@@ -276,15 +280,9 @@ impl Pump {
                 if !(if side { *to_client } else { *to_server }) {
                     return self.write(piece);
                 }
-                let number = self.seen;
-                loop {
-                    sleep(LOOK);
-                    let fault = self.fault()?;
-                    if self.seen != number {
-                        return self.pass(&fault, piece);
-                    }
-                }
+                self.hold(piece)
             }
+            (Fault::HoldNew, false) if self.link.born == self.seen => self.hold(piece),
             (Fault::Delay(delay), true) => {
                 let start = Instant::now();
                 while start.elapsed() < *delay {
@@ -312,6 +310,18 @@ impl Pump {
                 self.write(&garbage)
             }
             _ => self.write(piece),
+        }
+    }
+
+    /// Passes a piece on when there is another fault, as that one says.
+    fn hold(&mut self, piece: &[u8]) -> Option<()> {
+        let number = self.seen;
+        loop {
+            sleep(LOOK);
+            let fault = self.fault()?;
+            if self.seen != number {
+                return self.pass(&fault, piece);
+            }
         }
     }
 

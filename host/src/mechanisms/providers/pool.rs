@@ -17,7 +17,9 @@ use super::calls::{Call, Calls, Seat};
 use super::keeper::Observer;
 use super::{Line, Pending, Provider, Sharing};
 use crate::base::ids::{ConnectionId, ConnectionIds};
-use crate::base::limits::{CALL_GRACE, CALLS_QUEUED_MAX, CONNECT_TIME_MAX, RESET_TIME_MAX};
+use crate::base::limits::{
+    CALL_GRACE, CALLS_QUEUED_MAX, CANCEL_TIME_MAX, CONNECT_TIME_MAX, RESET_TIME_MAX,
+};
 use crate::pure::resource::operation::CallError;
 
 type OpenedLine = Result<Box<dyn Line>, String>;
@@ -325,17 +327,14 @@ impl Pool {
         let mut place = 0;
         while let Some(open) = self.lines.get_mut(place) {
             let over = open.seat.as_ref().is_some_and(|seat| seat.has_ended());
-            if !over {
+            // Its calls end with it, at once: they are given up.
+            if !over || open.calls > 0 {
                 place += 1;
                 continue;
             }
             let mut open = self.lines.swap_remove(place);
-            if open.calls > 0 {
-                // Something still runs on it that nobody waits for: it is closed.
-                continue;
-            }
             self.resetting.spawn(async move {
-                let reset = timeout(RESET_TIME_MAX, open.line.reset()).await;
+                let reset = timeout(CANCEL_TIME_MAX + RESET_TIME_MAX, open.line.reset()).await;
                 matches!(reset, Ok(Ok(()))).then_some((open.id, open.line))
             });
         }

@@ -42,6 +42,8 @@ struct Link {
     meter: Meter,
     /// Why it is dead, from then on.
     ended: watch::Sender<Option<String>>,
+    /// Cancels under way: one hits whatever the server runs for this session when it arrives.
+    cancels: watch::Sender<u32>,
     /// It was asked about types that are not the server's own: what the client has learned of them
     /// ends with a reset, and it doesn't know that.
     learned: AtomicBool,
@@ -63,8 +65,8 @@ impl Session {
         let (ended, (closing, closed)) = (watch::Sender::new(None), oneshot::channel());
         tokio::spawn(drive(connection, closed, meter.clone(), ended.clone()));
         let place = (place.0.clone(), place.1);
-        let learned = AtomicBool::new(false);
-        let link = Arc::new(Link { client, server, place, meter, ended, learned });
+        let (cancels, learned) = (watch::Sender::new(0), AtomicBool::new(false));
+        let link = Arc::new(Link { client, server, place, meter, ended, cancels, learned });
         Ok(Self { link, _closing: closing })
     }
 }
@@ -183,6 +185,8 @@ impl Line for Session {
                 self.link.run("ROLLBACK").await?;
                 self.link.run("DISCARD ALL").await
             };
+            // What a cancel hits must not be another transaction's.
+            self.link.cancels_over().await;
             match within(RESET_TIME_MAX, reset).await {
                 Some(Ok(())) => Ok(()),
                 Some(Err(why)) => Err(self.link.kill(&format!("its reset failed: {why}"))),
@@ -356,11 +360,11 @@ impl Link {
     }
 
     /// Ends a query that was cut, so that the connection is fit for another call, or kills it.
-    async fn settle(&self, query: impl Future<Output = Result<SqlRows, CallError>>) {
+    async fn settle(self: &Arc<Self>, query: impl Future<Output = Result<SqlRows, CallError>>) {
+        self.begin_cancel();
         let settled = async {
             // What it answers now is nobody's, but has to be read.
-            let (cancelled, _) = tokio::join!(self.cancel(), query);
-            cancelled?;
+            let ((), _nobodys) = tokio::join!(self.cancels_over(), query);
             // A cancel that was too late for the query may hit this.
             match self.client.batch_execute("").await {
                 Err(error) if error.as_db_error().is_none() => Err(self.reason(&error)),
@@ -370,9 +374,38 @@ impl Link {
         let why = match within(CANCEL_TIME_MAX, settled).await {
             Some(Ok(())) => return,
             Some(Err(why)) => format!("a call could not be cancelled: {why}"),
-            None => "a call did not end when it was cancelled".to_owned(),
+            None => NO_END.to_owned(),
         };
         die(&self.ended, why);
+    }
+
+    /// Tells the server to cancel what runs. That goes on when nobody waits for it, and kills the
+    /// session when it is not known to have ended: it may still hit what comes next.
+    fn begin_cancel(self: &Arc<Self>) {
+        let Ok(runtime) = Handle::try_current() else {
+            // The keepers' thread ends, and all sessions with it.
+            die(&self.ended, NO_END.to_owned());
+            return;
+        };
+        self.cancels.send_modify(|under_way| *under_way += 1);
+        let link = self.clone();
+        runtime.spawn(async move {
+            match within(CANCEL_TIME_MAX, link.cancel()).await {
+                Some(Ok(())) => {}
+                Some(Err(why)) => {
+                    die(&link.ended, format!("a call could not be cancelled: {why}"));
+                }
+                None => die(&link.ended, NO_END.to_owned()),
+            }
+            link.cancels.send_modify(|under_way| *under_way -= 1);
+        });
+    }
+
+    /// Ends when no cancel is under way.
+    async fn cancels_over(&self) {
+        let mut under_way = self.cancels.subscribe();
+        // Its sender is in `self`: it is never closed.
+        let _open = under_way.wait_for(|count| *count == 0).await;
     }
 
     /// Asks the server to cancel what runs, on a connection of its own.
@@ -380,11 +413,16 @@ impl Link {
         let mut stream = reach((&self.place.0, self.place.1)).await?;
         let token = self.client.cancel_token();
         token.cancel_query_raw(&mut stream, NoTls).await.map_err(|error| say(&error))?;
-        // The server closes it when the cancel was delivered: it can't hit a later statement.
-        drop(stream.read(&mut [0]).await);
-        Ok(())
+        // The server closes it when the cancel was delivered, and not before.
+        match stream.read(&mut [0]).await {
+            Ok(0) => Ok(()),
+            Ok(_) => Err("the server answered a cancel".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
+
+const NO_END: &str = "a call did not end when it was cancelled";
 
 /// A call under way. When it is dropped before it is over, the server is told to end it.
 struct Running {
@@ -400,9 +438,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let (false, Ok(runtime)) = (self.over, Handle::try_current()) {
-            let link = self.link.clone();
-            runtime.spawn(async move { within(CANCEL_TIME_MAX, link.cancel()).await });
+        if !self.over {
+            self.link.begin_cancel();
         }
     }
 }
