@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use host::mechanisms::providers::{Connection, Line, Pending, Provider, Sharing};
+use host::mechanisms::providers::{
+    Connection, Line, NoConnection, Opened, Pending, Provider, Sharing,
+};
 use host::pure::resource::Policy;
 use host::pure::resource::operation::{CallError, CallResult, Operation, RedisValue, Reply};
 use host::tree::ResourcePlan;
@@ -173,11 +175,11 @@ impl Provider for Fake {
         }
     }
 
-    fn open(&self) -> Pending<'_, Result<Box<dyn Line>, String>> {
+    fn open(&self) -> Pending<'_, Opened> {
         let state = self.0.clone();
         Box::pin(async move {
             if !state.up.load(Ordering::SeqCst) {
-                return Err("nobody is there".to_owned());
+                return Err("nobody is there".to_owned().into());
             }
             state.open_lines.fetch_add(1, Ordering::SeqCst);
             let life = state.lines_life.load(Ordering::SeqCst);
@@ -189,11 +191,11 @@ impl Provider for Fake {
         "nowhere".to_owned()
     }
 
-    fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, String>> {
+    fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, NoConnection>> {
         let state = self.0.clone();
         Box::pin(async move {
             if !state.up.load(Ordering::SeqCst) {
-                return Err("nobody is there".to_owned());
+                return Err("nobody is there".to_owned().into());
             }
             state.open.fetch_add(1, Ordering::SeqCst);
             let life = state.life.load(Ordering::SeqCst);

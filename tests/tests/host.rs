@@ -18,6 +18,7 @@ mod host {
     mod daemons;
     mod deploying;
     mod durable;
+    mod fitness;
     mod fuel;
     mod handles;
     mod http_calls;

@@ -472,6 +472,14 @@ pub const CALL_TIME_MAX: Duration = Duration::from_secs(10);
 /// through the guest's memory.
 pub const CALL_BYTES_MAX: usize = 8 << 20;
 
+/// Time between two tries to open a connection to a server that has as many as it takes: others
+/// give theirs back whenever they like.
+pub const OPEN_AGAIN: Duration = Duration::from_millis(100);
+
+/// Time before its own end at which a call hears that the server had no room for it: guests wait
+/// for ten seconds, and a machine with much to do needs some time to say so.
+pub const NO_ROOM_TOLD: Duration = Duration::from_secs(1);
+
 /// Time after which a call that should have ended takes its connection with it.
 pub const CALL_GRACE: Duration = Duration::from_secs(2);
 
@@ -566,6 +574,12 @@ pub const EFFECTS_WAITING_BYTES_MAX: usize = 16 << 20;
 
 /// Times that one effect is sent, with its resource there each time.
 pub const EFFECT_TRIES_MAX: u32 = 8;
+
+/// The same while its resource says that it can't do what it is for, and passes its checks: about
+/// ten minutes, in which a person makes room on a disk.
+pub const EFFECT_UNFIT_TRIES_MAX: u32 = 64;
+
+const _: () = assert!(EFFECT_TRIES_MAX < EFFECT_UNFIT_TRIES_MAX);
 
 /// Wait before an effect is sent for the second time; it doubles each time.
 pub const EFFECT_DELAY: Duration = Duration::from_millis(100);

@@ -43,6 +43,31 @@ use crate::pure::resource::operation::{CallError, CallResult, Operation};
 /// An operation under way. Dropping it must leave nothing behind but what its method says.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// Why there is no connection.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum NoConnection {
+    /// The other side is there, and has as many connections as it takes.
+    Full(String),
+    /// For another reason: it may be gone.
+    Failed(String),
+}
+
+impl From<String> for NoConnection {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
+}
+
+impl fmt::Display for NoConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Full(why) | Self::Failed(why)) = self;
+        f.write_str(why)
+    }
+}
+
+/// A connection for transactions, or none.
+pub type Opened = Result<Box<dyn Line>, NoConnection>;
+
 /// How transactions use connections to a resource.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Sharing {
@@ -90,7 +115,7 @@ pub trait Provider: fmt::Debug + Send + Sync {
 
     /// Opens a connection, or says why it can't. The keeper gives up after
     /// [`crate::base::limits::CONNECT_TIME_MAX`] by dropping this, which must leave nothing open.
-    fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, String>>;
+    fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, NoConnection>>;
 
     /// How transactions use it.
     fn sharing(&self) -> Sharing {
@@ -110,8 +135,8 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// Opens a connection for the calls of transactions, as [`Provider::connect`] does for the
     /// keeper's own, which no transaction uses: a slow call can't look like a dead peer. Asked
     /// only where something is shared.
-    fn open(&self) -> Pending<'_, Result<Box<dyn Line>, String>> {
-        Box::pin(async { Err("it takes no calls".to_owned()) })
+    fn open(&self) -> Pending<'_, Opened> {
+        Box::pin(async { Err(NoConnection::Failed("it takes no calls".to_owned())) })
     }
 }
 

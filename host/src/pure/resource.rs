@@ -21,6 +21,7 @@ mod machine;
 pub mod operation;
 pub mod outgoing;
 pub mod redis;
+pub mod refusal;
 pub mod resp;
 #[cfg(test)]
 mod simulation;

@@ -1,6 +1,7 @@
 //! What tests do to a server, of whatever kind.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use crate::process::Server;
 
@@ -34,6 +35,12 @@ impl Kept {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.server.pid()
+    }
+
+    /// The directory that it works in.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        self.server.home()
     }
 
     /// Kills all of its processes.

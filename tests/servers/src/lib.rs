@@ -7,6 +7,7 @@
 )]
 
 mod kept;
+mod pgbouncer;
 mod port;
 mod postgres;
 mod process;
@@ -14,6 +15,7 @@ mod proxy;
 mod redis;
 
 pub use kept::Kept;
+pub use pgbouncer::{PgBouncer, pgbouncer_program};
 pub use postgres::{Postgres, postgres_programs};
 pub use process::{Listens, Server, User, command, home, run};
 pub use proxy::{Fault, Proxy};

@@ -65,7 +65,7 @@ pub struct Proxy {
 #[derive(Debug)]
 struct Shared {
     addr: SocketAddr,
-    target: SocketAddr,
+    target: Mutex<SocketAddr>,
     fault: Mutex<(u64, Fault)>,
     listener: Mutex<Option<TcpListener>>,
     open: AtomicUsize,
@@ -86,7 +86,7 @@ impl Proxy {
         });
         let shared = Arc::new(Shared {
             addr,
-            target,
+            target: Mutex::new(target),
             fault: Mutex::new((0, Fault::Pass)),
             listener: Mutex::new(Some(listener)),
             open: AtomicUsize::new(0),
@@ -106,6 +106,11 @@ impl Proxy {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.open.load(Ordering::SeqCst)
+    }
+
+    /// New connections lead there from now on.
+    pub fn lead_to(&self, target: SocketAddr) {
+        *lock(&self.shared.target) = target;
     }
 
     /// Does this from now on. When it ends connections, they have ended when this returns.
@@ -176,7 +181,8 @@ fn accept_all(shared: &Arc<Shared>) {
 /// Connects a client to the server, and passes on what they send, on two threads.
 fn join(shared: &Arc<Shared>, client: TcpStream) {
     // A server that is not there is shown by a connection that ends at once.
-    let Ok(server) = TcpStream::connect(shared.target) else { return reset(&client) };
+    let target = *lock(&shared.target);
+    let Ok(server) = TcpStream::connect(target) else { return reset(&client) };
     for stream in [&client, &server] {
         let set = [
             stream.set_nonblocking(false),

@@ -39,13 +39,23 @@ impl Redis {
     /// When there is none, or it doesn't start.
     #[must_use]
     pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same, with more arguments.
+    ///
+    /// # Panics
+    ///
+    /// When there is none, or it doesn't start.
+    #[must_use]
+    pub fn with(arguments: &[&str]) -> Self {
         let program = redis_program().unwrap_or_else(|error| panic!("{error}"));
         on_free_port("redis-server", |port| {
             let home = home("redis", None)?;
             let mut command = command(&program, None, home.path());
             command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
             command.args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--dir"]);
-            command.arg(home.path());
+            command.arg(home.path()).args(arguments);
             let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             let listens = Listens::Tcp(addr, is_it);
             let server = Server::start(command, home, listens, Signal::TERM)?;

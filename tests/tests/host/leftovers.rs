@@ -239,13 +239,13 @@ fn no_command_that_is_let_through_changes_a_connection_of_redis() {
                 let call = timeout(PATIENCE, ask(line, &words)).await;
                 match call.unwrap_or_else(|_| panic!("{words:?} is not answered")) {
                     Err(CallError::Denied(_)) => denied += 1,
-                    Err(CallError::Died) => panic!("{words:?} ended it"),
+                    Err(CallError::Died | CallError::NotSent(_)) => panic!("{words:?} ended it"),
                     _ => sent += 1,
                 }
                 let script = "return redis.pcall(unpack(ARGV))";
                 let eval = [&["EVAL", script, "0"], &words[..]].concat();
                 let answer = ask(line, &eval).await;
-                let ended = matches!(answer, Err(CallError::Died));
+                let ended = matches!(answer, Err(CallError::Died | CallError::NotSent(_)));
                 assert!(!ended, "{words:?} in a script");
                 assert_eq!(client(line).await, before, "{words:?}");
             }

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use host::mechanisms::journal::{DirectoryId, Store, StoreOptions};
 use host::mechanisms::providers::directory::Directory;
-use host::mechanisms::providers::{Connection, Line, Pending, Provider, Sharing};
+use host::mechanisms::providers::{
+    Connection, Line, NoConnection, Opened, Pending, Provider, Sharing,
+};
 use host::mechanisms::sandbox::NoLog;
 use host::pure::manifest::Access;
 use host::pure::request::{Answer, Outcome};
@@ -293,7 +295,7 @@ impl Provider for Hung {
         true
     }
 
-    fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, String>> {
+    fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, NoConnection>> {
         Box::pin(async { Ok(Box::new(Hung) as Box<dyn Connection>) })
     }
 
@@ -301,7 +303,7 @@ impl Provider for Hung {
         Sharing::Shared(1)
     }
 
-    fn open(&self) -> Pending<'_, Result<Box<dyn Line>, String>> {
+    fn open(&self) -> Pending<'_, Opened> {
         Box::pin(async { Ok(Box::new(Hung) as Box<dyn Line>) })
     }
 }

@@ -14,15 +14,15 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::outbox::{Effects, Over, Released};
-use super::{Line, Pending, Provider, Sharing};
+use super::{Line, NoConnection, Opened, Pending, Provider, Sharing};
 use crate::base::limits::{CALL_GRACE, CALL_TIME_MAX, CONNECT_TIME_MAX, RESET_TIME_MAX};
-use crate::pure::resource::delivery::{Fate, Verdict, verdict};
+use crate::pure::resource::delivery::{Fate, Verdict, delay, verdict};
 use crate::pure::resource::operation::{CallError, CallResult};
 
 /// What is under way.
 enum Step {
     Idle,
-    Opening(Pending<'static, Result<Box<dyn Line>, String>>),
+    Opening(Pending<'static, Opened>),
     Calling(Pending<'static, CallResult>),
     /// An exclusive connection is put back in its first state.
     Resetting(Pending<'static, Option<Box<dyn Line>>>),
@@ -33,7 +33,7 @@ enum Happened {
     Came(Released),
     /// The wait before the next try is over.
     Due,
-    Opened(Result<Box<dyn Line>, String>),
+    Opened(Opened),
     Ended(CallResult),
     Reset(Option<Box<dyn Line>>),
     Died(String),
@@ -45,6 +45,10 @@ pub(super) struct Delivery {
     effects: Effects,
     /// The one that is worked on, and how often it was sent.
     current: Option<(Released, u32)>,
+    /// It was sent, and surely not done.
+    undone: bool,
+    /// Tries to open a connection for it in a row, which gave none.
+    opens: u32,
     step: Step,
     line: Option<Box<dyn Line>>,
     /// The resource is there.
@@ -62,6 +66,8 @@ impl Delivery {
             provider,
             effects,
             current: None,
+            undone: false,
+            opens: 0,
             step: Step::Idle,
             line: None,
             open: false,
@@ -78,8 +84,11 @@ impl Delivery {
     /// The resource is gone, and with it what was under way.
     pub(super) fn pause(&mut self, why: &str) {
         self.drop_step(why);
-        // The next try is when it is there.
-        (self.open, self.due) = (false, None);
+        // The next try is when it is there. What it has refused it refused because of that.
+        (self.open, self.due, self.opens) = (false, None, 0);
+        if let (true, Some((_, tries))) = (self.undone, &mut self.current) {
+            *tries = 0;
+        }
     }
 
     /// Gives up what is under way.
@@ -113,16 +122,7 @@ impl Delivery {
                     self.due = None;
                     None
                 }
-                Happened::Opened(Ok(line)) => {
-                    (self.step, self.line) = (Step::Idle, Some(line));
-                    None
-                }
-                Happened::Opened(Err(why)) => {
-                    self.step = Step::Idle;
-                    self.tried();
-                    self.end(Fate::NotSent(why.clone()));
-                    Some(why)
-                }
+                Happened::Opened(opened) => self.opened(opened),
                 Happened::Ended(answer) => self.ended(answer),
                 Happened::Reset(line) => {
                     (self.step, self.line) = (Step::Idle, line);
@@ -149,7 +149,7 @@ impl Delivery {
             self.step = Step::Opening(Box::pin(async move {
                 match timeout(CONNECT_TIME_MAX, provider.open()).await {
                     Ok(opened) => opened,
-                    Err(_) => Err(format!("it did not connect within {CONNECT_TIME_MAX:?}")),
+                    Err(_) => Err(format!("it did not connect within {CONNECT_TIME_MAX:?}").into()),
                 }
             }));
             return;
@@ -197,17 +197,45 @@ impl Delivery {
         }
     }
 
+    /// That there is no connection says nothing of the effect: it was not tried.
+    fn opened(&mut self, opened: Opened) -> Option<String> {
+        self.step = Step::Idle;
+        match opened {
+            Ok(line) => {
+                (self.line, self.opens) = (Some(line), 0);
+                None
+            }
+            Err(none) => {
+                self.opens = self.opens.saturating_add(1);
+                self.due = Some(Instant::now() + delay(self.opens));
+                match none {
+                    NoConnection::Full(_) => None,
+                    NoConnection::Failed(why) => Some(why),
+                }
+            }
+        }
+    }
+
     fn ended(&mut self, answer: CallResult) -> Option<String> {
         self.step = Step::Idle;
-        let died = matches!(answer, Err(CallError::Died));
+        let died = matches!(answer, Err(CallError::Died | CallError::NotSent(_)));
         let operation = self.current.as_ref().map(|(released, _)| &released.effect.operation);
         let fate = operation.map(|operation| Fate::of(operation, answer));
+        let unfit = match &fate {
+            Some(Fate::Unfit(why)) => Some(why.clone()),
+            _ => None,
+        };
         if let Some(fate) = fate {
             self.end(fate);
         }
         if died {
             self.line = None;
             return Some("the connection for effects died".to_owned());
+        }
+        if unfit.is_some() {
+            // It may lead to the wrong one.
+            self.line = None;
+            return unfit;
         }
         if let (Sharing::Exclusive(_), Some(mut line)) = (self.provider.sharing(), self.line.take())
         {
@@ -227,15 +255,10 @@ impl Delivery {
         Some(why)
     }
 
-    fn tried(&mut self) {
-        if let Some((_, tries)) = &mut self.current {
-            *tries += 1;
-        }
-    }
-
     /// A try has ended so: the effect is over, or is sent again later.
     fn end(&mut self, fate: Fate) {
         let Some((released, tries)) = self.current.take() else { return };
+        self.undone = matches!(fate, Fate::NotSent(_) | Fate::Unfit(_));
         let effect = &released.effect;
         let (resource, daemon, request) = (&self.resource, &effect.daemon, effect.request);
         match verdict(fate, effect.repeatable, tries) {

@@ -18,7 +18,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 
 use self::files::{Files, admitted};
-use super::{Connection, Line, Pending, Provider, Sharing};
+use super::{Connection, Line, NoConnection, Pending, Provider, Sharing};
 use crate::pure::manifest::Access;
 use crate::pure::resource::operation::{CallError, Operation};
 
@@ -50,7 +50,7 @@ impl Provider for Directory {
         self.access == Access::Read
     }
 
-    fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, String>> {
+    fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, NoConnection>> {
         let (path, access) = (self.path.clone(), self.access);
         Box::pin(async move {
             let its = path.clone();
@@ -68,7 +68,7 @@ impl Provider for Directory {
         admitted(operation, self.access)
     }
 
-    fn open(&self) -> Pending<'_, Result<Box<dyn Line>, String>> {
+    fn open(&self) -> Pending<'_, Result<Box<dyn Line>, NoConnection>> {
         let (path, access) = (self.path.clone(), self.access);
         Box::pin(async move {
             let dir = beside(move || {

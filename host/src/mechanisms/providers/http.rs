@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Connection, Line, Pending, Provider, Sharing};
+use super::{Connection, Line, NoConnection, Opened, Pending, Provider, Sharing};
 use crate::base::limits::{
     CALL_BYTES_MAX, CONNECT_TIME_MAX, HTTP_CALL_HEAD_BYTES_MAX, HTTP_CALL_HEADERS_MAX,
     HTTP_CHECK_EVERY, HTTP_LOOKUPS_MAX,
@@ -104,7 +104,7 @@ impl Provider for Http {
         Url::parse(url).is_ok_and(|url| reach(&self.client.rules, &url).is_some())
     }
 
-    fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, String>> {
+    fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, NoConnection>> {
         let server = self.client.rules.iter().find_map(|rule| Some((rule.server()?, rule.reach())));
         let server = server.filter(|_| self.check).map(|(url, reach)| (url.clone(), reach));
         let mut watch = Watch { client: self.client.clone(), server, seen: None };
@@ -123,7 +123,7 @@ impl Provider for Http {
         self.client.allowed(request).map(drop)
     }
 
-    fn open(&self) -> Pending<'_, Result<Box<dyn Line>, String>> {
+    fn open(&self) -> Pending<'_, Opened> {
         let line = Requests(self.client.clone());
         Box::pin(async move { Ok(Box::new(line) as Box<dyn Line>) })
     }

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use super::delivery::Delivery;
 use super::pool::Pool;
-use super::{Connection, Incoming, Pending, Provider};
+use super::{Connection, Incoming, NoConnection, Pending, Provider};
 use crate::base::clock::Clock;
 use crate::base::entropy::Entropy;
 use crate::base::ids::{ConnectionId, ConnectionIds, LeaseId};
@@ -213,7 +213,7 @@ impl Keeper {
 async fn connect(provider: Arc<dyn Provider>) -> (Link, Event) {
     match timeout(CONNECT_TIME_MAX, provider.connect()).await {
         Ok(Ok(link)) => (Some(link), Event::Connected),
-        Ok(Err(why)) => (None, Event::ConnectFailed(why)),
+        Ok(Err(none)) => (None, Event::ConnectFailed(none.to_string())),
         Err(_) => (None, Event::ConnectFailed(late("connect", CONNECT_TIME_MAX))),
     }
 }
@@ -231,9 +231,11 @@ async fn check(link: Link) -> (Link, Event) {
 /// A check, and a connection more: others have died.
 async fn probe(link: Link, provider: Arc<dyn Provider>) -> (Link, Event) {
     match check(link).await {
-        (link, Event::CheckPassed) => match connect(provider).await {
-            (_, Event::ConnectFailed(why)) => (link, Event::CheckFailed(why)),
-            (_another, _) => (link, Event::CheckPassed),
+        (link, Event::CheckPassed) => match timeout(CONNECT_TIME_MAX, provider.connect()).await {
+            // Whoever says that it has too many connections is there.
+            Ok(Ok(_) | Err(NoConnection::Full(_))) => (link, Event::CheckPassed),
+            Ok(Err(NoConnection::Failed(why))) => (link, Event::CheckFailed(why)),
+            Err(_) => (link, Event::CheckFailed(late("connect", CONNECT_TIME_MAX))),
         },
         failed => failed,
     }

@@ -5,6 +5,7 @@
 //! The server's settings for these connections: time is UTC, no statement runs longer than a call
 //! may take. What a transaction sets, makes or leaves open in its session is gone after it.
 
+mod own;
 mod session;
 mod values;
 
@@ -18,7 +19,7 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 use self::session::Session;
 use super::dial::{Stream, dial, dial_unix};
-use super::{Connection, Line, Pending, Provider, Sharing};
+use super::{Connection, Line, NoConnection, Opened, Pending, Provider, Sharing};
 use crate::base::limits::CALL_TIME_MAX;
 
 /// Where a server listens if its URL says no port.
@@ -34,6 +35,10 @@ pub struct Postgres {
 struct Server {
     config: Config,
     jobs: BTreeMap<String, String>,
+    /// Settings that each session must have.
+    asked: Vec<(&'static str, String)>,
+    /// It must take changes.
+    writes: bool,
 }
 
 impl fmt::Debug for Server {
@@ -71,25 +76,49 @@ impl Postgres {
         }
         // The URL's own come last, which is what counts; a reset brings all of them back.
         let own = config.get_options().unwrap_or_default();
-        let time = CALL_TIME_MAX.as_millis();
-        config.options(format!("-c TimeZone=UTC -c statement_timeout={time} {own}"));
+        let asked = [("TimeZone", "UTC".to_owned()), ("statement_timeout", seconds(CALL_TIME_MAX))];
+        let options: String =
+            asked.iter().map(|(name, value)| format!("-c {name}={value} ")).collect();
+        let own_names = own.to_ascii_lowercase();
+        let says = |name: &str| own_names.contains(&name.to_ascii_lowercase());
+        let asked = asked.into_iter().filter(|(name, _)| !says(name)).collect();
+        config.options(options + own);
         if config.get_application_name().is_none() {
             config.application_name("bulkhead");
         }
-        Ok(Self { server: Arc::new(Server { config, jobs }), connections })
+        let server = Server { config, jobs, asked, writes: true };
+        Ok(Self { server: Arc::new(server), connections })
     }
 
-    async fn connected(&self) -> Result<Session, String> {
-        let mut failed = String::new();
+    /// The same, for reading alone: one that takes no changes will do.
+    #[must_use]
+    pub fn to_read(self) -> Self {
+        let Self { server, connections } = self;
+        let Server { config, jobs, asked, .. } = server.as_ref();
+        let (config, jobs, asked) = (config.clone(), jobs.clone(), asked.clone());
+        Self { server: Arc::new(Server { config, jobs, asked, writes: false }), connections }
+    }
+
+    async fn connected(&self) -> Result<Session, NoConnection> {
+        let mut failed = NoConnection::Failed(String::new());
         for place in self.server.places() {
             match Session::open(self.server.clone(), place).await {
                 Ok(session) => return Ok(session),
-                Err(error) => failed = error,
+                // That one is there, whatever is the matter with the others.
+                Err(_) if matches!(failed, NoConnection::Full(_)) => {}
+                Err(none) => failed = none,
             }
         }
         Err(failed)
     }
 }
+
+/// As the server writes it.
+fn seconds(time: Duration) -> String {
+    format!("{}s", time.as_secs())
+}
+
+const _: () = assert!(CALL_TIME_MAX.as_secs() < 60 && CALL_TIME_MAX.subsec_nanos() == 0);
 
 impl Provider for Postgres {
     fn kind(&self) -> &'static str {
@@ -110,11 +139,15 @@ impl Provider for Postgres {
         Sharing::Exclusive(self.connections)
     }
 
-    fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, String>> {
-        Box::pin(async { Ok(Box::new(self.connected().await?) as Box<dyn Connection>) })
+    fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, NoConnection>> {
+        Box::pin(async {
+            let session = self.connected().await?;
+            session.is_alone().await?;
+            Ok(Box::new(session) as Box<dyn Connection>)
+        })
     }
 
-    fn open(&self) -> Pending<'_, Result<Box<dyn Line>, String>> {
+    fn open(&self) -> Pending<'_, Opened> {
         Box::pin(async { Ok(Box::new(self.connected().await?) as Box<dyn Line>) })
     }
 }

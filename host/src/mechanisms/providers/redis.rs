@@ -1,4 +1,5 @@
-//! Redis as a resource: available while a server answers on a connection that lives.
+//! Redis as a resource: available while a server answers on a connection that lives, and takes what
+//! it is there for.
 //!
 //! Many transactions share a connection, and its answers come in the order of the calls. So what
 //! would block it or change it is refused, a call that is given up leaves its answer to be thrown
@@ -22,10 +23,11 @@ use tokio::time::{Instant, timeout_at};
 
 use self::guard::{Guarded, Shared};
 use super::dial::{dial, dial_unix};
-use super::{Connection, Line, Pending, Provider, Sharing};
+use super::{Connection, Line, NoConnection, Opened, Pending, Provider, Sharing};
 use crate::base::limits::{CALL_BYTES_MAX, CALL_VALUES_MAX};
 use crate::pure::resource::operation::{CallError, CallResult, Operation, RedisValue, Reply};
 use crate::pure::resource::redis::denied;
+use crate::pure::resource::refusal::{Refusal, is_full};
 
 /// Init jobs: what each is called, and its words. What files hold is in them already, so that a
 /// recovery does what the start did.
@@ -38,6 +40,8 @@ pub struct Redis {
     prefix: Option<String>,
     connections: u32,
     jobs: Jobs,
+    /// A key whose change is tried, if it has to take changes.
+    tried: Option<Arc<[u8]>>,
 }
 
 impl fmt::Debug for Redis {
@@ -67,10 +71,25 @@ impl Redis {
         })?;
         // Answers to calls, and nothing else.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2);
-        Ok(Self { at: info.addr().clone(), info: settings, prefix, connections, jobs })
+        let tried = format!("{}bulkhead-check", prefix.as_deref().unwrap_or_default());
+        let tried = Some(tried.into_bytes().into());
+        Ok(Self { at: info.addr().clone(), info: settings, prefix, connections, jobs, tried })
     }
 
-    async fn link(&self) -> Result<Link, String> {
+    /// The same, for reading alone: a replica will do.
+    #[must_use]
+    pub fn to_read(self) -> Self {
+        Self { tried: None, ..self }
+    }
+
+    /// A connection to a server that can do what it is for.
+    async fn link(&self) -> Result<Link, NoConnection> {
+        let mut link = self.dialled().await.map_err(none)?;
+        link.asker.look(self.tried.as_deref()).await.map_err(none)?;
+        Ok(link)
+    }
+
+    async fn dialled(&self) -> Result<Link, String> {
         let stream = match &self.at {
             ConnectionAddr::Tcp(host, port) => dial(host, *port).await?,
             ConnectionAddr::Unix(path) => dial_unix(&PathBuf::from(path)).await?,
@@ -114,12 +133,11 @@ impl Provider for Redis {
         }
     }
 
-    fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, String>> {
+    fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, NoConnection>> {
         Box::pin(async move {
-            let mut control = Control { link: self.link().await?, jobs: self.jobs.clone() };
             // One that wants a password, or still loads, takes connections too.
-            control.check().await?;
-            Ok(Box::new(control) as Box<dyn Connection>)
+            let (link, jobs, tried) = (self.link().await?, self.jobs.clone(), self.tried.clone());
+            Ok(Box::new(Control { link, jobs, tried }) as Box<dyn Connection>)
         })
     }
 
@@ -134,7 +152,7 @@ impl Provider for Redis {
         }
     }
 
-    fn open(&self) -> Pending<'_, Result<Box<dyn Line>, String>> {
+    fn open(&self) -> Pending<'_, Opened> {
         Box::pin(async move { Ok(Box::new(self.link().await?) as Box<dyn Line>) })
     }
 }
@@ -181,17 +199,12 @@ impl Line for Link {
 struct Control {
     link: Link,
     jobs: Jobs,
+    tried: Option<Arc<[u8]>>,
 }
 
 impl Connection for Control {
     fn check(&mut self) -> Pending<'_, Result<(), String>> {
-        Box::pin(async {
-            match self.link.asker.send(&command([b"PING"])).await? {
-                Value::SimpleString(text) if text == "PONG" => Ok(()),
-                Value::ServerError(error) => Err(explained(&error)),
-                _ => Err("it answered something else than PONG".to_owned()),
-            }
-        })
+        Box::pin(async { self.link.asker.look(self.tried.as_deref()).await })
     }
 
     fn job(&mut self, text: &str) -> Pending<'_, Result<(), String>> {
@@ -246,6 +259,9 @@ impl Asker {
 
     /// Dropping it gives the answer up, which is thrown away when it comes.
     async fn ask(&mut self, command: &Cmd, until: Instant) -> CallResult {
+        if let Some(why) = self.shared.reason() {
+            return Err(CallError::NotSent(why));
+        }
         let sent = Instant::now();
         match timeout_at(until, self.connection.send_packed_command(command)).await {
             Ok(Ok(value)) => reply(value),
@@ -260,6 +276,35 @@ impl Asker {
         }
     }
 
+    /// Whether the server is there and can do what it is for: also take changes, of which one is
+    /// tried that changes nothing.
+    async fn look(&mut self, tried: Option<&[u8]>) -> Result<(), String> {
+        match self.send(&command([b"PING"])).await? {
+            Value::SimpleString(text) if text == "PONG" => {}
+            Value::ServerError(error) => return Err(explained(&error)),
+            _ => return Err("it answered something else than PONG".to_owned()),
+        }
+        let Some(key) = tried else { return Ok(()) };
+        // A replica may be told to take changes: its master doesn't know them, and they are lost.
+        if let Value::Array(role) = self.send(&command([b"ROLE"])).await?
+            && let Some(Value::BulkString(role)) = role.first()
+            && [&b"slave"[..], b"replica", b"sentinel"].contains(&role.as_slice())
+        {
+            let role = String::from_utf8_lossy(role);
+            return Err(format!("it is no master: its role is `{role}`"));
+        }
+        let change: [&[u8]; 3] = [b"SREM", key, b"-"];
+        match self.send(&command(change)).await? {
+            // Whoever may not do this may do other things; and keys of guests may be here, where
+            // this one is not.
+            Value::ServerError(error) if Refusal::of(error.code()) == Refusal::Unfit => {
+                let here = !["MOVED", "ASK", "CLUSTERDOWN"].contains(&error.code());
+                if here { Err(explained(&error)) } else { Ok(()) }
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn send(&mut self, command: &Cmd) -> Result<Value, String> {
         let sent = self.connection.send_packed_command(command).await;
         sent.map_err(|error| self.why_not(&error))
@@ -268,6 +313,10 @@ impl Asker {
     fn why_not(&self, error: &RedisError) -> String {
         self.shared.reason().unwrap_or_else(|| error.to_string())
     }
+}
+
+fn none(why: String) -> NoConnection {
+    if is_full("", &why) { NoConnection::Full(why) } else { NoConnection::Failed(why) }
 }
 
 fn command<W: AsRef<[u8]>>(words: impl IntoIterator<Item = W>) -> Cmd {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Connection, Pending, Provider};
+use super::{Connection, NoConnection, Pending, Provider};
 
 /// A resource that is always available.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Provider for Stateless {
         false
     }
 
-    fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, String>> {
-        Box::pin(async { Err("there is nothing to connect to".to_owned()) })
+    fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, NoConnection>> {
+        Box::pin(async { Err(NoConnection::Failed("there is nothing to connect to".to_owned())) })
     }
 }

@@ -122,7 +122,7 @@ fn begin(
     let claim = match outside.call(resource, operation, until) {
         Ok(claim) => claim,
         // Its lease has ended, or is about to.
-        Err(CallError::Died) => gone(),
+        Err(CallError::Died | CallError::NotSent(_)) => gone(),
         Err(error) => return Ok(Err(error)),
     };
     Ok(Ok(Begun { resource: resource.to_owned(), claim, until, is_last: deadline <= until }))

@@ -114,16 +114,17 @@ fn bound_resource(spec: &ResourceSpec<Text>, values: &Values) -> Option<Resource
     let bind = |text: &Text| text.bind(values, false);
     let url = |text: &Text| text.bind(values, true);
     let provider = match &spec.provider {
-        ProviderSpec::Redis { url: place, prefix, connections } => ProviderSpec::Redis {
+        ProviderSpec::Redis { url: place, prefix, connections, writes } => ProviderSpec::Redis {
             url: url(place)?,
             prefix: match prefix {
                 Some(prefix) => Some(bind(prefix)?),
                 None => None,
             },
             connections: *connections,
+            writes: *writes,
         },
-        ProviderSpec::Postgres { url: place, connections } => {
-            ProviderSpec::Postgres { url: url(place)?, connections: *connections }
+        ProviderSpec::Postgres { url: place, connections, writes } => {
+            ProviderSpec::Postgres { url: url(place)?, connections: *connections, writes: *writes }
         }
         ProviderSpec::Http { allow, check } => {
             let rule = |rule: &AllowRule<Text>| {

@@ -33,11 +33,11 @@ const KINDS: &[Kind] = &[
     Kind { name: "http", keys: &["provider", "allow", "check", "up_delay", "backoff"] },
     Kind {
         name: "postgres",
-        keys: &["provider", "url", "connections", "init", "up_delay", "backoff"],
+        keys: &["provider", "url", "connections", "check", "init", "up_delay", "backoff"],
     },
     Kind {
         name: "redis",
-        keys: &["provider", "url", "prefix", "connections", "init", "up_delay", "backoff"],
+        keys: &["provider", "url", "prefix", "connections", "check", "init", "up_delay", "backoff"],
     },
 ];
 
@@ -70,6 +70,8 @@ pub enum ProviderSpec<T> {
         prefix: Option<T>,
         /// Connections that leases share.
         connections: u32,
+        /// Whether it has to take changes.
+        writes: bool,
     },
     /// A PostgreSQL server.
     Postgres {
@@ -77,6 +79,8 @@ pub enum ProviderSpec<T> {
         url: T,
         /// Connections, each for one transaction at a time.
         connections: u32,
+        /// Whether it has to take changes.
+        writes: bool,
     },
     /// HTTP requests to others.
     Http {
@@ -188,13 +192,16 @@ fn provider(walk: &mut Walk, fields: &Fields<'_, '_>, kind: &str) -> Option<Prov
         let number = walk.number(fields, "connections", 1..=RESOURCE_CONNECTIONS_MAX);
         number.and_then(|number| u32::try_from(number).ok()).unwrap_or(default)
     };
+    let writes = |walk: &mut Walk| walk.one_of(fields, "check", &["write", "read"]) != Some("read");
     Some(match kind {
         "redis" => ProviderSpec::Redis {
+            writes: writes(walk),
             prefix: walk.text(fields, "prefix", "a text"),
             connections: connections(walk, 1),
             url: required(walk, fields, "url", "like \"redis://127.0.0.1:6379\"")?,
         },
         "postgres" => ProviderSpec::Postgres {
+            writes: writes(walk),
             connections: connections(walk, POSTGRES_CONNECTIONS),
             url: required(walk, fields, "url", "like \"postgres://user@127.0.0.1/database\"")?,
         },

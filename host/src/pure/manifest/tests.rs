@@ -42,6 +42,7 @@ check = "none"
 
 [resources.books]
 provider = "postgres"
+check = "read"
 url = "postgres://bank:${password}@db.example.com/books"
 
 [resources.settings]
@@ -101,13 +102,17 @@ fn a_manifest_with_everything_is_read_whole() {
     assert_eq!(cache.init[0].expose(), "SCRIPT LOAD @scripts/limits.lua");
     assert_eq!(cache.up_delay, Some(Duration::from_millis(250)));
     assert!(cache.backoff.is_some());
-    let ProviderSpec::Redis { url, prefix, connections } = &cache.provider else { panic!() };
-    assert_eq!((url.expose(), *connections), ("redis://10.0.0.1:7000", 2));
+    let ProviderSpec::Redis { url, prefix, connections, writes } = &cache.provider else {
+        panic!()
+    };
+    assert_eq!((url.expose(), *connections, *writes), ("redis://10.0.0.1:7000", 2, true));
     assert_eq!(prefix.as_ref().unwrap().expose(), "bank:");
     let ProviderSpec::Directory { access, .. } = bank.resources[1].provider else { panic!() };
     assert_eq!(access, Access::Append);
     let ProviderSpec::Http { allow, check } = &bank.resources[2].provider else { panic!() };
     assert_eq!((allow[0].private, allow[1].private, *check), (false, true, false));
+    let ProviderSpec::Postgres { writes, .. } = bank.resources[3].provider else { panic!() };
+    assert!(!writes, "a replica will do");
     let ledger = &bank.daemons[0];
     assert_eq!(ledger.guest.expose(), "guests/ledger.wasm");
     assert_eq!((ledger.budget_bytes, ledger.fuel), (Some(64 << 20), Some(5_000_000)));

@@ -7,23 +7,10 @@
 use std::time::Duration;
 
 use super::operation::{CallError, CallResult, Operation, Reply};
-use crate::base::limits::{EFFECT_DELAY, EFFECT_DELAY_MAX, EFFECT_TRIES_MAX};
-
-/// Refusals of a moment, after which nothing was done: of `PostgreSQL` (serialization, deadlock,
-/// too many connections, a lock that is held, starting up) and of Redis.
-const NOT_NOW: [&str; 11] = [
-    "40001",
-    "40P01",
-    "53300",
-    "55P03",
-    "57P03",
-    "BUSY",
-    "CLUSTERDOWN",
-    "LOADING",
-    "MASTERDOWN",
-    "OOM",
-    "TRYAGAIN",
-];
+use super::refusal::Refusal;
+use crate::base::limits::{
+    EFFECT_DELAY, EFFECT_DELAY_MAX, EFFECT_TRIES_MAX, EFFECT_UNFIT_TRIES_MAX,
+};
 
 /// How one try ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -32,6 +19,8 @@ pub enum Fate {
     Done,
     /// It was not: nobody was there to take it, or not at that moment.
     NotSent(String),
+    /// It was not: the other side can't do what it is for, at that moment.
+    Unfit(String),
     /// It was refused, and would be again.
     Refused(String),
     /// It was refused, or half done: the other side asks to be asked again.
@@ -71,21 +60,20 @@ impl Fate {
         match error {
             CallError::Refused { code, message } => {
                 let why = format!("{code}: {message}");
-                if NOT_NOW.contains(&code.as_str()) {
-                    return Self::NotSent(why);
-                }
-                match code.as_str() {
+                match (code.as_str(), Refusal::of(&code)) {
                     // As `wit/resources.wit` says.
-                    "lookup" | "connect" if is_http => Self::NotSent(why),
-                    "closed" | "no-http" if is_http => Self::Unknown(why),
-                    _ => Self::Refused(why),
+                    ("lookup" | "connect", _) if is_http => Self::NotSent(why),
+                    ("closed" | "no-http", _) if is_http => Self::Unknown(why),
+                    (_, Refusal::Moment) => Self::NotSent(why),
+                    (_, Refusal::Unfit) => Self::Unfit(why),
+                    (_, Refusal::Final) => Self::Refused(why),
                 }
             }
             CallError::Denied(why) => Self::Refused(why),
             CallError::NoSuchResource | CallError::WrongKind => {
                 Self::Refused("the resource does not take it".to_owned())
             }
-            CallError::Unavailable(why) => Self::NotSent(why),
+            CallError::Unavailable(why) | CallError::NotSent(why) => Self::NotSent(why),
             CallError::Full => Self::NotSent("too many calls wait".to_owned()),
             // The answer; what is asked was measured when it was staged.
             CallError::TooLarge(most) => Self::Unknown(format!("an answer over {most} bytes")),
@@ -104,14 +92,16 @@ pub fn verdict(fate: Fate, repeatable: bool, tries: u32) -> Verdict {
         Fate::Done => Verdict::Done,
         Fate::Refused(why) => Verdict::Failed(why),
         Fate::NotSent(_) if !last => again(),
+        Fate::Unfit(_) if tries < EFFECT_UNFIT_TRIES_MAX => again(),
         Fate::Busy(_) | Fate::Unknown(_) if repeatable && !last => again(),
-        Fate::NotSent(why) | Fate::Busy(why) => Verdict::Failed(why),
+        Fate::NotSent(why) | Fate::Unfit(why) | Fate::Busy(why) => Verdict::Failed(why),
         Fate::Unknown(why) => Verdict::Unknown(why),
     }
 }
 
 /// The wait after so many tries: it doubles.
-fn delay(tries: u32) -> Duration {
+#[must_use]
+pub fn delay(tries: u32) -> Duration {
     let doubled = EFFECT_DELAY.saturating_mul(1 << tries.saturating_sub(1).min(16));
     doubled.min(EFFECT_DELAY_MAX)
 }
@@ -146,6 +136,7 @@ mod tests {
         let table = [
             (Fate::Done, Verdict::Done, Verdict::Done, Verdict::Done),
             (Fate::NotSent(text()), again(), again(), failed()),
+            (Fate::Unfit(text()), again(), again(), Verdict::Again(delay(EFFECT_TRIES_MAX))),
             (Fate::Refused(text()), failed(), failed(), failed()),
             (Fate::Busy(text()), failed(), again(), failed()),
             (Fate::Unknown(text()), Verdict::Unknown(text()), again(), Verdict::Unknown(text())),
@@ -157,6 +148,8 @@ mod tests {
                 assert_eq!(verdict(fate.clone(), may, EFFECT_TRIES_MAX), last, "{fate:?}");
             }
         }
+        let longest = verdict(Fate::Unfit(text()), false, EFFECT_UNFIT_TRIES_MAX);
+        assert_eq!(longest, failed(), "others stand behind it");
     }
 
     #[test]
@@ -164,6 +157,7 @@ mod tests {
         let kind = |operation: &Operation, answer: CallResult| match Fate::of(operation, answer) {
             Fate::Done => "done",
             Fate::NotSent(_) => "not sent",
+            Fate::Unfit(_) => "unfit",
             Fate::Refused(_) => "refused",
             Fate::Busy(_) => "busy",
             Fate::Unknown(_) => "unknown",
@@ -187,8 +181,9 @@ mod tests {
         // A server of Redis may have words of its own.
         assert_eq!(kind(&redis(), refused("connect")), "refused");
         assert_eq!(kind(&redis(), refused("ERR")), "refused");
-        assert_eq!(kind(&redis(), refused("LOADING")), "not sent");
+        assert_eq!(kind(&redis(), refused("LOADING")), "unfit");
         assert_eq!(kind(&redis(), refused("40001")), "not sent");
+        assert_eq!(kind(&redis(), Err(CallError::NotSent("x".to_owned()))), "not sent");
         assert_eq!(kind(&redis(), Err(CallError::Died)), "unknown");
         assert_eq!(kind(&redis(), Err(CallError::TooLarge(1))), "unknown");
         assert_eq!(kind(&redis(), Ok(Reply::Done)), "done");

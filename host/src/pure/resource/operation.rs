@@ -181,6 +181,8 @@ pub enum CallError {
     Full,
     /// The connection died. No guest sees this: its transaction ends.
     Died,
+    /// The same, for this reason, before the other side was asked for anything that it has done.
+    NotSent(String),
 }
 
 /// How a call ended.

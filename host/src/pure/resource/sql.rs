@@ -81,6 +81,16 @@ pub fn date(days: i32) -> String {
 /// Whether a statement is a `COPY`: its data would travel where answers do, outside of them.
 #[must_use]
 pub fn is_copy(statement: &str) -> bool {
+    first_word(statement).eq_ignore_ascii_case("copy")
+}
+
+/// Whether a statement may commit before it is over: what it runs may have a `COMMIT` in it.
+#[must_use]
+pub fn commits(statement: &str) -> bool {
+    ["call", "do"].iter().any(|word| first_word(statement).eq_ignore_ascii_case(word))
+}
+
+fn first_word(statement: &str) -> &str {
     let mut rest = statement;
     loop {
         rest =
@@ -94,7 +104,7 @@ pub fn is_copy(statement: &str) -> bool {
         }
     }
     let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c.is_ascii());
-    rest.get(..end.unwrap_or(rest.len())).is_some_and(|word| word.eq_ignore_ascii_case("copy"))
+    rest.get(..end.unwrap_or(rest.len())).unwrap_or_default()
 }
 
 /// What follows a comment whose beginning was read. Comments may be in comments.

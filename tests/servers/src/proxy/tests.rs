@@ -61,6 +61,31 @@ fn it_passes_on_both_ways_and_ends_with_its_sides() {
 }
 
 #[test]
+fn it_leads_new_connections_elsewhere_and_holds_what_they_send() {
+    let (first, firsts) = echo();
+    let (second, seconds) = echo();
+    let proxy = Proxy::start(first);
+    let mut old = client(&proxy);
+    assert_eq!(ask(&mut old).unwrap(), *b"ping");
+    proxy.lead_to(second);
+    proxy.set(Fault::HoldNew);
+    let mut new = client(&proxy);
+    new.write_all(b"held").unwrap();
+    new.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    assert!(end(&mut new).is_err());
+    assert_eq!(ask(&mut old).unwrap(), *b"ping");
+    proxy.set(Fault::Pass);
+    new.set_read_timeout(Some(END_MAX)).unwrap();
+    let mut answer = [0; 4];
+    new.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, *b"held");
+    drop(old);
+    assert_eq!(firsts.recv_timeout(END_MAX).unwrap(), None);
+    drop(new);
+    assert_eq!(seconds.recv_timeout(END_MAX).unwrap(), None);
+}
+
+#[test]
 fn it_refuses_new_connections_and_takes_them_again() {
     let proxy = Proxy::start(echo().0);
     let mut open = client(&proxy);

@@ -16,7 +16,8 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, NoTls, Row, Statement};
 
 use super::super::metered::{Meter, Metered};
-use super::super::{Connection, Line, Pending};
+use super::super::{Connection, Line, NoConnection, Pending};
+use super::own::Stand;
 use super::values::{Form, Parameter, size};
 use super::{Server, Stream, reach, within};
 use crate::base::limits::{
@@ -25,20 +26,23 @@ use crate::base::limits::{
 use crate::pure::resource::operation::{
     CallError, CallResult, Operation, Reply, SqlRows, SqlValue,
 };
-use crate::pure::resource::sql::is_copy;
+use crate::pure::resource::refusal::{Refusal, is_full};
+use crate::pure::resource::sql::{commits, is_copy};
 
 /// A connection, for the keeper or for one transaction at a time. Dropping it closes it.
 pub(super) struct Session {
-    link: Arc<Link>,
+    pub(super) link: Arc<Link>,
+    /// How it was at its start.
+    pub(super) first: Stand,
     /// Tells the driver that nobody is there any more.
     _closing: oneshot::Sender<()>,
 }
 
 /// What calls under way share with their session.
-struct Link {
-    client: Client,
-    server: Arc<Server>,
-    place: (Host, u16),
+pub(super) struct Link {
+    pub(super) client: Client,
+    pub(super) server: Arc<Server>,
+    pub(super) place: (Host, u16),
     meter: Meter,
     /// Why it is dead, from then on.
     ended: watch::Sender<Option<String>>,
@@ -50,24 +54,33 @@ struct Link {
 }
 
 impl Session {
-    /// Opens one.
+    /// Opens one that is as it was asked for.
     ///
     /// # Cancel safety
     ///
     /// Dropping it leaves nothing open.
-    pub(super) async fn open(server: Arc<Server>, place: (&Host, u16)) -> Result<Self, String> {
+    pub(super) async fn open(
+        server: Arc<Server>,
+        place: (&Host, u16),
+    ) -> Result<Self, NoConnection> {
         let stream = reach(place).await?;
         let meter = Meter::new((CALL_BYTES_MAX + CALL_FRAMING_BYTES_MAX) as u64);
         let stream = Metered::new(stream, meter.clone());
         let connected = server.config.connect_raw(stream, NoTls).await;
-        let (client, connection) =
-            connected.map_err(|error| meter.over().unwrap_or_else(|| say(&error)))?;
+        let (client, connection) = connected.map_err(|error| match error.as_db_error() {
+            Some(said) if is_full(said.code().code(), said.message()) => {
+                NoConnection::Full(say(&error))
+            }
+            _ => NoConnection::Failed(meter.over().unwrap_or_else(|| say(&error))),
+        })?;
         let (ended, (closing, closed)) = (watch::Sender::new(None), oneshot::channel());
         tokio::spawn(drive(connection, closed, meter.clone(), ended.clone()));
         let place = (place.0.clone(), place.1);
         let (cancels, learned) = (watch::Sender::new(0), AtomicBool::new(false));
         let link = Arc::new(Link { client, server, place, meter, ended, cancels, learned });
-        Ok(Self { link, _closing: closing })
+        let first = link.stand().await?;
+        first.check(&link.server)?;
+        Ok(Self { link, first, _closing: closing })
     }
 }
 
@@ -121,7 +134,7 @@ pub(super) fn say(error: &Error) -> String {
 impl Connection for Session {
     fn check(&mut self) -> Pending<'_, Result<(), String>> {
         self.link.meter.reset();
-        Box::pin(async { self.link.run("SELECT 1").await })
+        Box::pin(async { self.link.stand().await?.check_again(&self.first, &self.link.server) })
     }
 
     fn job(&mut self, text: &str) -> Pending<'_, Result<(), String>> {
@@ -272,7 +285,7 @@ impl Answer {
 
 impl Link {
     /// Statements of the host's own, whose rows are nobody's.
-    async fn run(&self, statements: &str) -> Result<(), String> {
+    pub(super) async fn run(&self, statements: &str) -> Result<(), String> {
         let done = self.client.batch_execute(statements).await;
         done.map_err(|error| self.reason(&error))
     }
@@ -285,15 +298,18 @@ impl Link {
     ) -> Result<SqlRows, CallError> {
         let types: Vec<Type> = values.iter().map(|value| Parameter(value).type_()).collect();
         let prepared = self.client.prepare_typed(statement, &types).await;
-        let prepared = prepared.map_err(|error| self.failed(&error))?;
+        let prepared = prepared.map_err(|error| self.failed(&error, true))?;
         let forms = self.forms(&prepared, values.len())?;
         let parameters: Vec<Parameter<'_>> = values.iter().map(Parameter).collect();
         let parameters = parameters.iter().map(|value| value as &(dyn ToSql + Sync));
+        // What is ended before it is complete is undone, unless it commits in between.
+        let whole = !commits(statement);
         let rows = self.client.query_raw(&prepared, parameters).await;
-        let mut rows = pin!(rows.map_err(|error| self.failed(&error))?);
+        let mut rows = pin!(rows.map_err(|error| self.failed(&error, whole && is_over(&error)))?);
         let mut answer = Answer::new(&prepared, forms);
         while let Some(row) = poll_fn(|context| rows.as_mut().poll_next(context)).await {
-            let row = row.map_err(|error| self.failed(&error))?;
+            let undone = || whole && rows.rows_affected().is_none();
+            let row = row.map_err(|error| self.failed(&error, undone() && is_over(&error)))?;
             self.meter.reset();
             if cut.why.get().is_some() {
                 answer.rows.values = Vec::new();
@@ -321,7 +337,8 @@ impl Link {
         columns.iter().map(Form::of).collect()
     }
 
-    fn failed(&self, error: &Error) -> CallError {
+    /// An error; `undone` when nothing of the statement is left if it killed the session.
+    fn failed(&self, error: &Error, undone: bool) -> CallError {
         if self.meter.over().is_some() {
             return CallError::TooLarge(CALL_BYTES_MAX as u64);
         }
@@ -334,14 +351,15 @@ impl Link {
             }
             // What was not understood leaves an answer half read.
             _ => {
-                die(&self.ended, self.reason(error));
-                CallError::Died
+                let why = self.reason(error);
+                die(&self.ended, why.clone());
+                if undone { CallError::NotSent(why) } else { CallError::Died }
             }
         }
     }
 
     /// Why it is dead, or what went wrong.
-    fn reason(&self, error: &Error) -> String {
+    pub(super) fn reason(&self, error: &Error) -> String {
         let ended = self.ended.borrow().clone();
         ended.filter(|_| error.is_closed()).unwrap_or_else(|| say(error))
     }
@@ -423,6 +441,11 @@ impl Link {
 }
 
 const NO_END: &str = "a call did not end when it was cancelled";
+
+/// Whether the server has ended a session, and said why: it rolls back before that.
+fn is_over(error: &Error) -> bool {
+    error.as_db_error().is_some_and(|said| Refusal::of(said.code().code()) == Refusal::Unfit)
+}
 
 /// A call under way. When it is dropped before it is over, the server is told to end it.
 struct Running {

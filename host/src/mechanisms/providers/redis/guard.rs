@@ -26,6 +26,8 @@ pub(super) struct Shared {
 
 struct Seen {
     scanner: Scanner,
+    /// Something has come.
+    begun: bool,
     unanswered: Unanswered,
     /// Why it has ended, or is about to.
     reason: Option<String>,
@@ -42,7 +44,7 @@ impl Shared {
             line_bytes: REPLY_LINE_BYTES_MAX,
         });
         let unanswered = Unanswered::default();
-        let seen = Seen { scanner, unanswered, reason: None, too_large: false };
+        let seen = Seen { scanner, begun: false, unanswered, reason: None, too_large: false };
         Self { opened: Instant::now(), seen: Mutex::new(seen), give_up: Notify::new() }
     }
 
@@ -93,6 +95,12 @@ impl Shared {
         if let Some(reason) = &seen.reason {
             return Err(io::Error::other(reason.clone()));
         }
+        // Answers nothing: it comes unasked, and the server closes.
+        if !std::mem::replace(&mut seen.begun, true) && piece.starts_with(FULL.as_bytes()) {
+            let reason = FULL.trim_start_matches('-').to_owned();
+            seen.reason = Some(reason.clone());
+            return Err(io::Error::other(reason));
+        }
         match seen.scanner.read(piece) {
             Ok(0) => Ok(()),
             Ok(_) => {
@@ -116,6 +124,9 @@ impl Shared {
         });
     }
 }
+
+/// How a server begins that has as many clients as it takes.
+const FULL: &str = "-ERR max number of clients reached";
 
 /// A stream that is guarded.
 pub(super) struct Guarded<S> {

@@ -136,7 +136,7 @@ fn code(error: &CallError) -> ErrorCode {
         CallError::WrongKind => ErrorCode::NotDirectory,
         CallError::Denied(_) => ErrorCode::NotPermitted,
         CallError::TooLarge(_) => ErrorCode::Overflow,
-        CallError::Unavailable(_) | CallError::Died => ErrorCode::NoDevice,
+        CallError::Unavailable(_) | CallError::Died | CallError::NotSent(_) => ErrorCode::NoDevice,
         CallError::Full => ErrorCode::Busy,
         CallError::TimedOut => ErrorCode::Io,
         CallError::Refused { code, .. } => match code.as_str() {

@@ -38,7 +38,7 @@ impl From<CallError> for WitError {
             CallError::TimedOut => other("no answer in time"),
             CallError::Unavailable(why) => Self::Other(why),
             CallError::Full => other("too many calls wait for this store"),
-            CallError::Died => other("the connection died"),
+            CallError::Died | CallError::NotSent(_) => other("the connection died"),
         }
     }
 }

@@ -39,7 +39,9 @@ impl From<CallError> for WitError {
             CallError::TimedOut => Self::TimedOut,
             CallError::Unavailable(why) => Self::Unavailable(why),
             CallError::Full => Self::Full,
-            CallError::Died => Self::Unavailable("the connection died".to_owned()),
+            CallError::Died | CallError::NotSent(_) => {
+                Self::Unavailable("the connection died".to_owned())
+            }
         }
     }
 }

@@ -72,6 +72,11 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "`0` is not a number from 1 to 64",
     ),
     (
+        "[resources.q]\nprovider = \"redis\"\nurl = \"redis://h\"\ncheck = \"connect\"",
+        "6:9",
+        "`check` is one of write, read, not `connect`",
+    ),
+    (
         "[resources.q]\nprovider = \"redis\"\nurl = \"redis://h\"\ninit = \"PING\"",
         "6:8",
         "`init` is a list of texts, not a text",

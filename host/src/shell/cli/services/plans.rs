@@ -44,18 +44,18 @@ pub(super) fn plan(
             let values = values.iter().map(|(key, text)| (key.clone(), text.expose().to_owned()));
             (Arc::new(Stateless::config(values.collect())), Vec::new())
         }
-        ProviderSpec::Redis { url, prefix, connections } => {
+        ProviderSpec::Redis { url, prefix, connections, writes } => {
             let (names, jobs) = jobs(service, &spec.init, command)?;
             let prefix = prefix.as_ref().map(|prefix| prefix.expose().to_owned());
             let redis = Redis::new(url.expose(), prefix, *connections, jobs)
                 .map_err(|message| vec![complaint(service, Code::Manifest, url, &message)])?;
-            (Arc::new(redis), names)
+            (Arc::new(if *writes { redis } else { redis.to_read() }), names)
         }
-        ProviderSpec::Postgres { url, connections } => {
+        ProviderSpec::Postgres { url, connections, writes } => {
             let (names, jobs) = jobs(service, &spec.init, statements)?;
             let postgres = Postgres::new(url.expose(), *connections, jobs)
                 .map_err(|message| vec![complaint(service, Code::Manifest, url, &message)])?;
-            (Arc::new(postgres), names)
+            (Arc::new(if *writes { postgres } else { postgres.to_read() }), names)
         }
         ProviderSpec::Http { allow, check } => {
             let rule = |allowed: &AllowRule<BoundText>| {

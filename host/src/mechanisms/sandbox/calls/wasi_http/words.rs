@@ -195,7 +195,7 @@ impl From<CallError> for ErrorCode {
             CallError::TimedOut => Self::ResponseTimeout,
             CallError::Unavailable(_) => Self::DestinationUnavailable,
             CallError::Full => Self::ConnectionLimitReached,
-            CallError::Died => Self::ConnectionTerminated,
+            CallError::Died | CallError::NotSent(_) => Self::ConnectionTerminated,
             CallError::Refused { code, message } => match code.as_str() {
                 "lookup" => Self::DnsError(DnsError { rcode: Some(message), info_code: None }),
                 "connect" => Self::ConnectionRefused,
