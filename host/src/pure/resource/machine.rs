@@ -295,7 +295,8 @@ impl Machine {
     fn leave(&mut self, next: Phase, why: &str, now: u64, out: &mut Actions) {
         why.clone_into(&mut self.why);
         if let Phase::Available(_) = self.phase {
-            if now < self.stable_at() {
+            // What a person does says nothing of the resource.
+            if now < self.stable_at() && !matches!(next, Phase::Held(_)) {
                 self.flaps = self.flaps.saturating_add(1);
             }
             self.down_since = now;

@@ -123,7 +123,8 @@ impl World {
             Action::Announce(Change::Down { since_nanos, .. }) => {
                 assert!(oracle.available && since_nanos == now);
                 let flapped = now - oracle.up_at < nanos(UP_STABLE);
-                oracle.flaps = if flapped { oracle.flaps + 1 } else { 0 };
+                let more = u32::from(!oracle.held);
+                oracle.flaps = if flapped { oracle.flaps + more } else { 0 };
                 (oracle.available, oracle.down_at) = (false, now);
             }
             Action::WakeAt(at) => {

@@ -228,6 +228,26 @@ fn s0_06_a_drill_is_seen_by_status_and_by_subscribers_in_order() {
     assert_eq!(failed[1], Action::WakeAt(now + 5 + 100 * MS), "the backoff begins anew");
 }
 
+/// One drill after the other, each soon after the last recovery, and one in the middle of flaps.
+#[test]
+fn drills_are_no_flaps_and_recoveries_after_them_last_no_longer() {
+    let (mut machine, mut now) = (available(0), SECOND);
+    for drill in 0..30 {
+        on(&mut machine, Event::Hold, now);
+        now += 5 * SECOND;
+        assert_eq!(on(&mut machine, Event::Release, now)[0], Action::Connect);
+        let up = recover(&mut machine, now);
+        assert_eq!((machine.flaps(), up), (0, now + nanos(UP_DELAY)), "drill {drill}");
+        now = up + SECOND;
+    }
+    on(&mut machine, Event::CheckFailed("reset".into()), now);
+    now = recover(&mut machine, now);
+    on(&mut machine, Event::Hold, now + 1);
+    assert_eq!(machine.flaps(), 1, "those that there were are not forgotten by a drill either");
+    on(&mut machine, Event::Release, now + 2);
+    assert_eq!(recover(&mut machine, now + 2), now + 2 + 2 * nanos(UP_DELAY));
+}
+
 #[test]
 fn after_a_stop_nothing_is_begun() {
     for held in [false, true] {
