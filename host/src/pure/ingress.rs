@@ -279,6 +279,8 @@ fn rejected(rejection: &Rejection, attempts: u32) -> StatusCode {
     match rejection.code.parse() {
         Ok(Code::Args) => StatusCode::BAD_REQUEST,
         Ok(code) if !is_guests => refused(code),
+        // The guest passes on what it was told of a resource.
+        Err(_) if rejection.blame == Blame::Environment => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }

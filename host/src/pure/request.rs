@@ -172,6 +172,13 @@ pub struct Rejection {
     pub details: Option<Vec<u8>>,
 }
 
+/// Whether a guest's code says that it passes on what it was told: that a resource is down, or has
+/// no room, at the moment. The SDK's are these.
+#[must_use]
+pub fn passes_on(code: &str) -> bool {
+    matches!(code, "resource_busy" | "resource_unavailable")
+}
+
 impl From<Fault> for Rejection {
     fn from(fault: Fault) -> Self {
         let (code, blame) = (fault.code.as_str().to_owned(), fault.code.blame());

@@ -12,6 +12,7 @@ use host::mechanisms::providers::http::Http;
 use host::mechanisms::providers::postgres::Postgres;
 use host::mechanisms::providers::redis::{Jobs, Redis};
 use host::mechanisms::providers::{EffectCounts, Provider};
+use host::pure::ingress::{comes_back, status};
 use host::pure::manifest::Access;
 use host::pure::request::{Answer, Outcome, Request};
 use host::pure::resource::Policy;
@@ -229,8 +230,16 @@ fn more_than_can_wait_is_refused_while_it_is_staged() {
     };
     assert_eq!(often(EFFECTS_WAITING_MAX - 10).outcome.word(), "committed");
     for _ in 0..3 {
-        assert_eq!(code(&often(11)), "resource_busy");
+        let busy = often(11);
+        assert_eq!((code(&busy).as_str(), status(&busy).as_u16()), ("resource_busy", 503));
+        assert!(comes_back(status(&busy)), "with `Retry-After`");
+        assert_eq!(busy.to_json()["error"]["blame"], "environment");
     }
+    // A live call of one that is down says so too, and what a guest says by itself is its own.
+    let live = tree.call("a", "ask", json!({"name": "cache", "words": ["ECHO", "x"]}));
+    assert_eq!((code(&live).as_str(), status(&live).as_u16()), ("resource_unavailable", 503));
+    let own = json!({"name": "cache", "words": ["ECHO", "x"], "how": "reject"});
+    assert_eq!(status(&tree.call("a", "stage_and_fail", own)).as_u16(), 422);
     // What was refused has given its room back.
     assert_eq!(often(10).outcome.word(), "committed");
     assert_eq!(code(&stage(&tree, &["ECHO", "x"])), "resource_busy");

@@ -90,12 +90,18 @@ fn ask(
     let began = Instant::now();
     let begun = match begin(store, resource, operation, bytes, CALL_TIME_MAX)? {
         Ok(begun) => begun,
-        Err(error) => return Ok(Err(error)),
+        Err(error) => return Ok(Err(told(store.data_mut(), error))),
     };
     let state = store.data_mut();
     let ended = wait(state, &begun.claim, begun.until);
     state.waited(began.elapsed());
-    Ok(begun.end(ended)?)
+    Ok(begun.end(ended)?.map_err(|error| told(state, error)))
+}
+
+/// An error that the guest is told.
+fn told(state: &mut StoreState, error: CallError) -> CallError {
+    state.not_now |= matches!(error, CallError::Full | CallError::Unavailable(_));
+    error
 }
 
 /// Asks a resource, which has this much time to answer.

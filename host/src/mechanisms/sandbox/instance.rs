@@ -37,7 +37,7 @@ use crate::mechanisms::memory::Images;
 use crate::pure::barrier::MemoryRole;
 use crate::pure::output::SeenOutput;
 use crate::pure::pace::CpuShare;
-use crate::pure::request::Rejection;
+use crate::pure::request::{Rejection, passes_on};
 
 /// What the host offers one daemon's guest: log, clock, entropy, limits. Survives restarts.
 pub struct Environment(StoreState);
@@ -354,7 +354,13 @@ impl Instance {
         }
         match returned {
             Ok(value) => Called::Returned(value),
-            Err(WitCallError::Rejected(rejection)) => Called::Rejected(shown(rejection)),
+            Err(WitCallError::Rejected(rejection)) => {
+                let mut rejection = shown(rejection);
+                if self.store.data().not_now && passes_on(&rejection.code) {
+                    rejection.blame = Blame::Environment;
+                }
+                Called::Rejected(rejection)
+            }
             Err(WitCallError::BadArguments(message)) => {
                 Called::BadArguments(printable(&message, MESSAGE_BYTES_MAX))
             }

@@ -228,6 +228,8 @@ pub(super) struct StoreState {
     /// The resources that it may call; none when it has none.
     pub(super) outside: Option<Arc<dyn Outside>>,
     pub(super) live_calls: u32,
+    /// The running call was told that something can't be had at the moment.
+    pub(super) not_now: bool,
     /// It runs a transaction again, of whose resources nothing is kept.
     pub(super) repeating: bool,
     /// What streams of files read, by their places in the table.
@@ -283,6 +285,7 @@ impl StoreState {
             outputs,
             outside: None,
             live_calls: 0,
+            not_now: false,
             repeating: false,
             file_streams: BTreeMap::new(),
             exchanges: Exchanges::default(),
@@ -311,6 +314,7 @@ impl StoreState {
         self.request = context.request;
         self.host_calls = 0;
         self.live_calls = 0;
+        self.not_now = false;
         self.asked_directories = false;
         self.gauge.denied = None;
         self.seen.clear();

@@ -241,6 +241,10 @@ fn each_outcome_has_its_status() {
         // The guest's own, whatever they are called.
         (rejection("E_QUEUE_FULL", Blame::Caller, 1), 422),
         (rejection("E_ARGS", Blame::Caller, 1), 400),
+        // What it was told of a resource, and what only sounds like it.
+        (rejection("resource_busy", Blame::Environment, 1), 503),
+        (rejection("resource_unavailable", Blame::Environment, 1), 503),
+        (rejection("resource_busy", Blame::Caller, 1), 422),
         // Between two tries.
         (rejection("E_PARKED", Blame::Guest, 2), 503),
         (rejection("E_STORE_POISONED", Blame::Environment, 1), 503),

@@ -5,6 +5,7 @@ use wasmtime::component::{ComponentType, Lift, Linker};
 use super::super::host_calls::{Store, VERSION, charge};
 use super::super::state::StoreState;
 use super::http::WitRequest;
+use super::told;
 use super::types::{WitError, WitSqlValue};
 use crate::base::limits::CALL_BYTES_MAX;
 use crate::pure::resource::operation::{CallError, HttpRequest, Operation, SqlValue};
@@ -80,7 +81,7 @@ pub(super) fn link(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
                 Some(outside) => outside.stage(&name, operation, repeatable, bytes),
                 None => Err(CallError::NoSuchResource),
             };
-            Ok((staged.map_err(WitError::from),))
+            Ok((staged.map_err(|error| WitError::from(told(store.data_mut(), error))),))
         },
     )
 }
