@@ -192,10 +192,19 @@ impl Server {
             return Ok(());
         }
         // The parent stands still: it starts no others, and nobody's number is given away.
-        self.signal(Signal::STOP)?;
+        self.halt()?;
+        let children = children(self.pid());
         self.signal_children(Signal::KILL);
         self.signal(Signal::KILL)?;
-        self.process.wait().map(drop).map_err(|error| error.to_string())
+        self.process.wait().map_err(|error| error.to_string())?;
+        // One that was just started has its parent's socket: as long as it lives, it listens.
+        children.into_iter().try_for_each(|pid| reaches(pid, "ZX"))
+    }
+
+    /// Makes it stand still, alone. From here on it has the children that it has.
+    fn halt(&self) -> Result<(), String> {
+        self.signal(Signal::STOP)?;
+        reaches(self.pid(), "TZX")
     }
 
     /// Makes it and its children stand still: what is sent to it is taken by the system, and not
@@ -205,19 +214,9 @@ impl Server {
     ///
     /// The system's reason.
     pub fn pause(&self) -> Result<(), String> {
-        self.signal(Signal::STOP)?;
+        self.halt()?;
         self.signal_children(Signal::STOP);
-        let pids = children(self.pid()).into_iter().chain([self.pid()]);
-        for pid in pids {
-            let start = Instant::now();
-            while !stat(pid).is_none_or(|(state, _)| "TZX".contains(state)) {
-                if start.elapsed() > STOP_MAX {
-                    return Err(format!("process {pid} does not stand still"));
-                }
-                std::thread::sleep(LOOK);
-            }
-        }
-        Ok(())
+        children(self.pid()).into_iter().try_for_each(|pid| reaches(pid, "TZX"))
     }
 
     /// Lets it go on after [`Server::pause`].
@@ -290,6 +289,18 @@ fn spawn(command: &mut Command) -> Result<Child, String> {
     spawned.map_err(|error| error.to_string())
 }
 
+/// Waits until a process is in one of these states, or gone.
+fn reaches(pid: u32, states: &str) -> Result<(), String> {
+    let start = Instant::now();
+    while !stat(pid).is_none_or(|(state, _)| states.contains(state)) {
+        if start.elapsed() > START_MAX {
+            return Err(format!("process {pid} is in none of the states {states}"));
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
 /// A process's state, and its parent.
 fn stat(pid: u32) -> Option<(char, u32)> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -306,7 +317,44 @@ fn children(parent: u32) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
     use super::*;
+    use crate::port::on_free_port;
+
+    /// Tells this test that it is the server.
+    const SPAWNS_AT: &str = "BULKHEAD_TEST_SPAWNS_AT";
+
+    /// A server that starts children all the time, each of which has its socket.
+    fn spawn_for_ever(port: &str) -> ! {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.parse().unwrap())).unwrap();
+        rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
+        loop {
+            drop(Command::new("sleep").arg("5").spawn().unwrap());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn who_is_killed_leaves_no_child_that_listens() {
+        if let Ok(port) = std::env::var(SPAWNS_AT) {
+            spawn_for_ever(&port);
+        }
+        let test = "process::tests::who_is_killed_leaves_no_child_that_listens";
+        for kill in 0..20 {
+            let (mut server, addr) = on_free_port("a spawner", |port| {
+                let home = home("spawner", None)?;
+                let mut command = Command::new(std::env::current_exe().unwrap());
+                command.args([test, "--exact"]).env(SPAWNS_AT, port.to_string());
+                let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+                let listens = Listens::Tcp(addr, |_, _| true);
+                Ok((Server::start(command, home, listens, Signal::TERM)?, addr))
+            });
+            std::thread::sleep(Duration::from_millis(20));
+            server.kill9().unwrap();
+            assert!(TcpStream::connect(addr).is_err(), "kill {kill}");
+        }
+    }
 
     #[test]
     fn a_user_is_found_by_its_whole_name() {

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use host::mechanisms::journal::{DirectoryId, Store, StoreOptions};
@@ -279,8 +279,8 @@ fn s0_02_a_directory_that_is_down_is_an_error_or_a_wait() {
 }
 
 /// A directory on a disk that answers nothing any more.
-#[derive(Debug)]
-struct Hung;
+#[derive(Clone, Debug, Default)]
+struct Hung(Arc<AtomicU64>);
 
 impl Provider for Hung {
     fn kind(&self) -> &'static str {
@@ -296,7 +296,8 @@ impl Provider for Hung {
     }
 
     fn connect(&self) -> Pending<'_, Result<Box<dyn Connection>, NoConnection>> {
-        Box::pin(async { Ok(Box::new(Hung) as Box<dyn Connection>) })
+        let its = self.clone();
+        Box::pin(async { Ok(Box::new(its) as Box<dyn Connection>) })
     }
 
     fn sharing(&self) -> Sharing {
@@ -304,7 +305,8 @@ impl Provider for Hung {
     }
 
     fn open(&self) -> Pending<'_, Opened> {
-        Box::pin(async { Ok(Box::new(Hung) as Box<dyn Line>) })
+        let its = self.clone();
+        Box::pin(async { Ok(Box::new(its) as Box<dyn Line>) })
     }
 }
 
@@ -324,6 +326,8 @@ impl Connection for Hung {
 
 impl Line for Hung {
     fn call(&mut self, _operation: Operation, _until: Instant) -> Pending<'static, CallResult> {
+        // From here on who asked waits: it runs no guest code before that.
+        self.0.fetch_add(1, Ordering::SeqCst);
         Box::pin(pending())
     }
 
@@ -336,12 +340,14 @@ impl Line for Hung {
 fn c13_a_read_of_a_disk_that_hangs_ends_as_any_other_call() {
     let mut plan = reader(&[DATA], &[]);
     plan.options.limits.deadline = Duration::from_millis(200);
-    let tree = Tree::with_resources(vec![plan], vec![kept(DATA, Hung)], None);
+    let tree = Tree::with_resources(vec![plan], vec![kept(DATA, Hung::default())], None);
     until("up", || available(&tree));
     let read = json!({"what": "read", "path": "/data/a.txt"});
     assert_eq!(tree.code("reader", "run", read.clone()), "E_DEADLINE");
     drop(tree);
-    let tree = Tree::with_resources(vec![reader(&[DATA], &[])], vec![kept(DATA, Hung)], None);
+    let hung = Hung::default();
+    let disk = vec![kept(DATA, hung.clone())];
+    let tree = Tree::with_resources(vec![reader(&[DATA], &[])], disk, None);
     until("up", || available(&tree));
     let request = || {
         let resources = tree.root.resources();
@@ -349,8 +355,9 @@ fn c13_a_read_of_a_disk_that_hangs_ends_as_any_other_call() {
     };
     std::thread::scope(|scope| {
         for kills in [true, false] {
+            let before = hung.0.load(Ordering::SeqCst);
             let asked = scope.spawn(|| tree.call("reader", "run", read.clone()));
-            until("it reads", || request().is_some());
+            until("it reads", || hung.0.load(Ordering::SeqCst) > before);
             if kills {
                 tree.root.kill(request().unwrap()).unwrap();
                 let answer = asked.join().unwrap();

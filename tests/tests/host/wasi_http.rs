@@ -194,24 +194,28 @@ fn c13_a_peer_that_never_answers_is_waited_for_until_something_ends_it() {
         let resources = tree.root.resources();
         resources.iter().flat_map(|view| &view.leases).map(|lease| lease.request).next()
     };
-    std::thread::scope(|scope| {
-        for kills in [true, false] {
+    // Asks, and something is done when that has come to the server.
+    let asked = |act: &dyn Fn()| {
+        std::thread::scope(|scope| {
             let before = server.requests();
             let asks = scope.spawn(|| tree.call("fetcher", "fetch", fetch.clone()));
             until("it was asked", || server.requests() > before);
-            if kills {
-                tree.root.kill(request().unwrap()).unwrap();
-                let answer = asks.join().unwrap();
-                assert_eq!(code(&answer), "E_CANCELLED");
-                // And not when the call had ended in another way.
-                let Outcome::Crashed(crash) = answer.outcome else { panic!() };
-                assert!(crash.message.contains("while it waited"), "{crash:?}");
-            } else {
-                tree.root.switch_resource(RATES, true).unwrap();
-                assert!(matches!(asks.join().unwrap().outcome, Outcome::Cancelled(_)));
-            }
-        }
-    });
+            act();
+            asks.join().unwrap().outcome
+        })
+    };
+    let killed = || {
+        let outcome = asked(&|| drop(tree.root.kill(request().unwrap()).unwrap()));
+        let Outcome::Crashed(crash) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(crash.code.as_str(), "E_CANCELLED", "{crash:?}");
+        crash.message
+    };
+    // And not when the call had ended in another way. Between asking and waiting the guest runs,
+    // on a machine with much to do for long: one that is hit there ends there.
+    let mut kills = std::iter::repeat_with(killed).take(50);
+    assert!(kills.any(|message| message.contains("while it waited")), "none of 50");
+    let held = asked(&|| drop(tree.root.switch_resource(RATES, true).unwrap()));
+    assert!(matches!(held, Outcome::Cancelled(_)), "{held:?}");
     until("nobody waits any more", || server.done() == server.connections());
 }
 
