@@ -161,6 +161,25 @@ fn s0_04_parameters_come_from_options_and_the_environment_at_the_start() {
     assert_eq!(state(&["--param", "chaos.recovery=park"], &[("TRIAL_WHAT", "resume")]), "parked");
 }
 
+/// Neither the environment of whoever asks nor a changed file reaches a host that runs.
+#[test]
+fn s0_04_a_host_that_runs_keeps_the_values_of_its_start() {
+    let place = Place::with(&[("trial.toml", CHAOS)]);
+    let words = ["services/trial.toml", "--memory-only"];
+    let _running = place.start(&words, &[("TRIAL_WHAT", "park")]);
+    let file = place.0.path().join("services/trial.toml");
+    for _ in 0..3 {
+        let mut dies = place.command(&["call", "chaos", "die", "how=panic"]);
+        let died = Ended::from(dies.env("TRIAL_WHAT", "resume").output().unwrap());
+        assert_eq!(died.code, Some(3), "{died:?}");
+        assert_eq!(place.daemon("chaos")["state"], "parked");
+        std::fs::write(&file, CHAOS.replace("${what}", "resume")).unwrap();
+        // A start of it, which reads nothing anew.
+        assert_eq!(place.host(&["resume", "chaos"]).code, Some(0));
+        assert_eq!(place.daemon("chaos")["state"], "ready");
+    }
+}
+
 #[test]
 fn nothing_starts_before_all_services_and_guests_are_good() {
     let other = "[service]\nname = \"bank\"\n[daemons.ledger]\nguest = \"missing.wasm\"\n\
@@ -294,7 +313,7 @@ fn until(what: &str, done: impl Fn() -> bool) {
 }
 
 #[test]
-fn s0_16_a_service_whose_resource_dies_says_so_and_serves_again_when_it_is_back() {
+fn s0_05_s0_16_a_service_whose_resource_dies_says_so_and_serves_again_when_it_is_back() {
     let place = Place::with(&[("bank.toml", NEEDY)]);
     let (reports, aside) = (place.0.path().join("services/reports"), place.0.path().join("aside"));
     std::fs::create_dir(&reports).unwrap();
@@ -304,7 +323,12 @@ fn s0_16_a_service_whose_resource_dies_says_so_and_serves_again_when_it_is_back(
         let health: Value = serde_json::from_str(&ended.out).unwrap();
         (ended.code, health["services"][0]["status"].as_u64().unwrap(), health)
     };
+    let clock_is_there = |when: &str| {
+        let listed = place.host(&["resources"]).out;
+        assert!(listed.contains("bank/time     clock      available"), "S0-05, {when}: {listed}");
+    };
     let _running = place.start(&["services/bank.toml"], &[]);
+    clock_is_there("at the start");
     assert_eq!(place.host(&deposit).code, Some(0));
     assert_eq!((health().0, health().1), (Some(0), 200));
     std::fs::rename(&reports, &aside).unwrap();
@@ -321,7 +345,7 @@ fn s0_16_a_service_whose_resource_dies_says_so_and_serves_again_when_it_is_back(
     assert!(place.host(&["ps"]).out.contains("ledger waits: "));
     let listed = place.host(&["resources"]).out;
     assert!(listed.contains("bank/reports  directory  down"), "{listed}");
-    assert!(listed.contains("bank/time     clock      available"), "{listed}");
+    clock_is_there("while another one is down, and who needs both waits");
     assert!(listed.contains("No such file"), "{listed}");
     assert_eq!(place.host(&["call", "counter", "increment", "by=1"]).code, Some(0));
     // One that waits is answered when it is back.
@@ -342,6 +366,7 @@ fn s0_16_a_service_whose_resource_dies_says_so_and_serves_again_when_it_is_back(
     assert!(down.out.contains("`bank/reports` goes down"), "{down:?}");
     until("waiting", || place.daemon("ledger")["state"] == "waiting");
     assert!(place.host(&["resources"]).out.contains("held"));
+    clock_is_there("in a drill");
     assert_eq!(place.host(&["resource", "up", "bank/reports"]).code, Some(0));
     until("back", || place.host(&deposit).code == Some(0));
     assert_eq!(place.daemon("ledger")["generation"], 3);

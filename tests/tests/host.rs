@@ -23,6 +23,7 @@ mod host {
     mod handles;
     mod http_calls;
     mod keyvalue;
+    mod leases;
     mod leftovers;
     mod lineage;
     mod losing;

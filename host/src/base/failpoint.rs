@@ -42,11 +42,15 @@ pub enum Point {
     AcceptHttp,
     /// Crash reports are about to be written.
     WriteReports,
+    /// A guest has returned, and its transaction still has its leases.
+    GuestReturned,
+    /// A transaction has given its leases back, and has not looked whether one had ended.
+    LeasesGivenBack,
 }
 
 impl Point {
     /// All points.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::BeforeAppend,
         Self::InsideWrite,
         Self::BeforeSync,
@@ -61,6 +65,8 @@ impl Point {
         Self::AcceptClient,
         Self::AcceptHttp,
         Self::WriteReports,
+        Self::GuestReturned,
+        Self::LeasesGivenBack,
     ];
 
     /// The word for it on the command line.
@@ -81,6 +87,8 @@ impl Point {
             Self::AcceptClient => "accept-client",
             Self::AcceptHttp => "accept-http",
             Self::WriteReports => "write-reports",
+            Self::GuestReturned => "guest-returned",
+            Self::LeasesGivenBack => "leases-given-back",
         }
     }
 }

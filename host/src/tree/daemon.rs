@@ -59,6 +59,7 @@ use self::recorder::{Answered, Moment, Recorder};
 use self::values::{Spent, not_read};
 use super::gauges::{DaemonState, Gauges};
 use crate::base::error::{Code, Fault};
+use crate::base::failpoint::{self, Point};
 use crate::base::ids::{Generation, RequestId, Sequence};
 use crate::mechanisms::memory::Images;
 use crate::mechanisms::providers::Staged;
@@ -267,6 +268,7 @@ impl Daemon {
         };
         let limits = self.spent.try_once(attempt);
         let called = instance.call(bound.contract, arguments, context, &limits);
+        drop(failpoint::pass(Point::GuestReturned));
         let usage = instance.usage();
         self.spent.call(usage.fuel);
         self.live |= usage.live_calls > 0;

@@ -1,5 +1,8 @@
 //! The demonstration: a daemon behind HTTP, with five requests under way when its Redis dies.
 
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 use servers::Redis;
 
@@ -43,21 +46,28 @@ fn s0_18_five_requests_under_way_get_five_errors_and_the_next_one_is_served() {
     for client in &mut clients {
         client.send(post("/gate/take", &[], &take.to_string()));
     }
+    // Each lease has an id of its own.
     let leases = || {
         let resources = host.ask(&json!({ "resources": {} }));
-        resources["resources"][0]["leases"].as_array().map_or(0, Vec::len)
+        let leases = resources["resources"][0]["leases"].as_array().cloned().unwrap_or_default();
+        leases.iter().filter_map(|lease| lease["lease"].as_u64()).collect::<BTreeSet<u64>>()
     };
     let under_way = (0..5000).any(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(1));
-        leases() == 5
+        std::thread::sleep(Duration::from_millis(1));
+        leases().len() == 5
     });
     assert!(under_way, "never five leases");
+    let (held, killed) = (leases(), Instant::now());
     redis.kill9();
+    let mut ended = BTreeSet::new();
     for client in &mut clients {
         let answer = client.answer().unwrap();
         assert_eq!((answer.status, answer.code()), (503, "E_HANDLE_STALE"), "{answer:?}");
         assert_eq!(answer.body["error"]["resource"], "gate/cache");
+        ended.extend(answer.body["error"]["lease"].as_u64());
     }
+    assert_eq!(ended, held, "each is told by which of them it was ended");
+    assert!(killed.elapsed() < Duration::from_secs(20), "at once, not at some deadline");
     let refused = host.call("/gate/take", &take);
     assert_eq!((refused.status, refused.code()), (503, "E_UNAVAILABLE"));
     assert_eq!(host.get("/health").status, 503);

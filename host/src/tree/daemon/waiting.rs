@@ -7,6 +7,7 @@
 use super::recovery::RECOVER_LIMITS;
 use super::{Bound, Daemon, Phase, own_context};
 use crate::base::error::{Code, Fault};
+use crate::base::failpoint::{self, Point};
 use crate::base::ids::RequestId;
 use crate::mechanisms::providers::Staged;
 use crate::pure::request::{Outcome, Stale};
@@ -58,6 +59,7 @@ impl Daemon {
     /// Gives back all leases; answers which of them ended before.
     pub(super) fn give_back_leases(&self, request: RequestId) -> Option<Stale> {
         self.world.hold.as_ref()?.end();
+        drop(failpoint::pass(Point::LeasesGivenBack));
         // After that nobody names this request any more.
         self.cancel.take_stale(request)
     }

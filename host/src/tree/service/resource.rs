@@ -396,6 +396,7 @@ impl Observer for Resource {
 impl Resource {
     fn end_lease(&self, lease: LeaseId, ended: &Lease<Holder>, why: &str) {
         let (resource, why) = (self.name.clone(), why.to_owned());
+        tracing::info!(resource, %lease, request = %ended.request, why, "a lease has ended");
         ended.holder.stale(ended.request, Stale { resource, lease, why });
     }
 }
