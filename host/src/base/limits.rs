@@ -469,3 +469,10 @@ pub const RESOURCE_DELAY_MAX: Duration = UP_DELAY_MAX;
 
 /// States of a daemon that are kept to be looked at: five deaths of a resource.
 pub const STATES_KEPT_MAX: usize = 16;
+
+/// Codes of a daemon that are remembered after the commits that they made: those of a file that
+/// somebody may still name at a start.
+pub const RAN_CODES_MAX: usize = 64;
+
+/// Commits that one answer lists.
+pub const COMMITS_LISTED_MAX: u64 = 10_000;

@@ -32,6 +32,7 @@ mod moving;
 mod opening;
 mod options;
 mod overlay;
+mod setups;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -50,6 +51,7 @@ pub use committer::{Committer, Metrics, OnSynced, Submission, SubmitError, Submi
 pub use daemons::{DaemonRow, Origin};
 pub use directory::DirectoryId;
 pub use options::StoreOptions;
+pub use setups::RanCode;
 pub use store::{Store, catches_panics};
 pub use verify::{DaemonReport, Nowhere, Report};
 

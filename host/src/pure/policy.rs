@@ -32,6 +32,18 @@ pub enum OnCrash {
     Ask,
 }
 
+impl OnCrash {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Checkpoint => "checkpoint",
+            Self::Zero => "zero",
+            Self::Ask => "ask",
+        }
+    }
+}
+
 impl std::str::FromStr for OnCrash {
     type Err = String;
 

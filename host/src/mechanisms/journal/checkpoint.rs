@@ -74,6 +74,8 @@ impl ImageSink for Bytes {
         if bytes > BUDGET_MAX_BYTES {
             return Err(SinkError("a memory larger than any budget".to_owned()));
         }
+        // As a state grows, its commits are loaded one after the other: no room for more.
+        self.memory.reserve_exact(bytes.saturating_sub(self.memory.len()));
         self.memory.resize(bytes, 0);
         Ok(())
     }
@@ -197,5 +199,21 @@ impl Store {
         }
         self.at_tables_reading(|read| Ok(read_base(&read, daemon)?.map(|base| base.code)))
             .map_err(|fault| fault.of_daemon(daemon))
+    }
+
+    /// The code that made a daemon's last commit.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalFault`] when it can't be read or is not kept, or when there is no commit.
+    pub fn code_of_state(&self, name: &str, daemon: DaemonKey) -> Result<Vec<u8>, JournalFault> {
+        let digest = self.last_code(daemon)?;
+        let digest = digest
+            .ok_or_else(|| JournalFault::no_commit(format!("daemon `{name}` has no commit yet")))?;
+        self.code(digest)?.ok_or_else(|| {
+            let digest = blake3::Hash::from_bytes(digest).to_hex();
+            let what = format!("the code {digest} that made the state of `{name}` is not kept");
+            JournalFault::corrupt(what)
+        })
     }
 }

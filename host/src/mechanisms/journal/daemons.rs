@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use redb::ReadableTable;
 
 use super::base::{seal, unseal};
+use super::setups::forget;
 use super::store::{
     ANSWERS, BASES, CHUNKS, DAEMONS, Inner, PARTS, RECORDS, Store, Tail, fault, lock,
 };
@@ -182,6 +183,7 @@ impl Store {
                 let mut bases = write.open_table(BASES).map_err(|e| fault(&e.into()))?;
                 bases.remove(daemon).map_err(|error| fault(&error.into()))?;
             }
+            forget(&write, daemon)?;
             write.commit().map_err(|error| fault(&error.into()))
         })?;
         *job = job.take().filter(|job| job.daemon() != row.key);
@@ -229,6 +231,45 @@ impl Store {
     pub fn has_state(&self, name: &str) -> bool {
         let inner = self.lock();
         inner.names.get(name).is_some_and(|row| inner.has_state(row.key))
+    }
+
+    /// Gives a daemon's state another name. Whoever runs it must have stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalFault`]; `Directory` when there is no such daemon, or one of the new name.
+    pub fn rename_daemon(&self, name: &str, new: &str) -> Result<(), JournalFault> {
+        let _listing = lock(&self.listing);
+        let row = {
+            let inner = self.lock();
+            if let Some(fault) = inner.names_bad.as_ref().or(inner.poisoned.as_ref()) {
+                return Err(fault.clone());
+            }
+            if inner.names.contains_key(new) {
+                let what = format!("a daemon `{new}` has state here already");
+                return Err(JournalFault::new(FaultKind::Directory, what));
+            }
+            inner.names.get(name).copied()
+        };
+        let no_such = || {
+            let what = format!("no daemon `{name}` has state here");
+            JournalFault::new(FaultKind::Directory, what)
+        };
+        let row = row.ok_or_else(no_such)?;
+        self.at_tables(|| {
+            let write = self.begin_write()?;
+            {
+                let mut table = write.open_table(DAEMONS).map_err(|e| fault(&e.into()))?;
+                table.remove(name).map_err(|error| fault(&error.into()))?;
+                let value = row.encode(new);
+                table.insert(new, value.as_slice()).map_err(|error| fault(&error.into()))?;
+            }
+            write.commit().map_err(|error| fault(&error.into()))
+        })?;
+        let mut inner = self.lock();
+        inner.names.remove(name);
+        inner.names.insert(new.to_owned(), row);
+        Ok(())
     }
 
     /// Reads the list; a damaged entry makes every unknown name suspect.
