@@ -9,6 +9,8 @@
 //!
 //! Chunks ascend; one that is all zero is left out.
 
+use std::convert::Infallible;
+
 use crate::base::error::printable;
 use crate::base::ids::{Generation, Sequence};
 use crate::base::limits::{BUDGET_MAX_BYTES, MODULE_BYTES_MAX};
@@ -52,11 +54,41 @@ impl Checkpoint {
         state_hash(&self.memory, self.controls.iter().map(Vec::as_slice))
     }
 
+    /// What is said of it to people.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        Facts {
+            daemon: self.daemon.clone(),
+            sequence: self.sequence,
+            unix_nanos: self.unix_nanos,
+            code: self.code,
+            memory_bytes: self.memory.len(),
+            hash: self.hash(),
+        }
+    }
+
     /// The range of its memory that the daemon shows others, if it shows one.
     #[must_use]
     pub fn output(&self) -> Option<std::ops::Range<usize>> {
         super::output::read(self.controls.first()?, self.memory.len())
     }
+}
+
+/// What is said of a checkpoint to people.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Facts {
+    /// The daemon that it was taken of.
+    pub daemon: String,
+    /// The commit.
+    pub sequence: Sequence,
+    /// When it was committed; nanoseconds since the Unix epoch.
+    pub unix_nanos: u64,
+    /// Digest of the code that made it.
+    pub code: [u8; HASH_BYTES],
+    /// Bytes of the guest's memory.
+    pub memory_bytes: usize,
+    /// Hash of the state.
+    pub hash: blake3::Hash,
 }
 
 /// BLAKE3 over the size of a memory, its bytes, and the globals of each core module.
@@ -90,6 +122,56 @@ pub enum SnapshotError {
 #[must_use]
 pub fn encode_snapshot(checkpoint: &Checkpoint, code: &[u8]) -> Vec<u8> {
     let mut file = Vec::new();
+    let Ok(()) = encode_snapshot_to::<Infallible>(checkpoint, code, |piece| {
+        file.extend_from_slice(piece);
+        Ok(())
+    });
+    file
+}
+
+/// The same, handed to `write` piece by piece: none is much larger than a chunk, but the code.
+///
+/// # Errors
+///
+/// The first that `write` answers.
+pub fn encode_snapshot_to<E>(
+    checkpoint: &Checkpoint,
+    code: &[u8],
+    mut write: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut hasher = blake3::Hasher::new();
+    let mut emit = |piece: &mut Vec<u8>| {
+        hasher.update(piece);
+        let written = write(piece);
+        piece.clear();
+        written
+    };
+    let mut piece = head(checkpoint);
+    let chunks = || {
+        let chunks = (0_u64..).zip(checkpoint.memory.chunks(CHUNK_BYTES));
+        chunks.filter(|(_, chunk)| chunk.iter().any(|&byte| byte != 0))
+    };
+    piece.extend_from_slice(&(chunks().count() as u64).to_le_bytes());
+    emit(&mut piece)?;
+    let mut padded = Vec::with_capacity(CHUNK_BYTES);
+    for (index, chunk) in chunks() {
+        padded.clear();
+        padded.extend_from_slice(chunk);
+        padded.resize(CHUNK_BYTES, 0);
+        piece.extend_from_slice(&index.to_le_bytes());
+        counted(&mut piece, &lz4_flex::block::compress(&padded));
+        emit(&mut piece)?;
+    }
+    piece.extend_from_slice(&length(code.len()).to_le_bytes());
+    emit(&mut piece)?;
+    hasher.update(code);
+    write(code)?;
+    write(hasher.finalize().as_bytes())
+}
+
+/// All that is before the number of chunks.
+fn head(checkpoint: &Checkpoint) -> Vec<u8> {
+    let mut file = Vec::new();
     file.extend_from_slice(&MAGIC);
     file.extend_from_slice(&SNAPSHOT_FORMAT.to_le_bytes());
     counted(&mut file, checkpoint.daemon.as_bytes());
@@ -103,27 +185,6 @@ pub fn encode_snapshot(checkpoint: &Checkpoint, code: &[u8]) -> Vec<u8> {
     for control in &checkpoint.controls {
         counted(&mut file, control);
     }
-    let count_at = file.len();
-    let mut count = 0_u64;
-    file.extend_from_slice(&count.to_le_bytes());
-    let mut padded = Vec::new();
-    for (index, chunk) in (0_u64..).zip(checkpoint.memory.chunks(CHUNK_BYTES)) {
-        if chunk.iter().all(|&byte| byte == 0) {
-            continue;
-        }
-        padded.clear();
-        padded.extend_from_slice(chunk);
-        padded.resize(CHUNK_BYTES, 0);
-        file.extend_from_slice(&index.to_le_bytes());
-        counted(&mut file, &lz4_flex::block::compress(&padded));
-        count += 1;
-    }
-    if let Some(place) = file.get_mut(count_at..count_at + 8) {
-        place.copy_from_slice(&count.to_le_bytes());
-    }
-    counted(&mut file, code);
-    let hash = blake3::hash(&file);
-    file.extend_from_slice(hash.as_bytes());
     file
 }
 

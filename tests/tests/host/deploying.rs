@@ -304,6 +304,24 @@ fn h9_a_memory_over_the_budget_is_refused_at_the_start() {
 }
 
 #[test]
+fn h9_a_memory_over_the_budget_is_refused_before_it_is_mapped() {
+    // 2.6 GB, of which it touches nothing.
+    let code = with_memory("40000");
+    let refused = tests::sandbox().deploy_within(&code, 64 << 20).unwrap_err();
+    assert_eq!(Fault::from(&refused).code, Code::MemoryLimit, "{refused}");
+    // Whoever only looks at it maps it, and takes what is touched.
+    tests::in_own_process(
+        "host::deploying::h9_a_memory_over_the_budget_is_refused_before_it_is_mapped",
+        || {
+            let before = tests::Holdings::now().resident_bytes;
+            drop(deploy(&with_memory("40000")).unwrap());
+            let after = tests::Holdings::now().resident_bytes;
+            assert!(after < before + (256 << 20), "{before} bytes before, {after} after");
+        },
+    );
+}
+
+#[test]
 fn guests_composed_in_ways_that_the_barrier_cannot_follow_are_refused() {
     check(&[
         (

@@ -32,6 +32,8 @@ impl BillLine {
 pub struct Bill {
     /// In the order of the command line.
     pub lines: Vec<BillLine>,
+    /// Bytes of copies of states that are under way.
+    pub lent_bytes: usize,
     /// Bytes that all together may take.
     pub limit_bytes: usize,
     /// Bytes for arguments that wait and answers that are not read yet.
@@ -63,14 +65,14 @@ impl Bill {
     pub fn new(lines: Vec<BillLine>, limit_bytes: usize) -> Self {
         let part = limit_bytes / TRAFFIC_MEMORY_PART;
         let traffic_bytes = part.clamp(TRAFFIC_BYTES_MIN, TRAFFIC_BYTES_MAX);
-        Self { lines, limit_bytes, traffic_bytes }
+        Self { lines, lent_bytes: 0, limit_bytes, traffic_bytes }
     }
 
-    /// Bytes of all lines, requests and answers.
+    /// Bytes of all lines, of requests and answers, and what is lent.
     #[must_use]
     pub fn total_bytes(&self) -> usize {
         let lines = self.lines.iter().map(BillLine::total_bytes);
-        lines.fold(self.traffic_bytes, usize::saturating_add)
+        lines.fold(self.traffic_bytes.saturating_add(self.lent_bytes), usize::saturating_add)
     }
 
     /// Checks every line and the sum.
@@ -99,6 +101,9 @@ impl fmt::Display for Bill {
         }
         let traffic = show_bytes(self.traffic_bytes);
         writeln!(f, "  {:<16} {traffic:>10}  for arguments and answers", "requests")?;
+        if self.lent_bytes > 0 {
+            writeln!(f, "  {:<16} {:>10}", "copies", show_bytes(self.lent_bytes))?;
+        }
         writeln!(f, "  {:<16} {:>10}", "sum", show_bytes(self.total_bytes()))?;
         write!(f, "  {:<16} {:>10}", "limit", show_bytes(self.limit_bytes))
     }
@@ -174,6 +179,14 @@ mod tests {
         let refused = bill(&budgets, total - 1).check().unwrap_err();
         let text = refused.to_string();
         assert!(text.contains("d0") && text.contains("sum") && text.contains("limit"), "{text}");
+    }
+
+    #[test]
+    fn what_is_lent_counts() {
+        let total = (2 << 20) + DAEMON_OVERHEAD_BYTES + TRAFFIC_BYTES_MIN;
+        let lent = |lent_bytes| Bill { lent_bytes, ..bill(&[1 << 20], total + 5) }.check();
+        assert!(lent(5).is_ok());
+        assert!(lent(6).unwrap_err().to_string().contains("copies"));
     }
 
     #[test]

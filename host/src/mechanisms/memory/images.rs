@@ -112,8 +112,29 @@ impl Images {
     ///
     /// [`ImagesError`] when the kernel refuses, or the shape is out of range.
     pub fn new(budget: usize, shape: &Shape) -> Result<Self, ImagesError> {
-        let live = Slot::new(budget, &[(0, budget)], "live image")?;
-        let committed = Arc::new(Mapping::prefaulted(budget, "committed image")?);
+        Self::mapped(budget, shape, true)
+    }
+
+    /// The same for an instance that is thrown away: memory is taken when it is touched.
+    ///
+    /// # Errors
+    ///
+    /// As [`Images::new`].
+    pub fn untouched(budget: usize, shape: &Shape) -> Result<Self, ImagesError> {
+        Self::mapped(budget, shape, false)
+    }
+
+    fn mapped(budget: usize, shape: &Shape, prefault: bool) -> Result<Self, ImagesError> {
+        let at_once: &[(usize, usize)] = if prefault { &[(0, budget)] } else { &[] };
+        let live = Slot::new(budget, at_once, "live image")?;
+        let committed = if prefault {
+            Mapping::prefaulted(budget, "committed image")?
+        } else {
+            let committed = Mapping::reserve(budget, "committed image")?;
+            committed.open(0, budget, "committed image")?;
+            committed
+        };
+        let committed = Arc::new(committed);
         let mut controls = Vec::with_capacity(shape.controls.len());
         let used_cards = budget.div_ceil(1 << shape.card_shift);
         if used_cards.next_multiple_of(BLOCK) > shape.state_offset {
@@ -127,7 +148,8 @@ impl Images {
             }
             let prefaulted =
                 [(0, used_cards.next_multiple_of(BLOCK)), (shape.state_offset, state_bytes)];
-            let slot = Slot::new(shape.control_bytes, &prefaulted, "control memory")?;
+            let prefaulted: &[(usize, usize)] = if prefault { &prefaulted } else { &[] };
+            let slot = Slot::new(shape.control_bytes, prefaulted, "control memory")?;
             // Its size never changes: minimum and maximum are the same.
             let fits = slot.set_size(shape.control_bytes);
             debug_assert!(fits, "a slot takes its own capacity");

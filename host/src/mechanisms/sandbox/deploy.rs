@@ -28,6 +28,7 @@ use crate::pure::contract::{
 };
 use crate::pure::pace::CpuShare;
 use crate::pure::setting::is_name;
+use crate::pure::size::show_bytes;
 
 /// Bytes that `describe` may use beyond the guest's initial memory: schemas are built in it.
 const DESCRIBE_EXTRA_BYTES: usize = 16 << 20;
@@ -127,6 +128,17 @@ pub enum DeployError {
     /// No memory for the instance that describes it.
     #[error(transparent)]
     Images(#[from] ImagesError),
+    /// Its initial memory doesn't fit the daemon's budget.
+    #[error(
+        "the guest starts with {} of memory, the budget is {}",
+        show_bytes(*.needs), show_bytes(*.budget)
+    )]
+    Memory {
+        /// What it starts with, in bytes.
+        needs: usize,
+        /// The daemon's budget, in bytes.
+        budget: usize,
+    },
 }
 
 impl From<&DeployError> for Fault {
@@ -142,6 +154,7 @@ impl From<&DeployError> for Fault {
             DeployError::Description(_) => Code::ContractInvalid,
             DeployError::Describe(caught) => caught.code,
             DeployError::Images(_) => Code::NoMemory,
+            DeployError::Memory { .. } => Code::MemoryLimit,
         };
         Self::new(code, error.to_string())
     }
@@ -229,8 +242,26 @@ impl Sandbox {
     ///
     /// [`DeployError`]; as a [`Fault`] it has a stable code.
     pub fn deploy(&self, bytes: &[u8]) -> Result<Arc<Guest>, DeployError> {
+        self.deploy_within(bytes, usize::MAX)
+    }
+
+    /// The same for a daemon of this budget. A guest whose memory doesn't fit it is refused before
+    /// anything is mapped for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sandbox::deploy`].
+    pub fn deploy_within(
+        &self,
+        bytes: &[u8],
+        budget_bytes: usize,
+    ) -> Result<Arc<Guest>, DeployError> {
         let (prepared, component) = self.build(bytes)?;
         let (facts, layout) = facts(bytes, prepared);
+        let needs = usize::try_from(facts.memory_minimum_bytes).unwrap_or(usize::MAX);
+        if needs > budget_bytes {
+            return Err(DeployError::Memory { needs, budget: budget_bytes });
+        }
         let exports = exports(&component)?;
         let pre = self.linker.instantiate_pre(&component).map_err(|error| {
             DeployError::World(printable(&format!("{error:#}"), MESSAGE_BYTES_MAX))
@@ -303,7 +334,7 @@ fn exports(component: &Component) -> Result<Exports, DeployError> {
 fn describe(guest: &Arc<Guest>) -> Result<(WitDescription, Option<WitDeclaration>), DeployError> {
     let minimum = usize::try_from(guest.layout.data_minimum_bytes).unwrap_or(usize::MAX);
     let budget = minimum.saturating_add(DESCRIBE_EXTRA_BYTES).next_multiple_of(WASM_PAGE_BYTES);
-    let mut images = Images::new(budget, &shape(&guest.layout))?;
+    let mut images = Images::untouched(budget, &shape(&guest.layout))?;
     let environment =
         Environment::new(Arc::new(NoLog), Arc::default(), [0; 32], CpuShare::FULL, budget);
     let context =
