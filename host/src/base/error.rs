@@ -191,7 +191,10 @@ codes! {
         "What it had asked of the resource may have been done. Send it again when that is harmless.";
     ResourceUnknown "E_RESOURCE_UNKNOWN" Operator
         "The host has no resource of this name."
-        "`host resources` lists them, as SERVICE/NAME.";
+        "Name the manifest that has it at the start; `host resources` lists what a running host has.";
+    ResourceFixed "E_RESOURCE_FIXED" Operator
+        "The resource is a part of the host, so it can't be taken down."
+        "A drill is for what is outside of the host: `host resources` shows the kind of each.";
     Stopping "E_STOPPING" Operator
         "The host is stopping. Nothing was started."
         "Send it again when the host is back.";

@@ -18,8 +18,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ask {
-    /// How the host is.
+    /// How the host is, and so whether to send it requests.
     Health,
+    /// Whether it turns at all, and so whether to start it again.
+    Liveness,
     /// A request, whose arguments are in the body.
     Call(Box<Request>),
 }
@@ -166,15 +168,23 @@ pub fn ask(head: &Parts, hosts: &Hosts) -> Result<Ask, Refusal> {
             is_one_of(&head.method, &[Method::GET, Method::HEAD], "GET, HEAD")?;
             Ok(Ask::Health)
         }
+        // A daemon may be called `health` as well: its contracts are asked by POST.
+        (Some("health"), Some("ready"), None) if is_look(&head.method) => Ok(Ask::Health),
+        (Some("health"), Some("live"), None) if is_look(&head.method) => Ok(Ask::Liveness),
         (Some(daemon), Some(contract), None) if !daemon.is_empty() && !contract.is_empty() => {
             is_one_of(&head.method, &[Method::POST], "POST")?;
             call(head, daemon, contract)
         }
         _ => {
-            let message = "there are only POST /DAEMON/CONTRACT and GET /health";
+            let message = "there are only POST /DAEMON/CONTRACT, and GET /health, /health/live \
+                and /health/ready";
             Err(Refusal::new(StatusCode::NOT_FOUND, message))
         }
     }
+}
+
+fn is_look(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 fn is_one_of(method: &Method, known: &[Method], allow: &'static str) -> Result<(), Refusal> {
@@ -203,7 +213,7 @@ fn call(head: &Parts, daemon: &str, contract: &str) -> Result<Ask, Refusal> {
     };
     let key = word(headers, "idempotency-key")?;
     let request = Request::new(daemon, contract, Args::default()).shown();
-    Ok(Ask::Call(Box::new(Request { key, correlation, wait: wait(headers), ..request })))
+    Ok(Ask::Call(Box::new(Request { key, correlation, wait: wait(headers)?, ..request })))
 }
 
 /// True when a browser says that it sends this for a page of another site: pages may send such
@@ -235,18 +245,22 @@ fn word(headers: &HeaderMap, name: &str) -> Result<Option<String>, Refusal> {
     Ok(Some(text.to_owned()))
 }
 
-/// The preference `wait` of RFC 7240, in seconds. The first one counts; what can't be honoured is
-/// ignored, as it says there.
-fn wait(headers: &HeaderMap) -> Option<Duration> {
+/// The preference `wait` of RFC 7240, in seconds. The first one counts, other preferences are
+/// ignored. One that is no number is refused: whoever mistypes it must not wait in vain.
+fn wait(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
     let texts = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
     let seconds = texts.flat_map(|text| text.split(',')).find_map(|preference| {
-        let (name, value) = preference.split(';').next()?.split_once('=')?;
+        let preference = preference.split(';').next()?;
+        let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
         let value = value.trim().trim_matches('"');
         name.trim().eq_ignore_ascii_case("wait").then_some(value)
-    })?;
-    let is_number = !seconds.is_empty() && seconds.bytes().all(|byte| byte.is_ascii_digit());
-    let seconds = is_number.then(|| seconds.parse().unwrap_or(u64::MAX))?;
-    Some(Duration::from_secs(seconds).min(RESOURCE_WAIT_MAX))
+    });
+    let Some(seconds) = seconds else { return Ok(None) };
+    if seconds.is_empty() || !seconds.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Refusal::bad("`Prefer: wait=SECONDS` takes a whole number of seconds"));
+    }
+    let seconds = Duration::from_secs(seconds.parse().unwrap_or(u64::MAX));
+    Ok(Some(seconds.min(RESOURCE_WAIT_MAX)))
 }
 
 /// Takes a body for the arguments, unread.

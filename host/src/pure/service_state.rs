@@ -96,6 +96,13 @@ pub fn of_host(state: &str, worst: ServiceState) -> ServiceState {
     }
 }
 
+/// The status that HTTP has for whether a host turns at all: 503 for one that should be killed and
+/// started again. What it waits for, or has given up, a start would not change.
+#[must_use]
+pub fn liveness(state: &str) -> u16 {
+    if state == "stuck" { 503 } else { 200 }
+}
+
 fn daemon_state(daemon: Daemon) -> Option<(ServiceState, &'static str)> {
     match daemon {
         Daemon::Ready => None,
@@ -173,6 +180,15 @@ mod tests {
             ("stuck", Gone, Unavailable),
         ] {
             assert_eq!(of_host(state, worst), expected, "{state} {worst:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_host_that_is_stuck_is_not_alive() {
+        for (state, status) in
+            [("ok", 200), ("degraded", 200), ("starting", 200), ("stopping", 200), ("stuck", 503)]
+        {
+            assert_eq!(liveness(state), status, "{state}");
         }
     }
 

@@ -106,6 +106,9 @@ fn s0_16_a_service_without_its_resource_is_503_and_whoever_prefers_to_wait_is_se
     assert_eq!(refused.header("retry-after"), Some("1"));
     let health = host.get("/health");
     assert_eq!((health.status, &health.body["services"][0]["status"]), (503, &json!(503)));
+    assert_eq!(host.get("/health/ready").status, 503);
+    let alive = host.get("/health/live");
+    assert_eq!((alive.status, &alive.body["state"]), (200, &json!("degraded")));
     let mut patient = host.connect();
     patient.send(post("/ledger/deposit", &[("Prefer", "wait=3600")], &deposit.to_string()));
     host.until("held", |ps| ps["daemons"][0]["held"] == 1);
@@ -126,6 +129,7 @@ fn s0_16_a_host_with_a_parked_daemon_is_410_and_its_requests_are_503() {
     assert_eq!((parked.status, parked.code()), (503, "E_PARKED"));
     let health = host.get("/health");
     assert_eq!((health.status, &health.body["parked"]), (410, &json!(["chaos"])));
+    assert_eq!((host.get("/health/ready").status, host.get("/health/live").status), (410, 200));
     assert_eq!(host.call("/counter/increment", &json!({ "by": 1 })).status, 200);
     let mut head = host.connect();
     head.send("HEAD /health HTTP/1.0\r\n\r\n");

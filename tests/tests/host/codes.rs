@@ -32,6 +32,7 @@ const PROVOKED: &[(Code, &str)] = &[
     ),
     (Code::HandleStale, "s0_02_s0_10_exactly_the_transactions_with_a_lease_are_cancelled"),
     (Code::ResourceUnknown, "s0_06_a_drill_takes_a_resource_down_and_lets_go_of_it"),
+    (Code::ResourceFixed, "a_drill_of_what_is_a_part_of_the_host_is_refused"),
     (Code::NoMemory, "r2_memory_that_the_machine_does_not_give_is_refused_and_nothing_is_left"),
     (Code::Engine, "a_compiler_that_cannot_be_started_is_the_environments_fault"),
     (Code::Request, "c8_request_lines_that_are_none_are_refused"),

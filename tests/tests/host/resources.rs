@@ -12,6 +12,7 @@ use host::base::entropy::SeededEntropy;
 use host::base::error::{Code, Fault};
 use host::mechanisms::journal::{DirectoryId, Store, StoreOptions};
 use host::mechanisms::providers::directory::Directory;
+use host::mechanisms::providers::stateless::Stateless;
 use host::mechanisms::sandbox::NoLog;
 use host::pure::manifest::Access;
 use host::pure::request::{Answer, Outcome, Request};
@@ -386,6 +387,25 @@ fn s0_06_a_drill_takes_a_resource_down_and_lets_go_of_it() {
     assert_eq!(generation(&tree, "bank"), 2);
     let unknown = tree.root.switch_resource("cash", true).unwrap_err();
     assert_eq!(unknown.code, Code::ResourceUnknown, "{unknown}");
+}
+
+#[test]
+fn a_drill_of_what_is_a_part_of_the_host_is_refused() {
+    for kind in ["clock", "entropy", "config"] {
+        let name = format!("bank/{kind}");
+        let plan = ResourcePlan {
+            name: name.clone(),
+            provider: Arc::new(Stateless::new(kind)),
+            jobs: Vec::new(),
+            policy: Policy::new(Backoff::default(), Duration::ZERO),
+        };
+        let tree = Tree::with_resources(vec![counter("bank", &[&name])], vec![plan], None);
+        for down in [true, false] {
+            let refused = tree.root.switch_resource(kind, down).unwrap_err();
+            assert_eq!(refused.code, Code::ResourceFixed, "{refused}");
+        }
+        drop(tree.committed("bank", "increment", json!({"by": 1})));
+    }
 }
 
 #[test]

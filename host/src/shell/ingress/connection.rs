@@ -27,6 +27,7 @@ use crate::base::room::{Room, Taken};
 use crate::pure::contract::Args;
 use crate::pure::ingress::{Ask, Refusal, arguments, ask, comes_back, status};
 use crate::pure::request::{Line, Request as Call, fault_json};
+use crate::pure::service_state;
 use crate::shell::api::{Attending, Served, answered};
 use crate::shell::clients::{Handing, Paced, Stage, Times};
 
@@ -92,6 +93,14 @@ impl Connection {
                 let status = StatusCode::from_u16(status);
                 let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 Ok((status, line_of(&health)))
+            }
+            Ok(Ask::Liveness) => {
+                let (health, _) = self.served.look();
+                let state = health.get("state").cloned().unwrap_or_default();
+                let status = service_state::liveness(state.as_str().unwrap_or_default());
+                let status = StatusCode::from_u16(status);
+                let alive = json!({ "state": state });
+                Ok((status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), line_of(&alive)))
             }
             Ok(Ask::Call(request)) => self.call(*request, body).await,
             Err(refusal) => Err(refusal),

@@ -144,9 +144,15 @@ impl Board {
     ///
     /// # Errors
     ///
-    /// `E_RESOURCE_UNKNOWN`; `E_QUEUE_FULL` while its keeper has not come to earlier switches.
+    /// `E_RESOURCE_UNKNOWN`; `E_RESOURCE_FIXED`; `E_QUEUE_FULL` while its keeper has not come to
+    /// earlier switches.
     pub(in crate::tree) fn switch(&self, name: &str, down: bool) -> Result<String, Fault> {
         let (resource, switch) = self.find(name)?;
+        if !resource.provider().can_die() {
+            let (name, kind) = (resource.name(), resource.kind());
+            let message = format!("resource `{name}` is a {kind} of the host: it is always there");
+            return Err(Fault::new(Code::ResourceFixed, message));
+        }
         let done = if down { switch.hold() } else { switch.release() };
         done.map_err(|_busy| {
             let message = format!("resource `{}` is being switched already", resource.name());

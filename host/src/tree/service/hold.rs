@@ -115,6 +115,7 @@ impl Hold {
                 in_doubt: false,
                 node,
                 needs: needed.contains(slot),
+                whole: whole.contains(slot),
                 layer: self.layer,
                 follows: node == self.node,
                 stage: Stage::default(),

@@ -71,6 +71,8 @@ pub(super) struct Dependent {
     pub(super) node: NodeId,
     /// It, or one of its contracts, can't do without.
     pub(super) needs: bool,
+    /// It can't do without, whatever it is asked.
+    pub(super) whole: bool,
     /// How many daemons start before it in a row.
     pub(super) layer: usize,
     /// It has a thread that follows what it is told, and says when it has.
@@ -294,8 +296,8 @@ impl Resource {
             daemon: lease.daemon,
             request: lease.request,
         });
-        let of = |needs: bool| {
-            let its = state.dependents.iter().filter(|dependent| dependent.needs == needs);
+        let of = |whole: bool| {
+            let its = state.dependents.iter().filter(|dependent| dependent.whole == whole);
             let mut names: Vec<String> = its.map(|one| one.daemon.to_string()).collect();
             // All instances of a stateless daemon say the same.
             names.dedup();
