@@ -239,6 +239,8 @@ fn mistakes_are_named_with_their_code() {
     let dir = tempfile::tempdir().unwrap();
     let counter = guest("counter");
     let counter = counter.to_str().unwrap();
+    std::fs::create_dir(dir.path().join("broken")).unwrap();
+    std::fs::write(dir.path().join("broken/Cargo.toml"), "[package]\nname = 5\n").unwrap();
     for (words, exit, expected) in [
         (&["run", counter, "--budget", "counter=abc"][..], 2, "E_BUDGET_SIZE"),
         (&["run", counter, "--budget", "other=1MiB"], 2, "E_OPTION"),
@@ -251,6 +253,8 @@ fn mistakes_are_named_with_their_code() {
         (&["run", counter, "--requests", "missing.jsonl"], 1, "E_FILE"),
         (&["run", counter, "--socket", "/proc/nowhere/host.sock"], 1, "E_SOCKET"),
         (&["build", "nowhere"], 1, "E_FILE"),
+        (&["build", "broken"], 1, "E_BUILD"),
+        (&["lst"], 2, "'ps'"),
         (&["inspect", "missing.wasm"], 1, "E_FILE"),
         (&["explain", "E_NONSENSE"], 2, "E_NONSENSE"),
         (&["new", "Bad Name"], 2, "Bad Name"),
@@ -260,6 +264,11 @@ fn mistakes_are_named_with_their_code() {
         assert_eq!(code(&output), exit, "{words:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(expected), "{words:?}: {}", stderr(&output));
     }
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut unprinted = Command::new(HOST);
+    let unprinted = unprinted.args(["explain", "E_FUEL"]).stdout(full).output().unwrap();
+    assert_eq!(code(&unprinted), 1, "{}", stderr(&unprinted));
+    assert!(stderr(&unprinted).contains("could not be written"), "{}", stderr(&unprinted));
     std::fs::write(dir.path().join("text.wasm"), "no component").unwrap();
     let refused = host(dir.path(), &["inspect", "text.wasm", "--output", "json"]);
     assert_eq!(code(&refused), 1);

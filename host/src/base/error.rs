@@ -135,6 +135,9 @@ codes! {
     File "E_FILE" Operator
         "A file could not be read or written."
         "The message gives the path and the system's reason.";
+    Build "E_BUILD" Guest
+        "The guest's crate could not be built."
+        "The compiler's messages say why; [lib] crate-type = [\"cdylib\"] makes a component.";
     NoMemory "E_NO_MEM" Environment
         "The machine did not give the memory that the budgets need."
         "Free memory, lower budgets, or lift the process's limits (ulimit -v, cgroup).";

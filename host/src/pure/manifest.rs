@@ -27,7 +27,7 @@ pub use self::example::example;
 pub use self::resources::{Access, AllowRule, ProviderSpec, ResourceSpec};
 pub use self::source::{Complaint, Place, Span};
 pub use self::text::{BoundText, Hidden, Text};
-pub use self::walk::Named;
+pub use self::walk::{Named, meant};
 
 use self::source::Source;
 use self::walk::{Fields, Walk, suggest};

@@ -26,6 +26,7 @@ mod settings;
 mod simulate;
 mod stop;
 mod store;
+mod suggest;
 mod table;
 mod upgrade;
 mod validate;
@@ -82,6 +83,7 @@ enum Command {
     /// Say how the running host is, even when all its daemons are busy
     Health(stop::HealthArgs),
     /// List root, daemons and running transactions of the running host
+    #[command(aliases = ["list", "ls"])]
     Ps(ps::PsArgs),
     /// End one running transaction: it is rolled back
     Kill(bits::KillArgs),
@@ -168,7 +170,7 @@ pub fn main() -> ExitCode {
     if let Err(error) = signals::survive_large_files() {
         eprint(&format!("no handler for a file that is too large: {error}"));
     }
-    let cli = Cli::parse();
+    let cli = suggest::parse();
     if let Err(fault) = log::check_filter() {
         print_fault(&fault);
         return ExitCode::from(exit::USAGE);
@@ -215,7 +217,9 @@ pub fn main() -> ExitCode {
         },
     };
     sink::flush(FLUSH_TIME_MAX);
-    ExitCode::from(code)
+    // An answer that nobody could get is a failure, whatever it says.
+    let lost = code == exit::DONE && sink::has_lost_answers();
+    ExitCode::from(if lost { exit::FAILED } else { code })
 }
 
 /// Prints an error: its code, who is to blame, what happened, and where to read on.

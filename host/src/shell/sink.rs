@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
@@ -21,6 +22,10 @@ use crate::base::limits::{LOG_WAITING_BYTES_MAX, STOP_TICK};
 static ERRORS: OnceLock<Sink> = OnceLock::new();
 /// Standard output, the same.
 static ANSWERS: OnceLock<Sink> = OnceLock::new();
+/// Some answer could not be written.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+const ANSWERS_NAME: &str = "stdout";
 
 /// Takes lines for a descriptor.
 #[derive(Clone, Debug)]
@@ -48,7 +53,10 @@ impl Sink {
     fn start(name: &str, descriptor: OwnedFd) -> io::Result<Self> {
         let sink = Self(Arc::default());
         let its = sink.clone();
-        Builder::new().name(name.to_owned()).spawn(move || its.write_all(descriptor.as_fd()))?;
+        let notes = name == ANSWERS_NAME;
+        Builder::new()
+            .name(name.to_owned())
+            .spawn(move || its.write_all(descriptor.as_fd(), notes))?;
         Ok(sink)
     }
 
@@ -83,11 +91,14 @@ impl Sink {
     }
 
     /// The thread: it ends with the process.
-    fn write_all(&self, descriptor: BorrowedFd<'_>) {
+    fn write_all(&self, descriptor: BorrowedFd<'_>, are_answers: bool) {
         loop {
             let line = self.next();
             // Nobody reads it any more: a host whose terminal is gone goes on all the same.
-            drop(write(descriptor, &line));
+            let written = write(descriptor, &line);
+            if are_answers {
+                note_lost(written);
+            }
             let mut queue = self.queue();
             queue.bytes -= line.len();
             let untold = if queue.bytes == 0 { queue.dropped - queue.told } else { 0 };
@@ -140,7 +151,7 @@ pub(super) fn take_errors() -> io::Result<()> {
 ///
 /// When the machine gives no thread.
 pub(super) fn take_answers() -> io::Result<()> {
-    take(&ANSWERS, "stdout", io::stdout().as_fd())
+    take(&ANSWERS, ANSWERS_NAME, io::stdout().as_fd())
 }
 
 fn take(sink: &OnceLock<Sink>, name: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
@@ -151,20 +162,38 @@ fn take(sink: &OnceLock<Sink>, name: &str, descriptor: BorrowedFd<'_>) -> io::Re
 
 /// Prints a line of an answer, or nothing when nobody reads it any more (`host ps | head`).
 pub(super) fn print(text: &str) {
-    put(&ANSWERS, io::stdout().as_fd(), text);
+    note_lost(put(&ANSWERS, io::stdout().as_fd(), text));
 }
 
 /// Says something on standard error.
 pub(super) fn eprint(text: &str) {
-    put(&ERRORS, io::stderr().as_fd(), text);
+    drop(put(&ERRORS, io::stderr().as_fd(), text));
 }
 
-fn put(sink: &OnceLock<Sink>, descriptor: BorrowedFd<'_>, text: &str) {
+fn put(sink: &OnceLock<Sink>, descriptor: BorrowedFd<'_>, text: &str) -> io::Result<()> {
     let line = plain_lines(format!("{text}\n"));
     match sink.get() {
-        Some(sink) => sink.put(line.as_bytes()),
-        None => drop(write(descriptor, line.as_bytes())),
+        Some(sink) => {
+            sink.put(line.as_bytes());
+            Ok(())
+        }
+        None => write(descriptor, line.as_bytes()),
     }
+}
+
+/// Notes that an answer could not be written. A reader that has gone wanted no more of it.
+fn note_lost(written: io::Result<()>) {
+    if let Err(error) = written
+        && error.kind() != io::ErrorKind::BrokenPipe
+        && !LOST.swap(true, Ordering::Relaxed)
+    {
+        eprint(&format!("error: the answer could not be written: {error}"));
+    }
+}
+
+/// True when some answer could not be written.
+pub(super) fn has_lost_answers() -> bool {
+    LOST.load(Ordering::Relaxed)
 }
 
 /// True when a thread of its own has standard error.

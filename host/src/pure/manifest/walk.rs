@@ -324,16 +324,21 @@ fn type_name(value: &DeValue<'_>) -> &'static str {
 
 /// The known name that is meant, or all there are.
 pub(super) fn suggest(name: &str, known: &[&str]) -> String {
-    let distances = known.iter().map(|known| (distance(name, known), known));
-    match distances.min() {
-        // A third of the letters may be wrong.
-        Some((distance, nearest)) if distance <= 1 + nearest.len() / 3 => {
-            format!("is it `{nearest}`?")
-        }
-        Some(_) if known.len() <= 16 => format!("there are {}", known.join(", ")),
-        Some(_) => format!("there are {}", known.len()),
-        None => "there are none".to_owned(),
+    match meant(name, known) {
+        Some(nearest) => format!("is it `{nearest}`?"),
+        None if known.is_empty() => "there are none".to_owned(),
+        None if known.len() <= 16 => format!("there are {}", known.join(", ")),
+        None => format!("there are {}", known.len()),
     }
+}
+
+/// The known name that is meant, if one is near enough.
+#[must_use]
+pub fn meant<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let distances = known.iter().map(|known| (distance(name, known), *known));
+    // A third of the letters may be wrong.
+    let near = |(distance, nearest): &(usize, &str)| *distance <= 1 + nearest.len() / 3;
+    distances.min().filter(near).map(|(_, nearest)| nearest)
 }
 
 /// Letters to insert, remove or replace to make one name of the other.

@@ -72,7 +72,7 @@ fn build_all(args: &BuildArgs) -> Result<Vec<(PathBuf, u64)>, Fault> {
             "{}: cargo built no component; a guest's Cargo.toml needs [lib] crate-type = [\"cdylib\"]",
             args.path.display()
         );
-        return Err(Fault::new(Code::File, message));
+        return Err(Fault::new(Code::Build, message));
     }
     let out = args.out.clone().unwrap_or_else(|| args.path.join("guests"));
     fs::create_dir_all(&out).map_err(|error| failed(&out.display().to_string(), &error))?;
@@ -105,7 +105,7 @@ fn add_target() -> Result<(), Fault> {
         return Ok(());
     }
     let message = format!("`rustup target add {TARGET}` failed ({added}); see its output above");
-    Err(Fault::new(Code::File, message))
+    Err(Fault::new(Code::Build, message))
 }
 
 fn cargo() -> Command {
@@ -122,7 +122,7 @@ fn workspace_manifest(path: &Path) -> Result<String, Fault> {
         .map_err(|error| failed("cargo", &error))?;
     if !found.status.success() {
         let message = format!("cargo found no workspace ({}); see its output above", found.status);
-        return Err(Fault::new(Code::File, message));
+        return Err(Fault::new(Code::Build, message));
     }
     let manifest = PathBuf::from(String::from_utf8_lossy(&found.stdout).trim_end());
     fs::read_to_string(&manifest).map_err(|error| failed(&manifest.display().to_string(), &error))
@@ -162,7 +162,7 @@ fn cargo_build(args: &BuildArgs, profile: &str) -> Result<Vec<(String, PathBuf)>
         return Ok(components);
     }
     let message = format!("cargo build failed ({ended}); its messages are above");
-    Err(Fault::new(Code::File, message))
+    Err(Fault::new(Code::Build, message))
 }
 
 /// The component that a line of cargo's output tells of: the package's name and the file.

@@ -1,7 +1,7 @@
 //! `host new`: a guest crate from the SDK's template.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
 
@@ -79,7 +79,9 @@ fn write(args: &NewArgs) -> Result<(), Fault> {
         let message = format!("{}: no guest-sdk is there; see --sdk", sdk.display());
         return Err(Fault::new(Code::File, message));
     }
-    let sdk = toml_string(&sdk.to_string_lossy());
+    let here = std::env::current_dir().and_then(|here| here.canonicalize());
+    let here = here.map_err(|error| failed(Path::new("."), error))?;
+    let sdk = toml_string(&from_to(&here.join(dir), &sdk).to_string_lossy());
     fs::create_dir(dir).map_err(|error| failed(dir, error))?;
     for (file, text) in TEMPLATE {
         let path = dir.join(file);
@@ -91,6 +93,19 @@ fn write(args: &NewArgs) -> Result<(), Fault> {
         fs::write(&path, text).map_err(|error| failed(&path, error))?;
     }
     Ok(())
+}
+
+/// The way from one folder to another, both absolute: relative, so that what holds both can be
+/// moved, unless they have nothing in common.
+fn from_to(from: &Path, to: &Path) -> PathBuf {
+    let common = from.components().zip(to.components()).take_while(|(one, other)| one == other);
+    let common = common.count();
+    // The root alone is common to all.
+    if common < 2 {
+        return to.to_owned();
+    }
+    let up = from.components().skip(common).map(|_| Component::ParentDir);
+    up.chain(to.components().skip(common)).collect()
 }
 
 fn toml_string(text: &str) -> String {
@@ -108,6 +123,18 @@ mod tests {
         }
         for bad in ["", "2a", "-a", "Ledger", "a/b", "a b", "core", "\u{e9}"] {
             assert!(check_name(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_way_to_the_sdk_is_relative_where_that_survives_a_move() {
+        for (from, to, way) in [
+            ("/home/ann/src/ledger", "/home/ann/bulkhead/guest-sdk", "../../bulkhead/guest-sdk"),
+            ("/home/ann/bulkhead/ledger", "/home/ann/bulkhead/guest-sdk", "../guest-sdk"),
+            ("/home/ann/ledger", "/opt/bulkhead/guest-sdk", "/opt/bulkhead/guest-sdk"),
+            ("/work/guest-sdk/ledger", "/work/guest-sdk", ".."),
+        ] {
+            assert_eq!(from_to(Path::new(from), Path::new(to)), Path::new(way), "{from} {to}");
         }
     }
 

@@ -108,7 +108,8 @@ fn table(answer: &Value) -> String {
         ("NEEDED BY", Align::Left),
         ("USED BY", Align::Left),
         ("PLACE", Align::Left),
-    ]);
+    ])
+    .sparing(&["FLAPS", "GENERATION", "PLACE", "LEASES", "KIND"]);
     let mut reasons = String::new();
     for resource in &resources {
         let millis = resource.get("since_ms").and_then(Value::as_u64).unwrap_or_default();
