@@ -280,7 +280,7 @@ pub struct Answer {
     pub outcome: Outcome,
     /// The daemon's last commit after it: this request's own when it is a committed change.
     pub sequence: Sequence,
-    /// Tries, 0 when nothing was started.
+    /// Tries, 0 when nothing was started: it was refused, or answered by its key.
     pub attempts: u32,
     /// The value of a committed request, or the details of a rejection, as JSON; where that was
     /// asked for.
@@ -361,6 +361,12 @@ impl Answer {
         }
     }
 
+    /// It was committed before: this is the answer that was kept for its key.
+    #[must_use]
+    pub fn by_key(&self) -> bool {
+        matches!(self.outcome, Outcome::Committed(_)) && self.attempts == 0
+    }
+
     /// The outcome line, with a value or details that were not shown made here.
     #[must_use]
     pub fn to_json(&self) -> Value {
@@ -386,6 +392,7 @@ impl Answer {
             Outcome::Cancelled(stale) => stale_json(stale),
             Outcome::Unknown(fault) => fault_json(fault),
         };
+        let by_key = self.by_key();
         let fields = json!({
             "request": self.request.to_string(),
             "daemon": self.daemon,
@@ -393,6 +400,7 @@ impl Answer {
             "outcome": self.outcome.word(),
             "sequence": self.sequence.0,
             "attempts": self.attempts,
+            "by_key": by_key,
         });
         let (open, shown, tail) = match (&self.outcome, self.shown) {
             (Outcome::Rejected(_), Some(details)) => {
@@ -508,6 +516,9 @@ mod tests {
         let committed = Answer { outcome, attempts: 1, ..refused };
         assert_eq!(committed.to_json()["value"], 5);
         assert_eq!(committed.to_json()["error"], Value::Null);
+        assert_eq!(committed.to_json()["by_key"], false);
+        let again = Answer { attempts: 0, ..committed.clone() };
+        assert_eq!(again.to_json()["by_key"], true);
         // Of an answer that came to nothing, nothing is shown.
         let shown = Some(Shown::new("5".to_owned(), None));
         let fault = Fault::new(Code::StoreIo, "no");

@@ -168,8 +168,13 @@ impl Daemon {
                 Lookup::New => {}
                 Lookup::Answered(kept) => {
                     let outcome = Outcome::Committed(kept.value.clone());
-                    let (sequence, attempts) = (kept.sequence, kept.attempts);
-                    return Transacted { outcome, sequence, attempts, shown: None };
+                    // Nothing is started: that says whose answer it is.
+                    return Transacted {
+                        outcome,
+                        sequence: kept.sequence,
+                        attempts: 0,
+                        shown: None,
+                    };
                 }
                 Lookup::Conflict => {
                     let message = "this key was used for another request";

@@ -139,10 +139,13 @@ pub(super) fn print_error(error: &Value) -> u8 {
 /// Shows an answer as it came: whoever reads it wants the numbers that the guest wrote.
 fn show(args: &CallArgs, answer: &str) -> u8 {
     let (mut outcome, mut value, mut error) = (None, "null", Value::Null);
+    let (mut by_key, mut sequence) = (false, "0");
     let read = json::fields(answer, "an answer", |name, text| {
         match name {
             "outcome" => outcome = json::text(text),
             "value" => value = text,
+            "by_key" => by_key = text == "true",
+            "sequence" => sequence = text,
             "error" => error = serde_json::from_str(text).unwrap_or_default(),
             _ => {}
         }
@@ -159,6 +162,9 @@ fn show(args: &CallArgs, answer: &str) -> u8 {
         match json::text(value) {
             Some(text) => print(&text),
             None => print(value),
+        }
+        if by_key {
+            eprint(&format!("answered by its key: commit {sequence}, nothing was done again"));
         }
     } else {
         print_error(&error);

@@ -296,7 +296,9 @@ impl Model {
         }
         let expected = self.tries(call, starved);
         if let (Some(key), Ok(_)) = (key, &expected.value) {
-            let kept = Expected { sequence: Some(self.sequence), ..expected.clone() };
+            // Nothing is started for whoever asks again.
+            let sequence = Some(self.sequence);
+            let kept = Expected { sequence, attempts: 0, ..expected.clone() };
             self.keys.insert(key, (call.clone(), kept));
         }
         expected
