@@ -9,7 +9,7 @@ use host::mechanisms::sandbox::Guest;
 use host::pure::json::from_message_pack;
 use host::pure::request::Outcome;
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::{Hostile, Rig, RigOptions, bound, deploy};
 
 const COMPONENT: &str = r#"
@@ -376,6 +376,68 @@ fn c9_handles_swapped_in_a_rejected_transaction_are_as_before() {
             play(1, &[first.clone(), again.clone(), first, again.clone()]);
         }
     }
+}
+
+#[test]
+fn c9_a_leak_names_the_handle_and_what_is_there_now() {
+    let swap =
+        [Step::Drop(1), Step::Drop(0), Step::Get(Kind::Stderr, 0), Step::Get(Kind::Stdout, 1)];
+    let (mut model, mut slots, mut given) = (Model::default(), [0; 32], String::new());
+    let mut play = |steps: &[Step]| -> Vec<u8> {
+        let bytes = steps.iter().flat_map(|step| model.step(&mut slots, *step, &mut given).0);
+        bytes.collect()
+    };
+    let (prime, script) = (play(PRIMES[1]), play(&swap));
+    let mut rig = Rig::start(&primed(1, &prime), RigOptions::default());
+    let outcome = rig.transact(&bound(0, &[&[End::Commit as u8], &script[..]].concat())).outcome;
+    let Outcome::Crashed(crash) = outcome else { panic!("{outcome:?}") };
+    let told = "the call ended with standard error as handle 1, not standard output";
+    assert_eq!((crash.code, crash.message.as_str()), (Code::HandleLeak, told));
+}
+
+#[test]
+fn c9_a_prime_that_takes_its_streams_in_another_order_parks_its_daemon() {
+    let take =
+        |first: &str, then: &str| format!("(drop (call $get-{first})) (drop (call $get-{then}))");
+    let guest = Hostile {
+        component: COMPONENT.to_owned(),
+        extra: EXTRA.to_owned(),
+        imports: IMPORTS.to_owned(),
+        prime: format!(
+            "(if (i64.eq (call $generation) (i64.const 1)) (then {}) (else {}))",
+            take("stdout", "stderr"),
+            take("stderr", "stdout")
+        ),
+        run: "unreachable".to_owned(),
+        ..Hostile::default()
+    };
+    let mut rig = Rig::start(&deploy(&guest.build()).unwrap(), RigOptions::default());
+    let hash = rig.hash();
+    rig.crashes_with(tests::RUN, json!({}), Code::Unreachable);
+    let reason = rig.daemon.parked().unwrap();
+    assert_eq!(reason.code, Code::HandleLeak, "{reason}");
+    assert_eq!(rig.hash(), hash, "the last commit is intact");
+}
+
+#[test]
+fn c9_a_prime_that_keeps_what_has_a_state_of_its_own_is_refused() {
+    // A call could add to these headers, and no image would put that back.
+    let guest = Hostile {
+        component: r#"
+          (import "wasi:http/types@0.2.0" (instance $http
+            (export "fields" (type $fields (sub resource)))
+            (export "[constructor]fields" (func (result (own $fields))))))
+          (core func $fields (canon lower (func $http "[constructor]fields")))"#
+            .to_owned(),
+        extra: "(export \"fields\" (func $fields))".to_owned(),
+        imports: "(import \"extra\" \"fields\" (func $fields (result i32)))".to_owned(),
+        prime: "(drop (call $fields))".to_owned(),
+        ..Hostile::default()
+    };
+    let guest = deploy(&guest.build()).unwrap();
+    let refused = Rig::try_start(&guest, RigOptions::default()).unwrap_err();
+    assert_eq!(refused.code, Code::Init);
+    assert!(refused.message.contains("could not be put back"), "{refused}");
 }
 
 proptest! {

@@ -208,3 +208,27 @@ fn waiting_and_leaving_are_not_possible_in_a_transaction() {
         assert_eq!(rig.committed(BUMP, json!({})), 1);
     }
 }
+
+#[test]
+fn a_guest_that_asks_for_its_directories_in_a_call_is_told_what_it_lacks() {
+    let guest = Hostile {
+        component: r#"
+          (import "wasi:filesystem/types@0.2.0" (instance $files
+            (export "descriptor" (type (sub resource)))))
+          (alias export $files "descriptor" (type $descriptor))
+          (import "wasi:filesystem/preopens@0.2.0" (instance $preopens
+            (alias outer 1 $descriptor (type $descriptor0))
+            (export "descriptor" (type $descriptor (eq $descriptor0)))
+            (export "get-directories" (func (result (list (tuple (own $descriptor) string)))))))
+          (core func $directories (canon lower (func $preopens "get-directories")
+            (memory $memory) (realloc (func $realloc))))"#
+            .to_owned(),
+        extra: "(export \"directories\" (func $directories))".to_owned(),
+        imports: "(import \"extra\" \"directories\" (func $directories (param i32)))".to_owned(),
+        run: "(call $directories #4200)".to_owned(),
+        ..Hostile::default()
+    };
+    let mut rig = Rig::start(&deploy(&guest.build()).unwrap(), RigOptions::default());
+    let crash = rig.crashes_with(RUN, json!({}), Code::HandleLeak);
+    assert!(crash.message.contains("`#[guest(files)]`"), "{crash:?}");
+}

@@ -10,6 +10,7 @@
 //! (headers, a file that is open) can't be kept at all.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use wasmtime::component::{Resource, ResourceTable};
 
@@ -35,6 +36,22 @@ enum Place {
     Kept(Kept),
     /// Something that no transaction may leave behind.
     Other,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Free => f.write_str("nothing"),
+            Self::Kept(Kept::Stdin) => f.write_str("standard input"),
+            Self::Kept(Kept::Stdout) => f.write_str("standard output"),
+            Self::Kept(Kept::Stderr) => f.write_str("standard error"),
+            Self::Kept(Kept::Pollable(of)) => {
+                write!(f, "a pollable of handle {}", of.saturating_add(1))
+            }
+            Self::Kept(Kept::Root) => f.write_str("`/`"),
+            Self::Other => f.write_str("another resource"),
+        }
+    }
 }
 
 /// A table of handles at one moment. Equal ones are the same to the guest.
@@ -71,11 +88,10 @@ impl Held {
     pub(super) fn refuse(&self, before: &Self) -> Option<String> {
         let (handle, was, is) = self.changed(before)?;
         let (now, kept) = (self.count(), before.count());
-        Some(match (was, is) {
-            _ if now != kept => {
-                format!("the call ended with {now} host resources held, not {kept}")
-            }
-            _ => format!("the call ended with handle {handle} being {is:?}, not {was:?}"),
+        Some(if now == kept {
+            format!("the call ended with {is} as handle {handle}, not {was}")
+        } else {
+            format!("the call ended with {now} host resources held, not {kept}")
         })
     }
 
