@@ -38,7 +38,7 @@ impl Small {
         std::fs::create_dir(&data).unwrap();
         let host = command(dir.path(), guests);
         let mut command = Command::new(words[0]);
-        let script = format!("mount -t tmpfs -o {options} none \"$0\" && exec \"$@\"");
+        let script = format!("mount -t tmpfs -o mode=0700,{options} none \"$0\" && exec \"$@\"");
         command.args(&words[1..]).args(["sh", "-c", &script]).arg(&data);
         command.arg(host.get_program()).args(host.get_args());
         command.envs(host.get_envs().filter_map(|(name, value)| Some((name, value?))));
