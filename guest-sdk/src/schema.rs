@@ -1,5 +1,6 @@
 //! JSON Schemas of arguments and results, made only when `describe` asks.
 
+mod aliases;
 mod closed;
 
 use std::fmt::{self, Write};
@@ -13,6 +14,7 @@ use serde_json::{Number, Value};
 #[must_use]
 pub fn argument_schema<T: JsonSchema>() -> String {
     let mut schema = schema::<T>(SchemaSettings::draft2020_12().for_deserialize());
+    aliases::take_in(&mut schema);
     closed::close(&mut schema);
     text(&schema)
 }
@@ -20,7 +22,9 @@ pub fn argument_schema<T: JsonSchema>() -> String {
 /// The schema of what a committed call answers.
 #[must_use]
 pub fn result_schema<T: JsonSchema>() -> String {
-    text(&schema::<T>(SchemaSettings::draft2020_12().for_serialize()))
+    let mut schema = schema::<T>(SchemaSettings::draft2020_12().for_serialize());
+    aliases::leave_out(&mut schema);
+    text(&schema)
 }
 
 fn schema<T: JsonSchema>(settings: SchemaSettings) -> Value {

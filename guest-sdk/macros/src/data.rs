@@ -1,8 +1,13 @@
 //! `#[data]`: the derives of a type that travels between host and guest.
 
+use std::iter;
+
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Error, Field, Fields, Item, Result};
+use syn::meta::ParseNestedMeta;
+use syn::{
+    Attribute, Error, Expr, Field, Fields, Item, LitStr, Result, Token, Variant, parse_quote,
+};
 
 use crate::program::check_keys;
 
@@ -12,6 +17,13 @@ pub(crate) fn expand(item: &Item) -> Result<TokenStream> {
         return Err(Error::new_spanned(item, "#[data] goes on a struct or an enum"));
     }
     check_fields(item)?;
+    let mut item = item.clone();
+    for attributes in inner_attributes(&mut item) {
+        let aliases = aliases(attributes)?;
+        if !aliases.is_empty() {
+            attributes.push(parse_quote!(#[schemars(extend("x-aliases" = [#(#aliases),*]))]));
+        }
+    }
     Ok(quote! {
         #[derive(
             ::guest_sdk::__private::serde::Serialize,
@@ -22,6 +34,48 @@ pub(crate) fn expand(item: &Item) -> Result<TokenStream> {
         #[schemars(crate = "::guest_sdk::__private::schemars")]
         #item
     })
+}
+
+/// Those of the fields and the variants.
+fn inner_attributes(item: &mut Item) -> Vec<&mut Vec<Attribute>> {
+    match item {
+        Item::Struct(item) => item.fields.iter_mut().map(|field| &mut field.attrs).collect(),
+        Item::Enum(item) => {
+            let variants = item.variants.iter_mut();
+            let all = variants.flat_map(|Variant { attrs, fields, .. }| {
+                iter::once(attrs).chain(fields.iter_mut().map(|field| &mut field.attrs))
+            });
+            all.collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The other names that serde knows a field or a variant by, of which a schema says nothing by
+/// itself.
+fn aliases(attributes: &[Attribute]) -> Result<Vec<LitStr>> {
+    let mut aliases = Vec::new();
+    for attribute in attributes.iter().filter(|found| found.path().is_ident("serde")) {
+        attribute.parse_nested_meta(|meta| {
+            match meta.path.is_ident("alias") {
+                true => aliases.push(meta.value()?.parse()?),
+                false => pass_over(&meta)?,
+            }
+            Ok(())
+        })?;
+    }
+    Ok(aliases)
+}
+
+fn pass_over(meta: &ParseNestedMeta<'_>) -> Result<()> {
+    if meta.input.peek(Token![=]) {
+        meta.value()?.parse::<Expr>()?;
+    } else if meta.input.peek(syn::token::Paren) {
+        let inside;
+        syn::parenthesized!(inside in meta.input);
+        inside.parse::<TokenStream>()?;
+    }
+    Ok(())
 }
 
 /// Refuses fields whose values have no form in JSON, where that is easily seen.
@@ -47,6 +101,26 @@ mod tests {
         let expanded = expand(&item).unwrap().to_string();
         assert!(expanded.contains("serde (default)"), "{expanded}");
         assert!(expanded.contains("JsonSchema"), "{expanded}");
+    }
+
+    #[test]
+    fn schemas_hear_of_the_other_names_of_fields_and_variants() {
+        let item = parse_quote! {
+            enum Shape {
+                Square {
+                    #[serde(rename(serialize = "s"), default = "one", alias = "edge", alias = "e")]
+                    side: f64,
+                    #[serde(default)]
+                    rest: u8,
+                },
+                #[serde(alias = "round")]
+                Circle,
+            }
+        };
+        let expanded = expand(&item).unwrap().to_string();
+        assert!(expanded.contains(r#"extend ("x-aliases" = ["edge" , "e"])"#), "{expanded}");
+        assert!(expanded.contains(r#"extend ("x-aliases" = ["round"])"#), "{expanded}");
+        assert_eq!(expanded.matches("x-aliases").count(), 2);
     }
 
     #[test]

@@ -65,6 +65,62 @@ pub struct Odd {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Nothing;
 
+/// An enum of all forms.
+#[data]
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// Nothing in it.
+    #[serde(alias = "Crimson")]
+    Red,
+    /// One value.
+    Shade(u8),
+    /// Several.
+    Pair(i8, bool),
+    /// Fields.
+    #[serde(alias = "Own")]
+    Custom {
+        /// Over 64 bits.
+        wide: u128,
+        /// A text that older callers know by another name.
+        #[serde(alias = "label")]
+        name: String,
+    },
+}
+
+/// One that says what it is.
+#[data]
+#[derive(Clone, Debug, PartialEq)]
+#[serde(tag = "type")]
+pub enum Shape {
+    /// Round.
+    Circle {
+        /// Half as wide.
+        radius: f64,
+    },
+    /// Not round.
+    #[serde(alias = "Quad")]
+    Square {
+        /// As wide.
+        #[serde(alias = "edge")]
+        side: f64,
+    },
+}
+
+/// A struct with others in it.
+#[data]
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// A small number.
+    #[serde(alias = "quantity", alias = "count")]
+    pub amount: u8,
+    /// What may be left out.
+    pub note: Option<String>,
+    /// What it is.
+    pub kind: Kind,
+    /// Or this.
+    pub shape: Option<Shape>,
+}
+
 /// What was kept.
 #[state]
 #[derive(Clone, Debug, Default)]
@@ -132,6 +188,31 @@ impl Values {
     /// A float and its negative.
     pub fn mirrored(&self, float: f64) -> (f64, f64) {
         (float, -float)
+    }
+
+    /// Answers what it was given: enums and structs in each other.
+    pub fn lines(&self, lines: Vec<Line>) -> Vec<Line> {
+        lines
+    }
+
+    /// The same for maps whose keys are no texts.
+    pub fn keys(
+        &self,
+        numbers: BTreeMap<u64, String>,
+        wide: BTreeMap<i128, u8>,
+        truths: BTreeMap<bool, u8>,
+    ) -> (BTreeMap<u64, String>, BTreeMap<i128, u8>, BTreeMap<bool, u8>) {
+        (numbers, wide, truths)
+    }
+
+    /// The same for floats of both widths.
+    pub fn floats(&self, doubles: Vec<f64>, singles: Vec<f32>) -> (Vec<f64>, Vec<f32>) {
+        (doubles, singles)
+    }
+
+    /// The same for integers of 128 bits.
+    pub fn wide(&self, low: i128, high: u128) -> (i128, u128) {
+        (low, high)
     }
 
     /// Keeps nothing in as many ways as there are.
