@@ -57,6 +57,8 @@ pub struct CrashReport {
     pub contract_name: String,
     /// The arguments.
     pub arguments: Arguments,
+    /// Its answer was to be JSON, which may be too large.
+    pub shows: bool,
     /// Correlation id; the request's own when `None`.
     pub correlation: Option<String>,
     /// Idempotency key.
@@ -103,6 +105,8 @@ struct Stored {
     /// Hexadecimal; absent when they are too large.
     arguments: Option<String>,
     arguments_bytes: u64,
+    #[serde(default)]
+    shows: bool,
     correlation: Option<String>,
     key: Option<String>,
     unix_nanos: u64,
@@ -148,6 +152,7 @@ impl CrashReport {
             contract_name: self.contract_name.clone(),
             arguments,
             arguments_bytes,
+            shows: self.shows,
             correlation: self.correlation.clone(),
             key: self.key.clone(),
             unix_nanos: self.unix_nanos,
@@ -200,6 +205,7 @@ impl CrashReport {
             contract: stored.contract,
             contract_name: stored.contract_name,
             arguments,
+            shows: stored.shows,
             correlation: stored.correlation,
             key: stored.key,
             unix_nanos: stored.unix_nanos,
@@ -321,6 +327,7 @@ pub(crate) mod tests {
             contract: 1,
             contract_name: "transfer".to_owned(),
             arguments,
+            shows: true,
             correlation: Some("c-\u{e9}".to_owned()),
             key: None,
             unix_nanos: 1_700_000_000_123_456_789,

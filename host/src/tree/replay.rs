@@ -167,7 +167,7 @@ pub fn replay(
             return Ok(Replayed::Rejected(Fault::new(Code::Args, message).into()));
         }
         Called::Returned(value) => {
-            match settle(guest, report.contract, &images, &value, (&mut fuel_used, fuel_max)) {
+            match settle(guest, report, &images, &value, (&mut fuel_used, fuel_max)) {
                 Ok(()) => return Ok(Replayed::Returned(value)),
                 Err(caught) => caught,
             }
@@ -191,13 +191,14 @@ pub fn replay(
 /// What a daemon checks before it commits.
 fn settle(
     guest: &Guest,
-    contract: u32,
+    report: &CrashReport,
     images: &Images,
     value: &[u8],
     (fuel_used, fuel_max): (&mut u64, u64),
 ) -> Result<(), Caught> {
     let fuel_left = fuel_max.saturating_sub(*fuel_used);
-    let (read_only, fuel) = check_result(guest, contract, value, fuel_left);
+    let (contract, shows) = (report.contract, report.shows);
+    let (read_only, fuel) = check_result(guest, contract, value, shows, fuel_left);
     *fuel_used = fuel_used.saturating_add(fuel);
     if read_only? {
         return Ok(());

@@ -106,6 +106,27 @@ fn d26_runs_whose_clock_stands_still_or_goes_back_give_no_id_twice_and_lose_no_r
     assert!(ids.is_sorted_by(|one, next| one < next), "{ids:?}");
 }
 
+/// One whose answer is too large as JSON: whoever wants none of that gets it.
+#[test]
+fn an_answer_that_is_too_large_is_so_again() {
+    // 12,000,000 characters, of which each takes six bytes in JSON.
+    let run = "(memory.fill #1048576 #1 #12000000) (i32.store8 #1048571 #0xdb)
+        (i32.store #1048572 #0x1bb700) (return (call $answer #1048571 #12000005))";
+    let memory = "(memory (export \"memory\") 200)".to_owned();
+    let guest = Hostile { memory, run: run.to_owned(), ..Hostile::default() }.build();
+    let guest = deploy(&guest).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan("d", &guest, |options| {
+        options.budget_bytes = 16 << 20;
+        options.limits.deadline = Duration::from_secs(600);
+    });
+    let tree = durable(dir.path(), vec![plan]);
+    let crash = crashed(&tree, request("d", RUN, json!({})).shown());
+    assert_eq!(crash.code, Code::AnswerTooLarge, "{crash:?}");
+    same_again(&guest, &tree, "d", &crash);
+    assert_eq!(tree.call("d", RUN, json!({})).outcome.word(), "committed");
+}
+
 const WAYS: [&str; 12] = [
     "unreachable",
     "out_of_bounds",

@@ -124,6 +124,7 @@ impl Daemon {
             contract: bound.contract,
             contract_name: contract.map(|contract| contract.name.clone()).unwrap_or_default(),
             arguments,
+            shows: bound.show.is_some(),
             correlation: bound.correlation.as_deref().map(str::to_owned),
             key: bound.key.as_deref().map(str::to_owned),
             unix_nanos: self.now.unix_nanos,

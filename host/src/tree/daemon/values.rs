@@ -277,12 +277,13 @@ fn caught(contract: &Contract, error: &CheckError) -> Caught {
     }
 }
 
-/// Whether the result of a call fits, and whether its contract only reads; and the fuel of that.
-/// For whoever runs a request again, without a deadline.
+/// Whether the result of a call fits, as JSON too where it was to be shown, and whether its
+/// contract only reads; and the fuel of that. For whoever runs a request again, without a deadline.
 pub(in crate::tree) fn check_result(
     guest: &Guest,
     contract: u32,
     value: &[u8],
+    shows: bool,
     fuel_max: u64,
 ) -> (Result<bool, Caught>, u64) {
     let contract = match contract_of(guest, contract) {
@@ -298,7 +299,10 @@ pub(in crate::tree) fn check_result(
         }
     };
     let mut meter = Meter::new(&mut ask);
-    let checked = contract.result.check(value, &mut meter);
+    let checked = match shows {
+        true => contract.result.show(value, ANSWER_BYTES_MAX, &mut meter).map(drop),
+        false => contract.result.check(value, &mut meter),
+    };
     let spent = meter.spent();
     let checked = match checked {
         Ok(()) if spent > fuel_max => Err(CheckError::Ended(Code::Fuel)),
