@@ -29,6 +29,8 @@
 //! assert_eq!(counter.state().value, 2);
 //! ```
 
+mod unknown;
+
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -197,6 +199,9 @@ impl<G: Guest + Clone> Harness<G> {
             let names: Vec<&str> = G::CONTRACTS.iter().map(|contract| contract.name).collect();
             panic!("there is no contract {contract:?}; the guest has {}", names.join(", "));
         };
+        if let Some(message) = unknown_field(found, &arguments) {
+            return Outcome::BadArguments(message);
+        }
         let arguments = match wire::encode(&arguments) {
             Ok(arguments) => arguments,
             Err(error) => return Outcome::BadArguments(error.to_string()),
@@ -401,6 +406,15 @@ impl<G: Guest + Clone> Harness<G> {
 
 fn find<G: Guest>(name: &str) -> Option<(u32, &'static Contract)> {
     (0_u32..).zip(G::CONTRACTS).find(|(_, contract)| contract.name == name)
+}
+
+/// Which field no argument has, if there is one; by its place.
+fn unknown_field(contract: &Contract, arguments: &Value) -> Option<String> {
+    contract.arguments.iter().enumerate().find_map(|(place, argument)| {
+        let value = arguments.get(argument.name).or_else(|| arguments.get(place))?;
+        let found = unknown::unknown(&(argument.schema)(), value)?;
+        Some(format!("argument `{}`: {found}", argument.name))
+    })
 }
 
 fn message_of(payload: &(dyn Any + Send)) -> String {

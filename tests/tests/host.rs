@@ -46,6 +46,7 @@ mod host {
     mod supervision;
     mod threads;
     mod tree;
+    mod unknown;
     mod upgrade;
     mod values;
     mod wasi_calls;
