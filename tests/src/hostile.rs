@@ -100,6 +100,40 @@ pub fn hostile(run: &str) -> Vec<u8> {
 }
 
 impl Hostile {
+    /// A guest whose contract `run` answers `count` maps of one entry, three bytes each: as many
+    /// values for their bytes as there can be.
+    #[must_use]
+    pub fn maps(count: u32) -> Self {
+        let [high, middle, low, last] = count.to_be_bytes().map(u32::from);
+        let head = 0xdd | high << 8 | middle << 16 | low << 24;
+        let (bytes, all) = (3 * count, 3 * count + 5);
+        let run = format!(
+            "(i32.store #1048571 #{head:#x}) (i32.store8 #1048575 #{last:#x})
+             (i32.store #1048576 #0x81c0a081) (i32.store #1048580 #0xa081c0a0)
+             (i32.store #1048584 #0xc0a081c0) (local.set $i #12)
+             (block $done (loop $more
+               (br_if $done (i32.ge_u (local.get $i) #{bytes}))
+               (memory.copy (i32.add #1048576 (local.get $i)) #1048576 (local.get $i))
+               (local.set $i (i32.shl (local.get $i) #1)) (br $more)))
+             (return (call $answer #1048571 #{all}))"
+        );
+        let memory = "(memory (export \"memory\") 600)".to_owned();
+        Self { memory, run, ..Self::default() }
+    }
+
+    /// A guest that describes its contract `run` with `count` arguments.
+    #[must_use]
+    pub fn arguments(count: usize) -> Self {
+        let describe = format!(
+            "(i32.store #1080 #{count}) (i32.store #1076 #1048576)
+             (block $done (loop $more (br_if $done (i32.ge_u (local.get $i) #{count}))
+               (memory.copy (i32.add #1048576 (i32.mul (local.get $i) #20)) #3072 #20)
+               (local.set $i (i32.add (local.get $i) #1)) (br $more)))"
+        );
+        let memory = "(memory (export \"memory\") 600)".to_owned();
+        Self { memory, describe, argument: "{}".to_owned(), ..Self::default() }
+    }
+
     /// The component.
     ///
     /// # Panics

@@ -7,6 +7,11 @@
 
 mod answers;
 mod demo;
+#[expect(dead_code, unreachable_pub, reason = "what the package of tests has")]
+#[path = "../../../tests/src/hostile.rs"]
+mod hostile;
+mod large;
 mod limits;
 mod lives;
 mod rig;
+mod values;

@@ -70,11 +70,28 @@ impl Host {
 
     /// Says one thing over the socket.
     pub(crate) fn ask(&self, command: &Value) -> Value {
+        serde_json::from_str(&self.said(&command.to_string())).unwrap()
+    }
+
+    /// The same as text.
+    pub(crate) fn said(&self, command: &str) -> String {
         let mut stream = UnixStream::connect(self.dir.path().join("run/host.sock")).unwrap();
         stream.write_all(format!("{command}\n").as_bytes()).unwrap();
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap()
+        line
+    }
+
+    /// A file in its directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The most memory that it has had at once.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        1024 * peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
     }
 
     pub(crate) fn until(&self, what: &str, done: impl Fn(&Value) -> bool) {
@@ -135,8 +152,10 @@ pub(crate) fn post(path: &str, headers: &[(&str, &str)], body: &str) -> String {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     headers: Vec<(String, String)>,
-    /// Null without a body.
+    /// Null without a body, and when it is large.
     pub(crate) body: Value,
+    /// The same as it came.
+    pub(crate) text: String,
 }
 
 impl Answer {
@@ -149,6 +168,9 @@ impl Answer {
         self.body["error"]["code"].as_str().unwrap_or_default()
     }
 }
+
+/// What is not made a tree of.
+const LARGE_BYTES: usize = 1 << 20;
 
 /// A connection.
 pub(crate) struct Client {
@@ -190,8 +212,17 @@ impl Client {
         let length = headers.iter().find(|(name, _)| name == "content-length");
         let mut body = vec![0; length.map_or(0, |(_, length)| length.parse().unwrap())];
         self.stream.read_exact(&mut body).unwrap();
-        let body = serde_json::from_slice(&body).unwrap_or_default();
-        Some(Answer { status, headers, body })
+        let text = String::from_utf8(body).unwrap();
+        let whole = if text.len() < LARGE_BYTES { text.as_str() } else { "" };
+        let body = serde_json::from_str(whole).unwrap_or_default();
+        Some(Answer { status, headers, body, text })
+    }
+
+    /// The status of an answer whose rest is not read.
+    pub(crate) fn status(&mut self) -> u16 {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).unwrap();
+        line.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
     /// The status of an answer after which the connection is closed; none without an answer.

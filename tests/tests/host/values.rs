@@ -108,33 +108,12 @@ fn checking_a_result_ends_by_fuel() {
     rig.assert_whole();
 }
 
-/// A guest that answers `count` maps of one entry, three bytes each.
-fn maps(count: u32) -> Arc<Guest> {
-    let (high, low) = (count >> 16, count & 0xffff);
-    let head = 0xdd | (high >> 8) << 8 | (high & 0xff) << 16 | (low >> 8) << 24;
-    let run = format!(
-        "(i32.store #1048571 #{head:#x}) (i32.store8 #1048575 #{:#x})
-         (i32.store #1048576 #0x81c0a081) (i32.store #1048580 #0xa081c0a0)
-         (i32.store #1048584 #0xc0a081c0) (local.set $i #12)
-         (block $done (loop $more
-           (br_if $done (i32.ge_u (local.get $i) #{bytes}))
-           (memory.copy (i32.add #1048576 (local.get $i)) #1048576 (local.get $i))
-           (local.set $i (i32.shl (local.get $i) #1)) (br $more)))
-         (return (call $answer #1048571 #{all}))",
-        low & 0xff,
-        bytes = 3 * count,
-        all = 3 * count + 5,
-    );
-    let memory = "(memory (export \"memory\") 600)".to_owned();
-    deploy(&Hostile { memory, run, ..Hostile::default() }.build()).unwrap()
-}
-
 #[test]
 fn an_answer_is_shown_up_to_its_limit_and_counted_until_it_is_read() {
     let room = Room::new(ANSWER_BYTES_MAX);
     let text = |count: usize| count * "{\"\":null},".len() + 1;
     let count = 1_000_000;
-    let mut fits = rig(&maps(1_000_000));
+    let mut fits = rig(&deploy(&Hostile::maps(1_000_000).build()).unwrap());
     let shown = Bound { show: Some(room.clone()), ..bound(0, &[0x90]) };
     let transacted = fits.daemon.transact(&shown);
     let answer = transacted.shown.unwrap();
@@ -202,20 +181,12 @@ fn descriptions_have_caps() {
         assert!(error.contains(expected), "{error}");
     };
     let memory = "(memory (export \"memory\") 600)".to_owned();
-    // One argument is described, and many are counted.
-    let many = ARGUMENTS_MAX + 1;
-    let describe = format!(
-        "(i32.store #1080 #{many}) (i32.store #1076 #1048576)
-         (block $done (loop $more (br_if $done (i32.ge_u (local.get $i) #{many}))
-           (memory.copy (i32.add #1048576 (i32.mul (local.get $i) #20)) #3072 #20)
-           (local.set $i (i32.add (local.get $i) #1)) (br $more)))"
-    );
     let with = |argument: &str| Hostile {
         memory: memory.clone(),
         argument: argument.to_owned(),
         ..Hostile::default()
     };
-    refused(Hostile { describe, ..with("{}") }, "65 arguments; 64 is the most");
+    refused(Hostile::arguments(ARGUMENTS_MAX + 1), "65 arguments; 64 is the most");
     let wide = format!(r#"{{"enum": ["{}"]}}"#, "x".repeat(SCHEMA_BYTES_MAX));
     refused(with(&wide), "bytes; 65536 is the most");
     let mut deep = "{}".to_owned();
