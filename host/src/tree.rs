@@ -24,7 +24,8 @@ pub use daemon::{
 pub use gauges::{CrashReports, DaemonState, Gauges, LastExit, Report, Restarts, Upgradable};
 pub use replay::{ReplayMaterials, Replayed, replay, replay_materials};
 pub use root::{
-    DaemonPlan, DaemonView, Deploy, KeptCommits, MakeLog, Reply, RevertTo, Root, RootError,
-    RootOptions, Stand, Switched, ThreadDeath, ThreadExit, Unsynced,
+    DaemonPlan, DaemonView, Depends, Deploy, KeptCommits, Lent, MakeLog, Reply, RevertTo, Root,
+    RootError, RootOptions, Stand, Switched, ThreadDeath, ThreadExit, Unstarted, Unsynced,
+    crash_of, last_crashes,
 };
 pub use service::{Hold, LeaseView, ResourcePlan, ResourceView};

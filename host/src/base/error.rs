@@ -161,7 +161,7 @@ codes! {
         "See `host run --help` for the form of a request line.";
     DaemonUnknown "E_DAEMON_UNKNOWN" Caller
         "No daemon has this name."
-        "`host ps` lists the daemons.";
+        "`host ps` lists the daemons, `host ps --data DIR` those of a host that is stopped.";
     ContractUnknown "E_CONTRACT_UNKNOWN" Caller
         "The daemon has no contract of this name."
         "`host inspect` lists a guest's contracts.";
@@ -175,7 +175,7 @@ codes! {
         "Too much is waiting already, in the daemon's mailbox or at the socket. Nothing was started."
         "Try again later, with fewer requests in flight.";
     Parked "E_PARKED" Guest
-        "The daemon takes no requests: its guest could not recover."
+        "The daemon takes no requests: its guest could not recover, or it could not be started."
         "`host ps` has the reason; repair, then `host resume DAEMON`, or `host upgrade` to better code.";
     Restarts "E_RESTARTS" Host
         "A thread under the root died more often than --restarts allows, each time of a bug of the host."
@@ -268,8 +268,8 @@ codes! {
         "The transaction changed more than one record of the journal holds; rolled back."
         "Change less per call.";
     CodeChanged "E_CODE_CHANGED" Operator
-        "The daemon's state was made by other code than the file's."
-        "Upgrade it with --upgrade, run the file that made it, or use another --data directory.";
+        "The file has code that the daemon never ran, or its state was made by other code."
+        "`host run --upgrade` takes the state over; without the file it goes on with its own code.";
     UpgradeSame "E_UPGRADE_SAME" Operator
         "The daemon runs this code already."
         "Nothing is to be done; `host inspect` shows the digest of a file.";
@@ -308,7 +308,7 @@ codes! {
         "See the system's reason; the host tries again by itself. Ask again with the same key for what was unknown.";
     StoreCorrupt "E_STORE_CORRUPT" Environment
         "The journal does not hold what was written, or acknowledged commits are missing."
-        "Restore the data directory from a copy; `host verify` says what is good.";
+        "`host verify` says what is good. Restore a copy, or `host remove DAEMON --data DIR`.";
     StorePoisoned "E_STORE_POISONED" Environment
         "A write to the journal failed, so nothing is acknowledged until it has been opened again."
         "The host does that by itself once the cause, which was reported first, is gone; then send it again.";
@@ -332,7 +332,7 @@ codes! {
         "`host ps --tree` lists instances and readers; ask the daemon whose reader it is, or one without `stateless`.";
     DaemonFile "E_DAEMON_FILE" Operator
         "The daemon has a guest's file: it would be there again, empty, at the next start."
-        "Start the host without the file; only daemons that were forked or restored are removed.";
+        "Stop the host, `host remove DAEMON --data DIR`, and start it without the file.";
     HostBug "E_HOST_BUG" Host
         "Something went wrong in the host itself; the transaction was rolled back."
         "Please report it with the message.";

@@ -62,6 +62,33 @@ impl Kill<'_> {
     }
 }
 
+/// The manifest of a copy in a second host: its daemon has resources of the same names and kinds as
+/// the original's, `(name, kind)`, and none of them can be reached. So a drill asks nothing of the
+/// real ones, and the daemon runs, since it merely uses them.
+#[must_use]
+pub fn absent_service(daemon: &str, resources: &[(&str, &str)]) -> String {
+    let mut text = "[service]\nname = \"drill\"\n".to_owned();
+    for (name, kind) in resources {
+        // Nobody listens on port 1 of this machine.
+        let place = match *kind {
+            "redis" => "url = \"redis://127.0.0.1:1\"\n",
+            "postgres" => "url = \"postgres://drill@127.0.0.1:1/drill\"\n",
+            "http" => {
+                "allow = [{ url = \"http://127.0.0.1:1/\", private = true }]\ncheck = \"connect\"\n"
+            }
+            "directory" => "path = \"absent\"\naccess = \"read\"\n",
+            // These can't be away; there are no constants here.
+            "config" => "values = {}\n",
+            _ => "",
+        };
+        text.push_str(&format!("[resources.{name}]\nprovider = \"{kind}\"\n{place}"));
+    }
+    let uses: Vec<String> = resources.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+    let uses = uses.join(", ");
+    text.push_str(&format!("[daemons.{daemon}]\nguest = \"{daemon}.wasm\"\nuses = [{uses}]\n"));
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +140,25 @@ mod tests {
             (state(9, "a"), true, 1),
         ] {
             assert_eq!(judge(&started, changes_itself), wrong, "{started:?}");
+        }
+    }
+
+    #[test]
+    fn a_copy_has_the_names_of_its_resources_in_a_valid_manifest() {
+        use crate::pure::manifest::{Given, bind, parse};
+        let all = ["redis", "postgres", "http", "directory", "config", "clock", "entropy"];
+        let named: Vec<(String, &str)> =
+            all.iter().map(|kind| (format!("{kind}-1"), *kind)).collect();
+        let named: Vec<(&str, &str)> = named.iter().map(|(name, kind)| (&**name, *kind)).collect();
+        for count in 0..=all.len() {
+            let text = absent_service("ledger_2", &named[..count]);
+            let manifest = parse(text.as_bytes());
+            let bound = bind(&manifest, &Given::default());
+            let bound = bound.unwrap_or_else(|wrong| panic!("{wrong:?}\n{text}"));
+            let kinds: Vec<&str> = bound.resources.iter().map(|one| one.kind()).collect();
+            assert_eq!(kinds.len(), count, "{text}");
+            assert!(named[..count].iter().all(|(_, kind)| kinds.contains(kind)), "{text}");
+            assert_eq!(bound.daemons[0].uses.len(), count, "{text}");
         }
     }
 }

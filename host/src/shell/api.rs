@@ -13,7 +13,8 @@
 //! | `{"resume": "ledger"}` | as `enable` |
 //! | `{"commits": {"daemon": "ledger", "last": 20}}` | the commits that are kept, oldest first |
 //! | `{"snapshot": {"daemon": "ledger", "at": 7, "path": "/f"}}` | what is in the file |
-//! | `{"restore": {"path": "/f", "as": "new", "budget_bytes": 1048576}}` | what it runs on |
+//! | `{"restore": {"path": "/f", "as": "new", "budget_bytes": 1048576, "needs": [], "uses": ["cache"]}}` | what it runs on |
+//! | `{"restore": {"path": "/f", "into": "ledger"}}` | the same, and the new commit |
 //! | `{"fork": {"daemon": "ledger", "new": "copy", "at": 7}}` | what it runs on |
 //! | `{"revert": {"daemon": "ledger", "to": 7}}`, or `"last"` | where it went, and the new commit |
 //! | `{"upgrade": {"daemon": "ledger", "path": "/g.wasm", "dry_run": true}}` | what it does |
@@ -35,6 +36,7 @@ mod output;
 mod resources;
 mod server;
 mod socket;
+mod stored;
 mod upgrade;
 
 pub use client::{Client, ClientError};
@@ -42,6 +44,7 @@ pub use lineage::{Served, deploy_stored};
 pub use server::serve;
 pub(super) use server::{Attending, answered};
 pub use socket::{Listening, default_socket_path};
+pub use stored::answer_stored;
 pub use upgrade::read_code;
 
 use serde_json::{Value, json};

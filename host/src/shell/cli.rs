@@ -15,7 +15,9 @@ mod inspect;
 mod lineage;
 mod log;
 mod new;
+mod options;
 mod output;
+mod prepare;
 mod ps;
 mod replay;
 mod requests;
@@ -26,6 +28,7 @@ mod settings;
 mod simulate;
 mod stop;
 mod store;
+mod stored;
 mod suggest;
 mod table;
 mod upgrade;
@@ -117,6 +120,8 @@ enum Command {
     Output(output::OutputArgs),
     /// Stop a daemon that was forked or restored, and delete its state
     Remove(lineage::RemoveArgs),
+    /// Give a daemon's state another name, in a data directory that no host uses
+    Rename(stored::RenameArgs),
     /// List crashes, or show all that is known of one
     Crashes(crashes::CrashesArgs),
     /// Run a crashed request again, alone, on the very commit that it crashed on
@@ -203,6 +208,7 @@ pub fn main() -> ExitCode {
         Command::Revert(args) => client(exit::UNKNOWN, move || lineage::revert(&args)),
         Command::Output(args) => client(exit::FAILED, move || output::output(&args)),
         Command::Remove(args) => client(exit::UNKNOWN, move || lineage::remove(&args)),
+        Command::Rename(args) => stored::rename(&args),
         Command::Crashes(args) => client(exit::FAILED, move || crashes::crashes(&args)),
         Command::Replay(args) => replay::replay(&args),
         Command::SimulateCrash(args) => simulate::simulate(&args),

@@ -6,11 +6,13 @@
 mod bits;
 mod crashes;
 mod crew;
+mod lent;
 mod lineage;
 mod plan;
 mod promise;
 mod readers;
 mod root_loop;
+mod starting;
 mod stop;
 mod submit;
 mod upgrade;
@@ -22,8 +24,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-use self::plan::{check_budgets, check_names};
+use self::plan::{check_budget, check_names};
 use self::root_loop::RootLoop;
+use self::starting::fitting;
 use super::child::Child;
 use super::crashes::CrashWriter;
 use super::crew::{Berth, Crew};
@@ -47,10 +50,12 @@ use crate::mechanisms::sandbox::{Guest, OutputVersion, Outputs};
 use crate::pure::request::{Answer, Request};
 
 pub use bits::Switched;
-pub use crashes::{Stand, ThreadDeath};
-pub use lineage::{Deploy, KeptCommits, RevertTo};
+pub use crashes::{Stand, ThreadDeath, crash_of, last_crashes};
+pub use lent::Lent;
+pub use lineage::{Depends, Deploy, KeptCommits, RevertTo};
 pub use plan::{DaemonPlan, MakeLog, RootError, RootOptions};
 pub use root_loop::ThreadExit;
+pub use starting::Unstarted;
 pub use stop::Unsynced;
 pub use view::DaemonView;
 
@@ -89,6 +94,8 @@ pub struct Root {
     crews: BTreeMap<String, Arc<Crew>>,
     /// The readers of daemons, by the names of these.
     readers: BTreeMap<String, Arc<Crew>>,
+    /// Daemons with a state that could not be started, by their names.
+    unstarted: RwLock<BTreeMap<String, (NodeId, Unstarted)>>,
     bill: RwLock<Bill>,
     /// Held while a daemon is added or removed.
     changing: Mutex<()>,
@@ -111,14 +118,17 @@ impl Root {
     /// The root's generation: there is never a second one in a process.
     pub const GENERATION: u64 = 1;
 
-    /// Reserves the memory of all daemons, then starts them; all or none.
+    /// Reserves the memory of all daemons, then starts them. One that can't be started is parked
+    /// when it has a state; otherwise it ends the start.
     ///
     /// # Errors
     ///
     /// [`RootError`]; what had started is stopped again.
-    pub fn start(mut plans: Vec<DaemonPlan>, options: RootOptions) -> Result<Self, RootError> {
-        check_names(&plans)?;
+    pub fn start(mut plans: Vec<DaemonPlan>, mut options: RootOptions) -> Result<Self, RootError> {
+        let unstarted = std::mem::take(&mut options.unstarted);
+        check_names(&plans, &unstarted)?;
         plans.sort_by_key(|plan| plan.layer);
+        let (plans, unfit) = fitting(plans, options.journal.as_ref());
         let instances = || plans.iter().flat_map(|plan| plan.names().map(move |name| (plan, name)));
         let lines = instances().map(|(plan, name)| {
             let budget_bytes = plan.options.budget_bytes;
@@ -126,7 +136,7 @@ impl Root {
         });
         let bill = Bill::new(lines.collect(), options.memory_limit_bytes);
         let bill = bill.check()?;
-        check_budgets(&plans)?;
+        plans.iter().try_for_each(check_budget)?;
         let shapes: Vec<_> = instances().map(|(plan, _)| plan.guest.shape()).collect();
         let mut arena = Arena::reserve(bill.clone(), &shapes)?;
         tracing::debug!(bytes = bill.total_bytes(), "all memory is reserved");
@@ -139,12 +149,15 @@ impl Root {
             daemons: RwLock::default(),
             crews: BTreeMap::new(),
             readers: BTreeMap::new(),
+            unstarted: RwLock::default(),
             bill: RwLock::new(bill),
             changing: Mutex::default(),
             ground,
             request_ids,
             effects_finished: AtomicBool::new(false),
         };
+        unstarted.into_iter().for_each(|one| root.park_unstarted(one));
+        unfit.into_iter().try_for_each(|(plan, error)| root.spare(&plan, error))?;
         let images = (0..shapes.len()).map_while(|index| arena.take(index));
         root.start_all(plans, images)?;
         if let Some(journal) = &root.ground.journal {
@@ -154,93 +167,6 @@ impl Root {
             }
         }
         Ok(root)
-    }
-
-    /// Starts all daemons, each layer when those below are ready. Those that have started are there
-    /// to be stopped when one can't.
-    fn start_all(
-        &mut self,
-        plans: Vec<DaemonPlan>,
-        mut images: impl Iterator<Item = Images>,
-    ) -> Result<(), RootError> {
-        let (mut starting, mut layer) = (Vec::with_capacity(plans.len()), 0);
-        let mut started = Ok(());
-        for plan in plans {
-            if plan.layer > layer {
-                layer = plan.layer;
-                started = self.insert_started(starting.drain(..));
-            }
-            let its: Vec<Images> = images.by_ref().take(plan.names().count()).collect();
-            started = started.and_then(|()| self.begin(plan, its, &mut starting));
-            if started.is_err() {
-                break;
-            }
-        }
-        let rest = self.insert_started(starting);
-        started.and(rest)
-    }
-
-    /// Starts one daemon; one of several instances, or with readers, when it is ready.
-    fn begin(
-        &mut self,
-        plan: DaemonPlan,
-        images: Vec<Images>,
-        starting: &mut Vec<Starting>,
-    ) -> Result<(), RootError> {
-        if plan.options.stateless.is_some() {
-            return self.start_crew(&plan, images);
-        }
-        if plan.options.readers > 0 {
-            return self.start_with_readers(&plan, images, starting);
-        }
-        for images in images {
-            starting.push(self.ground.spawn(plan.clone(), images, First::Open, None)?);
-        }
-        Ok(())
-    }
-
-    /// Waits until these daemons are ready. When one can't start, the others are there to be
-    /// stopped.
-    fn insert_started(&self, all: impl IntoIterator<Item = Starting>) -> Result<(), RootError> {
-        let mut first = Ok(());
-        for starting in all {
-            match starting.wait(self.ground.vitals.stop()) {
-                Ok(worker) => self.insert(worker),
-                Err(fault) => first = first.and(Err(RootError::Daemon(fault))),
-            }
-        }
-        first
-    }
-
-    fn insert(&self, worker: Worker) {
-        let name = worker.options.name.clone();
-        let mut daemons = self.daemons.write().unwrap_or_else(PoisonError::into_inner);
-        daemons.insert(name, Arc::new(worker));
-    }
-
-    /// Starts one more daemon while the others run: its memory is reserved now, inside the limit.
-    fn add(&self, plan: DaemonPlan, first: First) -> Result<(), RootError> {
-        check_names(std::slice::from_ref(&plan))?;
-        check_budgets(std::slice::from_ref(&plan))?;
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = plan.options.name.clone();
-        let journal = self.ground.journal.as_ref();
-        if read(&self.daemons).contains_key(&name)
-            || self.crews.contains_key(&name)
-            || journal.is_some_and(|journal| journal.store.has_state(&name))
-        {
-            return Err(RootError::Exists(name));
-        }
-        let budget_bytes = plan.options.budget_bytes;
-        let mut bill = self.bill();
-        bill.lines.push(BillLine { name, budget_bytes });
-        let bill = bill.check()?;
-        let images = Images::new(budget_bytes, &plan.guest.shape())?;
-        let starting = self.ground.spawn(plan, images, first, None)?;
-        let worker = starting.wait(self.ground.vitals.stop()).map_err(RootError::Daemon)?;
-        *self.bill.write().unwrap_or_else(PoisonError::into_inner) = bill;
-        self.insert(worker);
-        Ok(())
     }
 
     /// Takes a daemon out and stops it; its memory is free again.
@@ -494,7 +420,7 @@ impl Ground {
         let world = World { clock, entropy, log, outputs: self.outputs.clone(), hold };
         let gate = match (&first, self.journal.as_ref().filter(|_| berth.is_none())) {
             (First::Follow(_, gate), _) => gate.clone(),
-            (_, Some(journal)) => Some(journal.gate(&plan)?),
+            (first, Some(journal)) => Some(journal.gate(&plan, matches!(first, First::Adopt(_)))?),
             (_, None) => None,
         };
         tracing::debug!(daemon = name, "starting");
@@ -513,12 +439,17 @@ impl RootJournal {
         Journal::durable(self.store.as_ref(), key).map_or(0, |sequence| sequence.0)
     }
 
-    /// The daemon's place in the journal, with its code there before any state that it makes.
-    fn gate(&self, plan: &DaemonPlan) -> Result<Gate, JournalFault> {
+    /// The daemon's place in the journal, with its code there before any state that it makes; and
+    /// before the first state of a copy, how it is run.
+    fn gate(&self, plan: &DaemonPlan, adopting: bool) -> Result<Gate, JournalFault> {
         let origin = if plan.copied { Origin::Copy } else { Origin::Init };
         let budget = plan.options.budget_bytes as u64;
         let key = self.store.daemon(&plan.options.name, origin, budget)?;
         self.store.put_code(*plan.guest.facts().digest.as_bytes(), plan.guest.code())?;
+        if adopting {
+            let setup = plan.options.kept(&plan.needs, &plan.uses);
+            self.store.put_setup(key, &setup.encode())?;
+        }
         let seat = JournalSeat { journal: self.store.clone(), key };
         Ok(Gate::new(seat, self.committer.submitter(), self.crashes.reporter()))
     }

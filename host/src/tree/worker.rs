@@ -86,12 +86,9 @@ pub(super) struct Starting {
     mailbox: Arc<Mailbox>,
     child: Arc<Child>,
     bits: Arc<KillBits>,
-    guest: Arc<Guest>,
-    options: DaemonOptions,
+    /// What is started.
+    pub(super) plan: DaemonPlan,
     key: Option<DaemonKey>,
-    copied: bool,
-    needs: Vec<String>,
-    uses: Vec<String>,
     hold: Option<Arc<Hold>>,
     berth: Option<Berth>,
     gate: Option<Gate>,
@@ -108,7 +105,7 @@ impl Starting {
         (child, heart): (Arc<Child>, Heart),
         berth: Option<Berth>,
     ) -> io::Result<Self> {
-        let DaemonPlan { guest, options, copied, needs, uses, .. } = plan;
+        let (guest, options) = (plan.guest.clone(), plan.options.clone());
         let (sender, messages) = sync_channel(MAILBOX_REQUESTS_MAX);
         let mailbox = Arc::new(Mailbox::new(&options.name, sender));
         let bits = Arc::new(KillBits::default());
@@ -126,12 +123,8 @@ impl Starting {
             mailbox: mailbox.clone(),
             child: child.clone(),
             bits: bits.clone(),
-            guest: guest.clone(),
-            options: options.clone(),
+            plan,
             key,
-            copied,
-            needs,
-            uses,
             hold: world.hold.clone(),
             berth: berth.clone(),
             gate: gate.clone(),
@@ -173,10 +166,41 @@ impl Starting {
     /// The daemon's own; `E_HOST_BUG` when its thread panicked; `E_STOPPING` when the host is to
     /// stop meanwhile.
     pub(super) fn wait(self, stop: &StopLatch) -> Result<Worker, Fault> {
-        let name = &self.options.name;
-        let (gauges, cancel) = loop {
+        let (gauges, cancel) = match self.shown(stop) {
+            Ok(shown) => shown,
+            Err(fault) => {
+                // Nobody is left who would follow what its resources do.
+                self.hold.iter().for_each(|hold| hold.detach());
+                return Err(fault);
+            }
+        };
+        let DaemonPlan { guest, options, copied, needs, uses, .. } = self.plan;
+        Ok(Worker {
+            mailbox: self.mailbox,
+            child: self.child,
+            cancel,
+            bits: self.bits,
+            gauges,
+            guest: RwLock::new(guest),
+            options,
+            key: self.key,
+            copied,
+            needs,
+            uses,
+            hold: self.hold,
+            berth: self.berth,
+            gate: self.gate,
+        })
+    }
+}
+
+impl Starting {
+    /// Waits for what it shares with the root.
+    fn shown(&self, stop: &StopLatch) -> Result<Shown, Fault> {
+        let name = &self.plan.options.name;
+        loop {
             match self.started.recv_timeout(LOOP_TICK) {
-                Ok(started) => break started?,
+                Ok(started) => return started,
                 Err(RecvTimeoutError::Timeout) if !stop.is_set() => {}
                 Err(RecvTimeoutError::Timeout) => {
                     let message = format!("the host was stopped while daemon `{name}` started");
@@ -187,23 +211,7 @@ impl Starting {
                     return Err(Fault::new(Code::HostBug, message));
                 }
             }
-        };
-        Ok(Worker {
-            mailbox: self.mailbox,
-            child: self.child,
-            cancel,
-            bits: self.bits,
-            gauges,
-            guest: RwLock::new(self.guest),
-            options: self.options,
-            key: self.key,
-            copied: self.copied,
-            needs: self.needs,
-            uses: self.uses,
-            hold: self.hold,
-            berth: self.berth,
-            gate: self.gate,
-        })
+        }
     }
 }
 

@@ -2,19 +2,24 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use host::base::error::{Code, Fault};
 use host::base::ids::{Generation, RequestId};
-use host::base::limits::ANSWER_BYTES_MAX;
+use host::base::limits::{ANSWER_BYTES_MAX, TRAFFIC_BYTES_MIN};
 use host::base::room::Room;
+use host::mechanisms::journal::{DirectoryId, Durability, Store, StoreOptions};
 use host::mechanisms::memory::Images;
 use host::mechanisms::sandbox::{CallContext, Called, Environment, Guest, Instance, Limits, NoLog};
+use host::pure::checkpoint::encode_snapshot_to;
 use host::pure::contract::{Argument, Contract, Meter, Schema, show_any};
 use host::pure::pace::CpuShare;
 use host::pure::request::Request;
-use host::tree::Bound;
+use host::tree::{Bound, DaemonOptions, RevertTo, Root};
 use serde_json::{Value, json};
-use tests::{Hostile, Rig, RigOptions, bind, deployed};
+use tests::{Hostile, Rig, RigOptions, Tree, bind, deployed, in_own_process, plan, sandbox};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -30,12 +35,14 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count_one();
         count_bytes(layout.size(), 0);
+        hold(layout.size());
         // SAFETY: as our caller promises.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         count_bytes(0, layout.size());
+        HELD_BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
         // SAFETY: as our caller promises.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -43,6 +50,9 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count_one();
         count_bytes(size, layout.size());
+        // Large ones are moved by their pages.
+        HELD_BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
+        hold(size);
         // SAFETY: as our caller promises.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -50,9 +60,27 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count_one();
         count_bytes(layout.size(), 0);
+        hold(layout.size());
         // SAFETY: as our caller promises.
         unsafe { System.alloc_zeroed(layout) }
     }
+}
+
+/// Bytes that the process has allocated now, and at most so far.
+static HELD_BYTES: AtomicUsize = AtomicUsize::new(0);
+static PEAK_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+fn hold(bytes: usize) {
+    let held = HELD_BYTES.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    PEAK_BYTES.fetch_max(held, Ordering::Relaxed);
+}
+
+/// Most bytes that the process has allocated while `run` runs, beyond those from before.
+fn process_peak<R>(run: impl FnOnce() -> R) -> (R, usize) {
+    let before = HELD_BYTES.load(Ordering::Relaxed);
+    PEAK_BYTES.store(before, Ordering::Relaxed);
+    let result = run();
+    (result, PEAK_BYTES.load(Ordering::Relaxed).saturating_sub(before))
 }
 
 fn count_one() {
@@ -254,4 +282,88 @@ fn an_answer_takes_a_multiple_of_its_text() {
     let text = transacted.shown.unwrap().as_str().len();
     assert_eq!(text, 10_000_001);
     assert!(taken <= 4 * text, "{taken} bytes for {text}");
+}
+
+/// What a copy of a state costs beside the images, which are no allocations.
+fn states_are_copied_in_pieces(mib: u32) {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions { durability: Durability::Os, ..StoreOptions::default() };
+    let store = Arc::new(Store::open(dir.path(), options, DirectoryId(5)).unwrap());
+    let budget = (mib as usize + 16) << 20;
+    let chaos = plan("chaos", &deployed("chaos"), |options| {
+        (options.budget_bytes, options.verify) = (budget, false);
+        options.limits.fuel = u64::MAX / 2;
+    });
+    let tree = Tree::durable(vec![chaos], store);
+    drop(tree.committed("chaos", "touch", json!({"pages": 1})));
+    let mut held = 0;
+    while held < mib {
+        // One record of the journal is in memory while it is loaded, too.
+        let more = (mib - held).min(16);
+        drop(tree.committed("chaos", "hold", json!({"mib": more})));
+        held += more;
+    }
+    let state = tree.root.checkpoint("chaos", None).unwrap().memory.len();
+    assert!(state >= (mib as usize) << 20);
+    let deploy = |code: &[u8]| sandbox().deploy(code).map_err(|error| Fault::from(&error));
+    // The page cache of the tables, records that wait, and what else runs.
+    let beside = 64 << 20;
+    let ceiling = |what: &str, states: usize, took: usize| {
+        assert!(took <= states * state + beside, "{what} of {state} bytes took {took}");
+    };
+    let file = dir.path().join("snapshot");
+    let (_, took) = process_peak(|| save(&tree.root, &file));
+    ceiling("a snapshot", 1, took);
+    let (_, took) = process_peak(|| drop(tree.root.fork("chaos", "copy", None, &deploy).unwrap()));
+    ceiling("a fork", 1, took);
+    tree.root.remove("copy").unwrap();
+    drop(tree.committed("chaos", "touch", json!({"pages": 2})));
+    let (_, took) = process_peak(|| tree.root.revert("chaos", RevertTo::Last(1)).unwrap());
+    ceiling("a revert", 1, took);
+    let snapshot = std::fs::read(&file).unwrap();
+    let options = DaemonOptions::new("old", budget);
+    let (_, took) = process_peak(|| drop(tree.root.restore(&snapshot, options, &deploy).unwrap()));
+    ceiling("a restore", 1, took);
+    tree.root.remove("old").unwrap();
+    let (_, took) = process_peak(|| tree.root.restore_into("chaos", &snapshot).unwrap());
+    ceiling("a restore into a daemon", 1, took);
+}
+
+fn save(root: &Root, file: &Path) {
+    let mut file = std::fs::File::create(file).unwrap();
+    let (checkpoint, code) = root.checkpoint_with_code("chaos", None).unwrap();
+    let write = |piece: &[u8]| std::io::Write::write_all(&mut file, piece);
+    encode_snapshot_to(&checkpoint, &code, write).unwrap();
+}
+
+#[test]
+fn a_state_is_copied_once_at_most_and_else_in_pieces() {
+    const NAME: &str = "host::allocations::a_state_is_copied_once_at_most_and_else_in_pieces";
+    in_own_process(NAME, || states_are_copied_in_pieces(160));
+}
+
+#[test]
+#[ignore = "soak"]
+fn soak_a_gibibyte_is_copied_once_at_most_and_else_in_pieces() {
+    const NAME: &str =
+        "host::allocations::soak_a_gibibyte_is_copied_once_at_most_and_else_in_pieces";
+    in_own_process(NAME, || states_are_copied_in_pieces(1024));
+}
+
+#[test]
+fn copies_count_against_the_limit_of_memory() {
+    let chaos = || plan("chaos", &deployed("chaos"), |options| options.budget_bytes = 8 << 20);
+    let tree = Tree::start(vec![chaos()]);
+    let state = tree.view("chaos").report.memory_bytes;
+    let bill = tree.root.bill();
+    // What requests and answers may take depends on the limit.
+    let daemons = bill.total_bytes() - bill.traffic_bytes;
+    let limit = daemons + TRAFFIC_BYTES_MIN + usize::try_from(state).unwrap();
+    drop(tree);
+    let tree = Tree::try_start(vec![chaos()], limit).unwrap();
+    drop(tree.root.lend_for("chaos").unwrap());
+    drop(tree.committed("chaos", "hold", json!({"mib": 4})));
+    let refused = tree.root.lend_for("chaos").unwrap_err();
+    assert_eq!(refused.code, Code::Budget, "{refused}");
+    assert!(refused.message.contains("copies"), "{refused}");
 }

@@ -2,16 +2,20 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use host::base::error::{Code, Fault};
 use host::base::ids::Sequence;
 use host::mechanisms::journal::{DirectoryId, Store, StoreOptions};
-use host::mechanisms::sandbox::Guest;
+use host::mechanisms::sandbox::{Guest, Limits};
+use host::pure::kept_setup::KeptSetup;
+use host::pure::policy::OnCrash;
 use host::pure::record::Kind;
 use host::pure::request::{Outcome, Request};
-use host::tree::{DaemonOptions, DaemonPlan, DaemonState, RevertTo};
+use host::pure::setting::parse_restarts;
+use host::tree::{DaemonOptions, DaemonPlan, DaemonState, Depends, RevertTo};
 use serde_json::{Value, json};
-use tests::{Hostile, RUN, Tree, deployed, plan, request, sandbox};
+use tests::{Fake, Hostile, REAL, REHEARSAL, RUN, Tree, deployed, plan, request, sandbox};
 
 fn store(dir: &Path) -> Arc<Store> {
     Arc::new(Store::open(dir, StoreOptions::default(), DirectoryId(5)).unwrap())
@@ -285,5 +289,109 @@ fn d12_i22_no_copy_and_no_restored_state_draws_the_same_random_numbers_again() {
         drop(tree);
         // The same seed for the host each time: the generation alone makes the difference.
         tree = durable(dir.path(), plans());
+    }
+}
+
+#[test]
+fn a_copy_keeps_how_it_is_run_and_what_it_depends_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cache, store) = (Fake::alive(), store(dir.path()));
+    let source = plan("ledger", &deployed("ledger"), |options| {
+        options.limits = Limits { fuel: 12_345_678, deadline: Duration::from_millis(1500) };
+        (options.retries_max, options.retry_live) = (3, true);
+        options.on_crash = OnCrash::Zero;
+        options.restarts = parse_restarts("7/90s,emergency").unwrap();
+        options.share = "0.25".parse().unwrap();
+        options.parameters = json!({"a": [1, "b"]});
+    });
+    let options = source.options.clone();
+    let source = DaemonPlan { uses: vec!["bank/cache".to_owned()], ..source };
+    let resources = vec![cache.plan("bank/cache", &[])];
+    let tree = Tree::with_resources(vec![source], resources, Some(store.clone()));
+    tree.root.fork("ledger", "trial", None, &deploy).unwrap();
+    let (_, file) = tree.root.snapshot("ledger", None).unwrap();
+    let depends = Depends { needs: vec!["cache".to_owned()], uses: Vec::new() };
+    let unknown = Depends { needs: vec!["cash".to_owned()], uses: Vec::new() };
+    let restored = DaemonOptions::new("old", 4 << 20);
+    let refused = tree.root.restore_using(&file, restored.clone(), &unknown, &deploy);
+    assert_eq!(refused.unwrap_err().code, Code::ResourceUnknown);
+    tree.root.restore_using(&file, restored.clone(), &depends, &deploy).unwrap();
+    let kept = |name: &str| {
+        let row = store.find_daemon(name).unwrap();
+        KeptSetup::decode(&store.setup(row.key).unwrap().unwrap()).unwrap()
+    };
+    let trial = kept("trial");
+    assert_eq!((trial.needs.len(), &trial.uses[..]), (0, &["bank/cache".to_owned()][..]));
+    let same = DaemonOptions { name: "trial".to_owned(), ..options };
+    let made = DaemonOptions::new("trial", same.budget_bytes).with_kept(&trial);
+    assert_eq!(format!("{made:?}"), format!("{:?}", DaemonOptions { verify: false, ..same }));
+    assert_eq!(kept("old").needs, ["bank/cache"]);
+    let view = |name: &str| {
+        let resource = tree.root.resources().into_iter().find(|one| one.name == "bank/cache");
+        let resource = resource.unwrap();
+        (resource.needed_by.contains(&name.to_owned()), resource.used_by.contains(&name.to_owned()))
+    };
+    assert_eq!(
+        [view("ledger"), view("trial"), view("old")],
+        [(false, true), (false, true), (true, false)]
+    );
+    tree.root.remove("trial").unwrap();
+    assert_eq!(store.find_daemon("trial"), None);
+}
+
+#[test]
+fn a_snapshot_is_restored_into_a_daemon_as_a_commit_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = durable(dir.path(), vec![ledger("ledger"), ledger("other")]);
+    deposit(&tree, "other", 42);
+    let (taken, file) = tree.root.snapshot("other", None).unwrap();
+    drop(tree.root.call(keyed("k", 1)).unwrap());
+    let before = tree.hash("ledger");
+    let (facts, sequence) = tree.root.restore_into("ledger", &file).unwrap();
+    assert_eq!((facts.hash, sequence), (taken.hash(), Sequence(2)));
+    assert_eq!(tree.hash("ledger"), tree.hash("other"));
+    let again = tree.root.call(keyed("k", 1)).unwrap();
+    assert_eq!(again.sequence, Sequence(3), "the answers of the old state are forgotten");
+    let kept = tree.root.commits("ledger", 9).unwrap();
+    let kinds: Vec<_> = kept.commits.iter().map(|line| line.head.kind).collect();
+    assert_eq!(kinds, [Kind::Init, Kind::Commit, Kind::Restore, Kind::Commit]);
+    let hash = tree.hash("ledger");
+    drop(tree);
+    let tree = durable(dir.path(), vec![ledger("ledger"), ledger("other")]);
+    assert_eq!(tree.hash("ledger"), hash);
+    tree.root.revert("ledger", RevertTo::Commit(Sequence(1))).unwrap();
+    assert_eq!(tree.hash("ledger"), before);
+    for (name, file, code) in
+        [("nobody", &file[..], Code::DaemonUnknown), ("ledger", &file[1..], Code::Snapshot)]
+    {
+        assert_eq!(tree.root.restore_into(name, file).unwrap_err().code, code, "{name}");
+    }
+    let chaos = Tree::start(vec![plan("chaos", &deployed("chaos"), |_| {})]);
+    let other_code = chaos.root.restore_into("chaos", &file).unwrap_err();
+    assert_eq!(other_code.code, Code::CodeChanged, "{other_code}");
+    drop(chaos.committed("chaos", "touch", json!({"pages": 1})));
+}
+
+#[test]
+fn commits_of_every_code_that_ran_have_the_names_of_their_contracts() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = durable(dir.path(), vec![ledger("ledger")]);
+    deposit(&tree, "ledger", 1);
+    tree.root.upgrade("ledger", deployed("ledger-next"), REHEARSAL).unwrap();
+    let codes = |tree: &Tree| {
+        let kept = tree.root.commits("ledger", 9).unwrap();
+        kept.codes.iter().map(|code| code.digest).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(&tree).len(), 1, "a rehearsal is no run");
+    tree.root.upgrade("ledger", deployed("ledger-next"), REAL).unwrap();
+    deposit(&tree, "ledger", 2);
+    let both =
+        [deployed("ledger"), deployed("ledger-next")].map(|guest| *guest.facts().digest.as_bytes());
+    assert_eq!(codes(&tree), both);
+    for line in tree.root.commits("ledger", 9).unwrap().commits {
+        let kept = tree.root.commits("ledger", 9).unwrap();
+        let code = kept.codes.iter().find(|code| code.digest == line.head.code).unwrap();
+        let name = line.head.contract.map(|index| code.contracts[index as usize].as_str());
+        assert_eq!(name, (line.head.kind == Kind::Commit).then_some("deposit"), "{line:?}");
     }
 }

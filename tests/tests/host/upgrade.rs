@@ -402,8 +402,13 @@ fn an_upgrade_is_durable_and_the_old_code_does_not_come_back() {
     assert_eq!(tree.committed("ledger", "uses", json!({"account": "ann"})), 1);
     drop(tree);
     let plans = vec![plan("ledger", &deployed("ledger"), |_| {})];
-    let refused = Tree::try_durable(plans, store(dir.path())).err().unwrap();
-    assert_eq!(Fault::from(&refused).code, Code::CodeChanged);
+    let tree = Tree::durable(plans, store(dir.path()));
+    assert_eq!(tree.view("ledger").report.parked.unwrap().code, Code::CodeChanged);
+    assert_eq!(tree.code("ledger", "uses", json!({"account": "ann"})), "E_PARKED");
+    let deploy = |code: &[u8]| deploy(code).map_err(|error| Fault::from(&error));
+    assert!(tree.root.start_unstarted("ledger", &deploy).unwrap());
+    assert!(!tree.root.start_unstarted("ledger", &deploy).unwrap());
+    assert_eq!(tree.hash("ledger"), hash);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::lineage::{Fields, Served};
+use super::lineage::{Fields, Served, deploy_stored};
 use crate::base::error::{Code, Fault, printable};
 use crate::pure::crash_report::parse_id;
 use crate::pure::kill_bits::Bits;
@@ -52,7 +52,10 @@ pub(super) fn pause(served: &Served, mut fields: Fields) -> Result<Value, Fault>
 }
 
 pub(super) fn resume(served: &Served, daemon: &str) -> Result<Value, Fault> {
+    let deploy = |code: &[u8]| deploy_stored(&served.sandbox, code, usize::MAX);
+    let started = served.root.start_unstarted(daemon, &deploy)?;
     let switched = served.root.resume(daemon)?;
+    let switched = Switched { was_parked: started || switched.was_parked, ..switched };
     Ok(answer("resumed", daemon, None, &switched))
 }
 

@@ -4,11 +4,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::lineage::{Fields, Served, time, write_whole};
+use super::lineage::{Fields, Served, time, write_snapshot, write_whole};
 use crate::base::error::{Code, Fault, printable};
 use crate::base::ids::RequestId;
 use crate::base::limits::CRASH_REPORTS_MAX;
-use crate::pure::checkpoint::encode_snapshot;
 use crate::pure::crash_report::{CrashReport, parse_id};
 use crate::pure::output::SeenOutput;
 use crate::pure::supervision::Verdict;
@@ -63,14 +62,14 @@ pub(super) fn crash(served: &Served, argument: &Value) -> Result<Value, Fault> {
     Ok(json!({ "crash": crash_json(&report) }))
 }
 
-fn read_id(text: &str) -> Result<RequestId, Fault> {
+pub(super) fn read_id(text: &str) -> Result<RequestId, Fault> {
     parse_id(text).ok_or_else(|| {
         let shown = printable(text, 64);
         Fault::new(Code::Request, format!("`{shown}` is not the id of a crash"))
     })
 }
 
-fn crash_json(report: &CrashReport) -> Value {
+pub(super) fn crash_json(report: &CrashReport) -> Value {
     let mut crash = report.to_json();
     if let Value::Object(fields) = &mut crash {
         fields.insert("time".to_owned(), json!(time(report.unix_nanos)));
@@ -86,7 +85,7 @@ pub(super) fn replay(served: &Served, mut fields: Fields) -> Result<Value, Fault
     fields.done()?;
     let id = read_id(&text)?;
     let materials = served.root.replay_materials(id)?;
-    write_whole(Path::new(&path), &encode_snapshot(&materials.checkpoint, &materials.code))?;
+    write_snapshot(&path, &materials.checkpoint, &materials.code)?;
     for (place, (_, output)) in materials.seen.iter().enumerate() {
         write_whole(Path::new(&format!("{path}-seen-{place}")), &output.bytes)?;
     }

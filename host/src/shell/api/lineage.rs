@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, UNIX_EPOCH};
@@ -14,16 +14,13 @@ use tokio::sync::watch;
 
 use crate::base::error::{Code, Fault};
 use crate::base::ids::Sequence;
-use crate::base::limits::{BUDGET_MAX_BYTES, MODULE_BYTES_MAX};
+use crate::base::limits::{BUDGET_MAX_BYTES, COMMITS_LISTED_MAX, MODULE_BYTES_MAX};
 use crate::base::vitals::Vitals;
-use crate::mechanisms::journal::CommitLine;
+use crate::mechanisms::journal::{CommitLine, RanCode};
 use crate::mechanisms::sandbox::{Guest, Sandbox};
-use crate::pure::checkpoint::Checkpoint;
+use crate::pure::checkpoint::{Checkpoint, Facts, encode_snapshot_to};
 use crate::shell::health::Health;
-use crate::tree::{DaemonOptions, RevertTo, Root};
-
-/// Commits that one answer lists, at most.
-const COMMITS_MAX: u64 = 10_000;
+use crate::tree::{DaemonOptions, Depends, KeptCommits, RevertTo, Root};
 
 /// Bytes of a snapshot's file: the largest state, incompressible, with its code.
 const SNAPSHOT_BYTES_MAX: u64 = 2 * BUDGET_MAX_BYTES as u64 + MODULE_BYTES_MAX as u64;
@@ -41,6 +38,10 @@ pub struct Served {
     pub health: Arc<Health>,
     /// The service of each daemon that has one, by the daemon's name.
     pub services: BTreeMap<String, String>,
+    /// The file that each daemon was started with, by the daemon's name; copies have none.
+    pub files: BTreeMap<String, PathBuf>,
+    /// Where the state is, and whether there was none when the host started; none in memory only.
+    pub data: Option<(PathBuf, bool)>,
     /// Commands and requests that are being answered.
     pub attending: Arc<AtomicUsize>,
     /// True when no new clients are to be taken, because the host stops.
@@ -87,6 +88,17 @@ impl Fields {
         }
     }
 
+    pub(super) fn texts(&mut self, name: &str) -> Result<Vec<String>, Fault> {
+        let texts = match self.fields.remove(name) {
+            None | Some(Value::Null) => Some(Vec::new()),
+            Some(Value::Array(texts)) => {
+                texts.iter().map(|text| text.as_str().map(str::to_owned)).collect()
+            }
+            Some(_) => None,
+        };
+        texts.ok_or_else(|| self.wrong(name, "must be a list of texts"))
+    }
+
     pub(super) fn number(&mut self, name: &str) -> Result<Option<u64>, Fault> {
         match self.fields.remove(name) {
             None | Some(Value::Null) => Ok(None),
@@ -116,25 +128,28 @@ impl Fields {
 
 pub(super) fn commits(served: &Served, mut fields: Fields) -> Result<Value, Fault> {
     let daemon = fields.text("daemon")?;
-    let count = fields.number("last")?.unwrap_or(COMMITS_MAX).min(COMMITS_MAX);
+    let count = fields.number("last")?.unwrap_or(COMMITS_LISTED_MAX).min(COMMITS_LISTED_MAX);
     fields.done()?;
     let kept = served.root.commits(&daemon, count)?;
-    let guest = served.root.guest(&daemon)?;
-    let lines = kept.commits.iter().map(|line| commit_json(line, &guest));
-    Ok(json!({
+    Ok(commits_json(&daemon, &kept))
+}
+
+/// The commits of a daemon that are kept.
+pub(super) fn commits_json(daemon: &str, kept: &KeptCommits) -> Value {
+    let lines = kept.commits.iter().map(|line| commit_json(line, &kept.codes));
+    json!({
         "daemon": daemon,
         "oldest": kept.oldest,
         "commits": lines.collect::<Vec<_>>(),
-    }))
+    })
 }
 
-/// A commit, with names where the running code is the one that made it.
-fn commit_json(line: &CommitLine, guest: &Guest) -> Value {
+/// A commit, with the contract's name where the code that made it is known.
+fn commit_json(line: &CommitLine, codes: &[RanCode]) -> Value {
     let head = &line.head;
-    let same_code = *guest.facts().digest.as_bytes() == head.code;
-    let contract = head.contract.filter(|_| same_code).and_then(|index| {
-        guest.contracts().get(usize::try_from(index).ok()?).map(|contract| &contract.name)
-    });
+    let code = codes.iter().find(|code| code.digest == head.code);
+    let contract =
+        head.contract.and_then(|index| code?.contracts.get(usize::try_from(index).ok()?));
     json!({
         "sequence": head.sequence,
         "time": time(head.unix_nanos),
@@ -166,32 +181,57 @@ pub(super) fn snapshot(served: &Served, mut fields: Fields) -> Result<Value, Fau
     let at = fields.number("at")?.map(Sequence);
     let path = fields.text("path")?;
     fields.done()?;
-    let (checkpoint, file) = served.root.snapshot(&daemon, at)?;
-    write_whole(Path::new(&path), &file)?;
-    let mut answer = checkpoint_json(&checkpoint);
+    let lent = served.root.lend_for(&daemon)?;
+    let (checkpoint, code) = served.root.checkpoint_with_code(&daemon, at)?;
+    let answer = write_snapshot(&path, &checkpoint, &code);
+    drop(lent);
+    answer
+}
+
+/// Writes a snapshot's file, piece by piece, and answers what is in it.
+pub(super) fn write_snapshot(
+    path: &str,
+    checkpoint: &Checkpoint,
+    code: &[u8],
+) -> Result<Value, Fault> {
+    let mut file_bytes = 0_u64;
+    write_pieces(Path::new(path), |file| {
+        encode_snapshot_to(checkpoint, code, |piece| {
+            file_bytes += piece.len() as u64;
+            file.write_all(piece)
+        })
+    })?;
+    let mut answer = checkpoint_json(&checkpoint.facts());
     if let Value::Object(fields) = &mut answer {
         fields.insert("path".to_owned(), json!(path));
-        fields.insert("file_bytes".to_owned(), json!(file.len()));
+        fields.insert("file_bytes".to_owned(), json!(file_bytes));
     }
     Ok(answer)
 }
 
 /// What a copy is a copy of.
-fn checkpoint_json(checkpoint: &Checkpoint) -> Value {
+pub(super) fn checkpoint_json(checkpoint: &Facts) -> Value {
     json!({
         "daemon": checkpoint.daemon,
         "sequence": checkpoint.sequence,
         "time": time(checkpoint.unix_nanos),
-        "memory_bytes": checkpoint.memory.len(),
+        "memory_bytes": checkpoint.memory_bytes,
         "code": blake3::Hash::from_bytes(checkpoint.code).to_hex().as_str(),
-        "hash": checkpoint.hash().to_hex().as_str(),
+        "hash": checkpoint.hash.to_hex().as_str(),
     })
 }
 
 pub(super) fn restore(served: &Served, mut fields: Fields) -> Result<Value, Fault> {
     let path = fields.text("path")?;
+    if let Some(name) = fields.optional_text("into")? {
+        fields.done()?;
+        let (facts, sequence) = served.root.restore_into(&name, &read_whole(Path::new(&path))?)?;
+        let from = checkpoint_json(&facts);
+        return Ok(json!({ "restored": name, "from": from, "sequence": sequence }));
+    }
     let name = fields.text("as")?;
     let budget = fields.number("budget_bytes")?;
+    let depends = Depends { needs: fields.texts("needs")?, uses: fields.texts("uses")? };
     fields.done()?;
     let file = read_whole(Path::new(&path))?;
     let budget = match budget {
@@ -199,18 +239,19 @@ pub(super) fn restore(served: &Served, mut fields: Fields) -> Result<Value, Faul
         None => crate::base::limits::BUDGET_DEFAULT_BYTES,
     };
     let options = DaemonOptions::new(name.clone(), budget);
-    let checkpoint =
-        served.root.restore(&file, options, &|code| deploy_stored(&served.sandbox, code))?;
-    Ok(json!({ "restored": name, "from": checkpoint_json(&checkpoint) }))
+    let deploy = |code: &[u8]| deploy_stored(&served.sandbox, code, budget);
+    let checkpoint = served.root.restore_using(&file, options, &depends, &deploy)?;
+    Ok(json!({ "restored": name, "from": checkpoint_json(&checkpoint.facts()) }))
 }
 
 pub(super) fn fork(served: &Served, mut fields: Fields) -> Result<Value, Fault> {
     let (daemon, new) = (fields.text("daemon")?, fields.text("new")?);
     let at = fields.number("at")?.map(Sequence);
     fields.done()?;
-    let deploy = |code: &[u8]| deploy_stored(&served.sandbox, code);
+    let budget = served.root.budget(&daemon)?;
+    let deploy = |code: &[u8]| deploy_stored(&served.sandbox, code, budget);
     let checkpoint = served.root.fork(&daemon, &new, at, &deploy)?;
-    Ok(json!({ "forked": new, "from": checkpoint_json(&checkpoint) }))
+    Ok(json!({ "forked": new, "from": checkpoint_json(&checkpoint.facts()) }))
 }
 
 pub(super) fn revert(served: &Served, mut fields: Fields) -> Result<Value, Fault> {
@@ -225,13 +266,17 @@ pub(super) fn revert(served: &Served, mut fields: Fields) -> Result<Value, Fault
     Ok(json!({ "reverted": daemon, "to": to, "sequence": sequence }))
 }
 
-/// Makes a guest of code that the journal or a snapshot held.
+/// Makes a guest of code that the journal or a snapshot held, for a daemon of this budget.
 ///
 /// # Errors
 ///
 /// Why it can't be deployed.
-pub fn deploy_stored(sandbox: &Sandbox, code: &[u8]) -> Result<std::sync::Arc<Guest>, Fault> {
-    sandbox.deploy(code).map_err(|error| Fault::from(&error))
+pub fn deploy_stored(
+    sandbox: &Sandbox,
+    code: &[u8],
+    budget_bytes: usize,
+) -> Result<Arc<Guest>, Fault> {
+    sandbox.deploy_within(code, budget_bytes).map_err(|error| Fault::from(&error))
 }
 
 fn read_whole(path: &Path) -> Result<Vec<u8>, Fault> {
@@ -246,6 +291,14 @@ fn read_whole(path: &Path) -> Result<Vec<u8>, Fault> {
 
 /// Writes a file so that its name is never seen with half of its content.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
+    write_pieces(path, |file| file.write_all(bytes))
+}
+
+/// The same, where `write` writes it piece by piece.
+fn write_pieces(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> std::io::Result<()>,
+) -> Result<(), Fault> {
     let failed = |error: std::io::Error| file_fault(path, &error);
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".part");
@@ -255,7 +308,7 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
     options.write(true).create_new(true).mode(0o600);
     let written = is_gone(fs::remove_file(temporary))
         .and_then(|()| options.open(temporary))
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|mut file| write(&mut file).and_then(|()| file.sync_all()))
         .and_then(|()| fs::rename(temporary, path));
     if written.is_err() {
         // It may never have been made; the first error says what matters.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::lineage::{Fields, Served, write_whole};
 use crate::base::error::Fault;
+use crate::base::ids::Sequence;
 use crate::pure::json::from_message_pack;
 
 /// The version that other daemons see now, as a value when it is one; all its bytes in a file, when
@@ -15,13 +16,23 @@ pub(super) fn output(served: &Served, mut fields: Fields) -> Result<Value, Fault
     let path = fields.optional_text("path")?;
     fields.done()?;
     let version = served.root.output(&daemon)?;
-    let bytes = version.as_ref().map_or(&[][..], |version| &version.bytes);
-    if let Some(path) = &path {
+    let shown = version.as_ref().map(|version| (version.sequence, &version.bytes[..]));
+    output_json(&daemon, shown, path.as_deref())
+}
+
+/// What is said of a version, by the number of its commit and its bytes.
+pub(super) fn output_json(
+    daemon: &str,
+    shown: Option<(Sequence, &[u8])>,
+    path: Option<&str>,
+) -> Result<Value, Fault> {
+    let (sequence, bytes) = (shown.map(|shown| shown.0), shown.map_or(&[][..], |shown| shown.1));
+    if let Some(path) = path {
         write_whole(Path::new(path), bytes)?;
     }
     Ok(json!({
         "daemon": daemon,
-        "sequence": version.as_ref().map(|version| version.sequence),
+        "sequence": sequence,
         "bytes": bytes.len(),
         "value": from_message_pack(bytes).ok(),
         "path": path,

@@ -19,10 +19,26 @@ pub(super) fn upgrade(served: &Served, mut fields: Fields) -> Result<Value, Faul
         accept_loss: fields.flag("accept_loss")?,
     };
     fields.done()?;
-    let guest = deploy_stored(&served.sandbox, &read_code(Path::new(&path))?)
+    let budget = served.root.budget(&daemon)?;
+    let guest = deploy_stored(&served.sandbox, &read_code(Path::new(&path))?, budget)
         .map_err(|fault| Fault::new(fault.code, format!("{path}: {}", fault.message)))?;
     let upgraded = served.root.upgrade(&daemon, guest, options)?;
-    Ok(upgraded_json(&daemon, &upgraded))
+    let mut answer = upgraded_json(&daemon, &upgraded);
+    if let Some(fields) = answer.as_object_mut() {
+        fields.insert("next_start".to_owned(), next_start(served, &daemon, Path::new(&path)));
+    }
+    Ok(answer)
+}
+
+/// What the next start finds: the file that the daemon was started with, whether that is the new
+/// one, and whether the data directory has the new code.
+fn next_start(served: &Served, daemon: &str, new: &Path) -> Value {
+    let file = served.files.get(daemon);
+    let same = file.is_some_and(|file| {
+        let whole = |path: &Path| path.canonicalize().ok();
+        whole(file).is_some_and(|file| whole(new) == Some(file))
+    });
+    json!({ "file": file, "is_new": same, "kept": served.data.is_some() })
 }
 
 /// Reads a guest's file, at most one byte over the limit.

@@ -156,7 +156,7 @@ fn listen(
     deadlines: Deadlines,
 ) -> u8 {
     let http = api.and_then(|api| api.http);
-    print(&greeting(args.output, &served.root, &args.socket.path(), http));
+    print(&greeting(args.output, served, &args.socket.path(), http));
     notify::tell(Told::Ready);
     if let Some(api) = api {
         let _ended = main.until(&api.ended);

@@ -4,10 +4,10 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::call::fetch;
 use super::lineage::text;
+use super::stored::PlaceArgs;
 use super::table::{Align, Table};
-use super::{Output, SocketArgs, print};
+use super::{Output, print};
 use crate::shell::exit;
 
 #[derive(Args, Debug)]
@@ -26,7 +26,7 @@ pub(super) struct CrashesArgs {
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
     #[command(flatten)]
-    socket: SocketArgs,
+    place: PlaceArgs,
 }
 
 /// Ids are always written with all their digits, so that a name is hardly ever taken for one.
@@ -40,7 +40,7 @@ pub(super) fn crashes(args: &CrashesArgs) -> u8 {
         Some(id) => json!({ "crash": id }),
         None => json!({ "crashes": { "daemon": args.of, "last": args.last } }),
     };
-    let answer = match fetch(&args.socket, &asked) {
+    let answer = match args.place.fetch(&asked) {
         Ok(answer) => answer,
         Err(code) => return code,
     };
@@ -61,7 +61,8 @@ fn table(answer: &Value) -> String {
         ("CONTRACT", Align::Left),
         ("CODE", Align::Left),
         ("MESSAGE", Align::Left),
-    ]);
+    ])
+    .sparing(&["GENERATION", "TIME"]);
     let crashes = answer.get("crashes").and_then(Value::as_array).into_iter().flatten();
     for crash in crashes {
         let error = crash.get("error").unwrap_or(&Value::Null);

@@ -91,13 +91,28 @@ pub(super) struct Deployed(BTreeMap<[u8; 32], Arc<Guest>>);
 
 impl Deployed {
     /// Deploys one file, unless that was done before.
-    pub(super) fn deploy(&mut self, sandbox: &Sandbox, path: &Path) -> Result<Arc<Guest>, Fault> {
-        let bytes = read_code(path)?;
-        let hash = *blake3::hash(&bytes).as_bytes();
+    pub(super) fn deploy(
+        &mut self,
+        sandbox: &Sandbox,
+        path: &Path,
+        budget: usize,
+    ) -> Result<Arc<Guest>, Fault> {
+        self.deploy_read(sandbox, path, &read_code(path)?, budget)
+    }
+
+    /// The same, of a file that was read.
+    pub(super) fn deploy_read(
+        &mut self,
+        sandbox: &Sandbox,
+        path: &Path,
+        bytes: &[u8],
+        budget: usize,
+    ) -> Result<Arc<Guest>, Fault> {
+        let hash = *blake3::hash(bytes).as_bytes();
         if let Some(guest) = self.0.get(&hash) {
             return Ok(guest.clone());
         }
-        let guest = deploy_bytes(sandbox, path, &bytes)?;
+        let guest = deploy_bytes(sandbox, path, bytes, budget)?;
         self.0.insert(hash, guest.clone());
         Ok(guest)
     }
@@ -105,13 +120,18 @@ impl Deployed {
 
 /// Deploys one file.
 pub(super) fn deploy(sandbox: &Sandbox, path: &Path) -> Result<Arc<Guest>, Fault> {
-    deploy_bytes(sandbox, path, &read_code(path)?)
+    deploy_bytes(sandbox, path, &read_code(path)?, usize::MAX)
 }
 
 /// With a line of progress when it takes more than a second.
-fn deploy_bytes(sandbox: &Sandbox, path: &Path, bytes: &[u8]) -> Result<Arc<Guest>, Fault> {
+fn deploy_bytes(
+    sandbox: &Sandbox,
+    path: &Path,
+    bytes: &[u8],
+    budget: usize,
+) -> Result<Arc<Guest>, Fault> {
     let progress = progress(format!("compiling {}", path.display()));
-    let deployed = sandbox.deploy(bytes);
+    let deployed = sandbox.deploy_within(bytes, budget);
     progress.finish_and_clear();
     deployed.map_err(|error| {
         let fault = Fault::from(&error);

@@ -7,10 +7,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::call::fetch;
-use super::store::open_existing;
+use super::stored::PlaceArgs;
 use super::table::{Align, Table};
-use super::{Output, SocketArgs, eprint, print, print_fault};
-use crate::base::error::Fault;
+use super::{Output, SocketArgs, eprint, print};
 use crate::pure::size::{parse_bytes, show_bytes};
 use crate::shell::exit;
 
@@ -25,7 +24,7 @@ pub(super) struct ListArgs {
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
     #[command(flatten)]
-    socket: SocketArgs,
+    place: PlaceArgs,
 }
 
 #[derive(Args, Debug)]
@@ -38,20 +37,37 @@ pub(super) struct SnapshotArgs {
     /// The commit whose state is wanted [default: the last one]
     #[arg(long, value_name = "SEQUENCE")]
     at: Option<u64>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
     #[command(flatten)]
-    socket: SocketArgs,
+    place: PlaceArgs,
 }
 
 #[derive(Args, Debug)]
+#[group(id = "whom", required = true, multiple = false, args = ["name", "into"])]
 pub(super) struct RestoreArgs {
     /// A file that `host snapshot` wrote
     file: PathBuf,
     /// The name of the new daemon
     #[arg(long = "as", value_name = "NAME")]
-    name: String,
+    name: Option<String>,
+    /// A daemon that runs, and goes on with this state as a commit of its own, which `host revert`
+    /// undoes. It must have the code that made the snapshot
+    #[arg(long, value_name = "DAEMON", conflicts_with_all = ["budget", "needs", "uses"])]
+    into: Option<String>,
     /// Most memory of its guest [default: 16MiB]
     #[arg(long, value_name = "SIZE")]
     budget: Option<String>,
+    /// A resource of the running host that it can't do without; may be repeated
+    #[arg(long, value_name = "RESOURCE")]
+    needs: Vec<String>,
+    /// A resource of the running host that it can do without; may be repeated
+    #[arg(long, value_name = "RESOURCE")]
+    uses: Vec<String>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
     #[command(flatten)]
     socket: SocketArgs,
 }
@@ -65,6 +81,9 @@ pub(super) struct ForkArgs {
     /// The commit whose state is wanted [default: the last one]
     #[arg(long, value_name = "SEQUENCE")]
     at: Option<u64>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
     #[command(flatten)]
     socket: SocketArgs,
 }
@@ -80,19 +99,23 @@ pub(super) struct RevertArgs {
     /// Back by so many commits
     #[arg(long, value_name = "N")]
     last: Option<u64>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
     #[command(flatten)]
     socket: SocketArgs,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct RemoveArgs {
-    /// The daemon's name; one that was forked or restored, or that nothing runs any more
+    /// The daemon's name; one that was forked or restored, or that no file of the host has. With
+    /// --data any
     daemon: String,
-    /// Delete it from this data directory, on which no host runs
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
     #[command(flatten)]
-    socket: SocketArgs,
+    place: PlaceArgs,
 }
 
 /// Asks, and prints what `show` makes of the answer, or the error.
@@ -101,7 +124,19 @@ pub(super) fn command(
     asked: &Value,
     show: impl FnOnce(&Value) -> String,
 ) -> u8 {
-    match fetch(socket, asked) {
+    shown(fetch(socket, asked), show)
+}
+
+/// Prints an answer as it is, or what `show` makes of it for people.
+fn told(output: Output, answer: Result<Value, u8>, show: impl FnOnce(&Value) -> String) -> u8 {
+    shown(answer, |answer| match output {
+        Output::Json => answer.to_string(),
+        Output::Human => show(answer),
+    })
+}
+
+fn shown(answer: Result<Value, u8>, show: impl FnOnce(&Value) -> String) -> u8 {
+    match answer {
         Err(code) => code,
         Ok(answer) => {
             print(&show(&answer));
@@ -112,10 +147,7 @@ pub(super) fn command(
 
 pub(super) fn checkpoints(args: &ListArgs) -> u8 {
     let asked = json!({ "commits": { "daemon": args.daemon, "last": args.last } });
-    command(&args.socket, &asked, |answer| match args.output {
-        Output::Json => answer.to_string(),
-        Output::Human => checkpoints_table(answer),
-    })
+    told(args.output, args.place.fetch(&asked), checkpoints_table)
 }
 
 fn checkpoints_table(answer: &Value) -> String {
@@ -146,13 +178,17 @@ fn checkpoints_table(answer: &Value) -> String {
 
 /// Commits, and the crashes between them.
 pub(super) fn history(args: &ListArgs) -> u8 {
+    let whom = match args.place.open(false) {
+        Ok(whom) => whom,
+        Err(code) => return code,
+    };
     let asked = json!({ "crashes": { "daemon": args.daemon, "last": args.last } });
-    let crashes = match fetch(&args.socket, &asked) {
+    let crashes = match whom.fetch(&asked) {
         Ok(mut answer) => answer.get_mut("crashes").map(Value::take).unwrap_or_default(),
         Err(code) => return code,
     };
     let asked = json!({ "commits": { "daemon": args.daemon, "last": args.last } });
-    command(&args.socket, &asked, |answer| match args.output {
+    shown(whom.fetch(&asked), |answer| match args.output {
         Output::Human => history_table(answer, &crashes),
         Output::Json => {
             let mut answer = answer.clone();
@@ -233,7 +269,8 @@ fn crash_cells(crash: &Value) -> Vec<String> {
 }
 
 fn table(columns: &[(&str, Align)], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new(columns);
+    let spared = ["RECORD", "CARDS", "TRIES", "TIME", "HASH", "BYTES"];
+    let mut table = Table::new(columns).sparing(&spared);
     rows.for_each(|row| table.row(row));
     table.to_string()
 }
@@ -285,7 +322,7 @@ pub(super) fn snapshot(args: &SnapshotArgs) -> u8 {
         Err(code) => return code,
     };
     let asked = json!({ "snapshot": { "daemon": args.daemon, "at": args.at, "path": path } });
-    command(&args.socket, &asked, |answer| {
+    told(args.output, args.place.fetch(&asked), |answer| {
         format!(
             "commit {} of `{}`, {} of memory, state {}: {} in {}",
             text(answer, "sequence"),
@@ -310,13 +347,23 @@ pub(super) fn restore(args: &RestoreArgs) -> u8 {
             return exit::USAGE;
         }
     };
-    let asked = json!({ "restore": { "path": path, "as": args.name, "budget_bytes": budget } });
-    command(&args.socket, &asked, |answer| running_on(&args.name, answer))
+    let fields = match &args.into {
+        Some(into) => json!({ "path": path, "into": into }),
+        None => json!({
+            "path": path,
+            "as": args.name,
+            "budget_bytes": budget,
+            "needs": args.needs,
+            "uses": args.uses,
+        }),
+    };
+    let answer = fetch(&args.socket, &json!({ "restore": fields }));
+    told(args.output, answer, |answer| running_on(&text(answer, "restored"), answer))
 }
 
 pub(super) fn fork(args: &ForkArgs) -> u8 {
     let asked = json!({ "fork": { "daemon": args.daemon, "new": args.new, "at": args.at } });
-    command(&args.socket, &asked, |answer| running_on(&args.new, answer))
+    told(args.output, fetch(&args.socket, &asked), |answer| running_on(&args.new, answer))
 }
 
 fn running_on(name: &str, answer: &Value) -> String {
@@ -334,26 +381,14 @@ pub(super) fn revert(args: &RevertArgs) -> u8 {
         Some(to) => json!({ "revert": { "daemon": args.daemon, "to": to } }),
         None => json!({ "revert": { "daemon": args.daemon, "last": args.last } }),
     };
-    command(&args.socket, &asked, |answer| {
+    told(args.output, fetch(&args.socket, &asked), |answer| {
         let (to, sequence) = (text(answer, "to"), text(answer, "sequence"));
         format!("daemon `{}` is back at the state of {to}; that is commit {sequence}", args.daemon)
     })
 }
 
 pub(super) fn remove(args: &RemoveArgs) -> u8 {
-    let gone = format!("daemon `{}` and its state are gone", args.daemon);
-    let Some(data) = &args.data else {
-        return command(&args.socket, &json!({ "remove": args.daemon }), |_| gone);
-    };
-    let removed = open_existing(data).and_then(|store| store.remove_daemon(&args.daemon));
-    match removed {
-        Ok(()) => {
-            print(&gone);
-            exit::DONE
-        }
-        Err(fault) => {
-            print_fault(&Fault::from(&fault));
-            exit::FAILED
-        }
-    }
+    told(args.output, args.place.change(&json!({ "remove": args.daemon })), |_| {
+        format!("daemon `{}` and its state are gone", args.daemon)
+    })
 }

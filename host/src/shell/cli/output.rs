@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::call::fetch;
 use super::lineage::{absolute, text};
-use super::{Output, SocketArgs, print};
+use super::stored::PlaceArgs;
+use super::{Output, print};
 use crate::shell::exit;
 
 #[derive(Args, Debug)]
@@ -21,7 +21,7 @@ pub(super) struct OutputArgs {
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
     #[command(flatten)]
-    socket: SocketArgs,
+    place: PlaceArgs,
 }
 
 pub(super) fn output(args: &OutputArgs) -> u8 {
@@ -30,7 +30,7 @@ pub(super) fn output(args: &OutputArgs) -> u8 {
         Err(code) => return code,
     };
     let asked = json!({ "output": { "daemon": args.daemon, "path": path } });
-    let answer = match fetch(&args.socket, &asked) {
+    let answer = match args.place.fetch(&asked) {
         Ok(answer) => answer,
         Err(code) => return code,
     };

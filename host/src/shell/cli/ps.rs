@@ -9,10 +9,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::bits::still_off;
-use super::call::fetch;
-use super::lineage::text;
+use super::lineage::{short, text};
+use super::stored::PlaceArgs;
 use super::table::{Align, Table};
-use super::{Output, SocketArgs, print};
+use super::{Output, print};
 use crate::pure::size::show_bytes;
 use crate::shell::exit;
 
@@ -27,14 +27,15 @@ pub(super) struct PsArgs {
         value_name = "TIME",
         num_args = 0..=1,
         default_missing_value = "1s",
-        value_parser = humantime::parse_duration
+        value_parser = humantime::parse_duration,
+        conflicts_with = "data"
     )]
     watch: Option<Duration>,
     /// How to print; JSON also has the hash of each daemon's committed state, unless it is watched
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
     #[command(flatten)]
-    socket: SocketArgs,
+    place: PlaceArgs,
 }
 
 impl PsArgs {
@@ -58,9 +59,10 @@ pub(super) fn ps(args: &PsArgs) -> u8 {
 /// What is printed at once.
 fn frame(args: &PsArgs) -> Result<String, u8> {
     let hash = args.output == Output::Json && args.watch.is_none();
-    let answer = fetch(&args.socket, &json!({ "ps": { "hash": hash } }))?;
+    let answer = args.place.fetch(&json!({ "ps": { "hash": hash } }))?;
     Ok(match args.output {
         Output::Json => answer.to_string(),
+        Output::Human if args.place.is_stored() => stored(&answer),
         Output::Human if args.tree => format!("{}{}", tree::tree(&answer), all_troubles(&answer)),
         Output::Human => list_all(&answer),
     })
@@ -140,7 +142,8 @@ fn list_all(answer: &Value) -> String {
         ("BUDGET", Align::Right),
         ("RESTARTS", Align::Right),
         ("UPGRADABLE", Align::Left),
-    ]);
+    ])
+    .sparing(&["PARENT", "KIND", "UPGRADABLE", "GENERATION", "RESTARTS"]);
     let root = answer.get("root").unwrap_or(&Value::Null);
     table.row(vec![
         text(root, "id"),
@@ -188,6 +191,47 @@ fn list_all(answer: &Value) -> String {
     let mut shown = table.to_string();
     shown.push_str(&format!("\n{}{}", durability(root), all_troubles(answer)));
     shown
+}
+
+/// The daemons of a data directory that no host uses.
+fn stored(answer: &Value) -> String {
+    let mut table = Table::new(&[
+        ("NAME", Align::Left),
+        ("OF A", Align::Left),
+        ("STATE", Align::Left),
+        ("SEQUENCE", Align::Right),
+        ("TIME", Align::Left),
+        ("MEMORY", Align::Right),
+        ("BUDGET", Align::Right),
+        ("CODE", Align::Left),
+        ("NEEDS", Align::Left),
+        ("USES", Align::Left),
+    ])
+    .sparing(&["BUDGET", "USES", "NEEDS", "CODE", "OF A"]);
+    let mut damage = String::new();
+    for daemon in list(answer, "daemons") {
+        let names = |field: &str| {
+            let names: Vec<&str> = list(daemon, field).iter().filter_map(Value::as_str).collect();
+            if names.is_empty() { "-".to_owned() } else { names.join(", ") }
+        };
+        table.row(vec![
+            text(daemon, "name"),
+            text(daemon, "origin"),
+            text(daemon, "state"),
+            text(daemon, "sequence"),
+            text(daemon, "time"),
+            bytes(daemon, "memory_bytes"),
+            bytes(daemon, "budget_bytes"),
+            short(daemon, "code"),
+            names("needs"),
+            names("uses"),
+        ]);
+        if let Some(why) = daemon.get("damage") {
+            let (code, message) = (text(why, "code"), text(why, "message"));
+            damage.push_str(&format!("\n{}: {code}: {message}", text(daemon, "name")));
+        }
+    }
+    format!("{table}{damage}")
 }
 
 fn all_troubles(answer: &Value) -> String {

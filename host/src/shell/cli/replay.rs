@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::call::fetch;
 use super::deploy::{CompileArgs, replay_sandbox};
+use super::store::open_to_read;
 use super::{Output, SocketArgs, eprint, print, print_fault, start_log};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::RequestId;
-use crate::mechanisms::journal::{DirectoryId, Store, StoreOptions};
 use crate::mechanisms::sandbox::{GuestLine, GuestLog, Limits, OutputVersion};
 use crate::pure::checkpoint::decode_snapshot;
 use crate::pure::crash_report::{CrashReport, differences, parse_id};
@@ -89,11 +89,7 @@ fn failed(fault: &Fault) -> u8 {
 }
 
 fn from_directory(dir: &Path, id: RequestId) -> Result<ReplayMaterials, Fault> {
-    if !dir.is_dir() {
-        return Err(Fault::new(Code::DataDir, format!("{}: no such directory", dir.display())));
-    }
-    let store = Store::open(dir, StoreOptions::default(), DirectoryId(0));
-    replay_materials(&store.map_err(|fault| Fault::from(&fault))?, id)
+    replay_materials(&open_to_read(dir)?, id)
 }
 
 /// The running host writes state and code into a directory that only this user can enter.
@@ -122,7 +118,7 @@ fn from_host(args: &ReplayArgs) -> Result<ReplayMaterials, u8> {
 }
 
 fn run(args: &ReplayArgs, materials: &ReplayMaterials) -> Result<(Limits, Replayed), Fault> {
-    let guest = deploy_stored(&replay_sandbox(&args.compile)?, &materials.code)?;
+    let guest = deploy_stored(&replay_sandbox(&args.compile)?, &materials.code, usize::MAX)?;
     let asked = materials.limits();
     let fuel = args.fuel.unwrap_or(asked.fuel);
     let limits = Limits { fuel, deadline: args.deadline.unwrap_or(asked.deadline) };

@@ -5,31 +5,34 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 
 use super::conduct::conduct;
 use super::deploy::{CompileArgs, Deployed, daemon_name, sandbox};
 use super::log::{LogFormat, start_log_as};
+use super::options::daemon_options;
+use super::prepare::{Prepared, Preparing};
 use super::services::{self, Listed, is_manifest};
-use super::settings::{Setting, is_daemon_parameter, read_parameters};
-use super::store::{DataArgs, copies, deploy_copy, deploy_old, open_store};
+use super::store::{Copied, DataArgs, copies, open_store};
 use super::{Output, SocketArgs, print_fault};
 use crate::base::clock::SystemClock;
 use crate::base::entropy::SystemEntropy;
 use crate::base::error::{Code, Fault};
 use crate::base::failpoint::{self, Failure};
-use crate::base::limits::{BUDGET_DEFAULT_BYTES, MEMORY_SHARE_PERCENT};
+use crate::base::limits::MEMORY_SHARE_PERCENT;
 use crate::base::vitals::Vitals;
-use crate::mechanisms::journal::{DaemonRow, Durability};
+use crate::mechanisms::journal::Durability;
 use crate::mechanisms::memory::machine_memory_bytes;
+use crate::mechanisms::sandbox::Guest;
 use crate::pure::ingress::Hosts;
-use crate::pure::manifest::{BoundText, DaemonSpec};
-use crate::pure::setting::{parse_deadline, parse_fuel, parse_restarts, parse_retries};
 use crate::pure::size::{parse_bytes, show_bytes};
 use crate::shell::api::Served;
 use crate::shell::exit;
-use crate::tree::{DaemonOptions, DaemonPlan, ResourcePlan, Root, RootOptions, UpgradeOptions};
+use crate::tree::{
+    DaemonOptions, DaemonPlan, DaemonState, ResourcePlan, Root, RootOptions, Unstarted,
+    UpgradeOptions,
+};
 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
@@ -53,38 +56,38 @@ whoever reaches the address may call each contract: put a proxy in front.")]
 pub(super) struct RunArgs {
     /// Guests, each of which becomes a daemon named after its file, and services
     #[arg(required = true, value_name = "GUEST.wasm|SERVICE.toml")]
-    files: Vec<PathBuf>,
+    pub(super) files: Vec<PathBuf>,
     /// Most memory of a daemon's guest, like ledger=64MiB [default: 16MiB]
     #[arg(long, value_name = "[NAME=]SIZE")]
-    budget: Vec<String>,
+    pub(super) budget: Vec<String>,
     /// Most memory of all daemons together [default: half of the machine's]
     #[arg(long, env = "BULKHEAD_MEMORY", value_name = "SIZE")]
     memory: Option<String>,
     /// Fuel per transaction [default: 1_000_000_000, about half a second]
     #[arg(long, value_name = "[NAME=]FUEL")]
-    fuel: Vec<String>,
+    pub(super) fuel: Vec<String>,
     /// Time per transaction [default: 1s]
     #[arg(long, value_name = "[NAME=]TIME")]
-    deadline: Vec<String>,
+    pub(super) deadline: Vec<String>,
     /// Times that a crashed transaction is tried again [default: 1]
     #[arg(long, value_name = "[NAME=]N")]
-    retries: Vec<String>,
+    pub(super) retries: Vec<String>,
     /// State after a crash: checkpoint, zero, or ask the guest [default: checkpoint]
     #[arg(long, value_name = "[NAME=]POLICY")]
-    on_crash: Vec<String>,
+    pub(super) on_crash: Vec<String>,
     /// Deaths of a daemon's thread (bugs of the host) within a time after which it is given up:
     /// parked, or the host stops as in an emergency [default: 10/60s,park]
     #[arg(long, value_name = "[NAME=]N/TIME[,park|,emergency]")]
-    restarts: Vec<String>,
+    pub(super) restarts: Vec<String>,
     /// Share of one processor, from 0.001 to 1.0 [default: 1.0]
     #[arg(long, value_name = "[NAME=]SHARE")]
-    cpu: Vec<String>,
+    pub(super) cpu: Vec<String>,
     /// A parameter for the init of a daemon's guest, or one of a service
     #[arg(long, value_name = "[DAEMON.]KEY=VALUE")]
-    param: Vec<String>,
+    pub(super) param: Vec<String>,
     /// Compare whole memory images at each commit: slow, finds bugs of the write barrier
     #[arg(long)]
-    verify_commits: bool,
+    pub(super) verify_commits: bool,
     /// Time for transactions that run to end when the host stops; the last sync gets as long, and
     /// at least two seconds
     /// [default: 5s]
@@ -106,7 +109,7 @@ pub(super) struct RunArgs {
     #[arg(long, hide = true, value_name = "POINT[:N[:ACTION]]")]
     fail_at: Option<Failure>,
     /// Answer HTTP at this address too, like 127.0.0.1:8080; port 0 is any. No TLS and no login
-    #[arg(long, value_name = "ADDRESS", conflicts_with = "requests")]
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "requests", value_parser = parse_address)]
     pub(super) http: Option<SocketAddr>,
     /// A name under which HTTP is asked for, beside addresses and localhost; may be repeated.
     /// Others are refused, since a page that a browser has loaded may have chosen them
@@ -148,153 +151,193 @@ pub(super) fn start(args: &RunArgs, vitals: &Arc<Vitals>) -> Result<Served, Faul
             .map_err(|error| Fault::new(Code::BudgetSize, format!("--memory: {error}")))?,
         None => machine_memory_bytes() / 100 * MEMORY_SHARE_PERCENT,
     };
-    let (listed, resources) = list(args)?;
-    if !args.data.exists() {
-        // A mistake in the options must not leave a new data directory behind.
-        daemon_options(args, &listed, &[])?;
-    }
     if let Some(failure) = args.fail_at {
         failpoint::arm(failure);
     }
-    let journal = open_store(&args.data)?;
+    // A mistake in the options must not leave a new data directory behind.
+    let found = if args.data.exists() { open_store(&args.data)? } else { None };
+    let known = |name: &str| found.as_deref().is_some_and(|store| store.has_state(name));
+    let (listed, resources) = list(args, &known)?;
+    if found.is_none() {
+        daemon_options(args, &listed, &[])?;
+    }
+    let journal = match found {
+        Some(store) => Some(store),
+        None => open_store(&args.data)?,
+    };
+    let data = journal.as_ref().map(|store| {
+        let path = std::path::absolute(args.data.path());
+        let path = path.unwrap_or_else(|_unknown| args.data.path().to_owned());
+        (path, store.daemons().is_empty())
+    });
     let names: Vec<String> = listed.iter().map(|daemon| daemon.name.clone()).collect();
     let copies = copies(journal.as_deref(), &names);
-    let mut all_options = daemon_options(args, &listed, &copies)?.into_iter();
+    let all_options = daemon_options(args, &listed, &copies)?;
     let sandbox = sandbox(&args.compile, vitals.clone())?;
-    let (mut plans, mut upgrades) = (Vec::new(), Vec::new());
-    let mut deployed = Deployed::default();
-    for (daemon, options) in listed.iter().zip(&mut all_options) {
-        if vitals.stop().is_set() {
-            return Err(Fault::new(Code::Stopping, "the host was stopped while it started"));
-        }
-        let mut guest = deployed.deploy(&sandbox, &daemon.path)?;
-        let keeps_state = options.stateless.is_none();
-        if let Some(store) = journal.as_ref().filter(|_| args.upgrade && keeps_state)
-            && let Some(old) = deploy_old(&sandbox, store, &options.name, &guest)?
-        {
-            upgrades.push((options.name.clone(), std::mem::replace(&mut guest, old)));
-        }
-        let (layer, needs, uses) = (daemon.layer(), daemon.needs(), daemon.uses());
-        plans.push(DaemonPlan { layer, needs, uses, ..DaemonPlan::new(guest, options) });
-    }
-    for ((name, row), options) in copies.iter().zip(all_options) {
-        let Some(store) = &journal else { continue };
-        if let Some(guest) = deploy_copy(&sandbox, store, name, *row)? {
-            plans.push(DaemonPlan { copied: true, ..DaemonPlan::new(guest, options) });
-        }
-    }
+    let store = journal.as_deref();
+    let deployed = Deployed::default();
+    let mut preparing = Preparing { sandbox: &sandbox, store, upgrade: args.upgrade, deployed };
+    let planned = plan_all(&mut preparing, &listed, &copies, all_options, vitals)?;
     let clock = Arc::new(SystemClock::new());
     let mut options = RootOptions::new(memory_limit_bytes, clock, Arc::new(SystemEntropy));
     options.journal = journal;
     options.resources = resources;
+    options.unstarted = planned.unstarted;
     options.vitals = vitals.clone();
-    let root = Root::start(plans, options).map_err(|error| Fault::from(&error))?;
-    for (name, guest) in upgrades {
-        let options = UpgradeOptions { dry_run: false, accept_loss: args.accept_loss };
-        let upgraded = root.upgrade(&name, guest, options).map_err(|fault| {
-            Fault::new(fault.code, format!("daemon `{name}`: {}", fault.message))
-        })?;
-        tracing::info!(daemon = name, sequence = upgraded.sequence.0, "upgraded");
+    let root = Root::start(planned.plans, options).map_err(|error| Fault::from(&error))?;
+    upgrade_all(&root, planned.upgrades, args.accept_loss);
+    if args.requests.is_some()
+        && let Some(fault) = root.daemons().into_iter().find_map(|daemon| {
+            (daemon.report.state == DaemonState::Parked).then_some(daemon.report.parked)?
+        })
+    {
+        // Nobody is there to resume it, and requests that are refused are no run of the file.
+        return Err(fault);
     }
     let (vitals, health) = (vitals.clone(), Arc::default());
+    let files = listed.iter().map(|daemon| (daemon.name.clone(), daemon.path.clone())).collect();
     let services = listed.into_iter();
     let services = services.filter_map(|daemon| Some((daemon.name, daemon.spec?.0))).collect();
     let (attending, closing) = (Arc::default(), watch::Sender::new(false));
-    Ok(Served { root, sandbox, vitals, health, services, attending, closing })
+    Ok(Served { root, sandbox, vitals, health, services, files, data, attending, closing })
+}
+
+/// What the root is to start.
+#[derive(Default)]
+struct Planned {
+    plans: Vec<DaemonPlan>,
+    /// What has a state and can't be started.
+    unstarted: Vec<Unstarted>,
+    /// What is upgraded once it runs: to what, and the file.
+    upgrades: Vec<(String, Arc<Guest>, PathBuf)>,
+}
+
+/// Makes a guest for each daemon. One that has a state and gets none is parked.
+fn plan_all(
+    preparing: &mut Preparing<'_>,
+    listed: &[Listed],
+    copies: &[Copied],
+    all_options: Vec<DaemonOptions>,
+    vitals: &Vitals,
+) -> Result<Planned, Fault> {
+    let (mut planned, mut all_options) = (Planned::default(), all_options.into_iter());
+    let go_on = || match vitals.stop().is_set() {
+        true => Err(Fault::new(Code::Stopping, "the host was stopped while it started")),
+        false => Ok(()),
+    };
+    let store = preparing.store;
+    for (daemon, options) in listed.iter().zip(&mut all_options) {
+        go_on()?;
+        let (layer, needs, uses) = (daemon.layer(), daemon.needs(), daemon.uses());
+        let prepared = preparing.listed(daemon, &options);
+        let stated = store.is_some_and(|store| store.has_state(&daemon.name));
+        match prepared {
+            Ok(Prepared { guest, upgrade }) => {
+                let upgrade = upgrade.map(|to| (daemon.name.clone(), to, daemon.path.clone()));
+                planned.upgrades.extend(upgrade);
+                let plan = DaemonPlan::new(guest, options);
+                planned.plans.push(DaemonPlan { layer, needs, uses, ..plan });
+            }
+            Err(why) if stated => {
+                planned.unstarted.push(Unstarted { options, copied: false, needs, uses, why });
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+    for (copy, options) in copies.iter().zip(all_options) {
+        go_on()?;
+        let Some(store) = store else { continue };
+        let setup = copy.setup.as_ref();
+        let needs = setup.map(|setup| setup.needs.clone()).unwrap_or_default();
+        let uses = setup.map(|setup| setup.uses.clone()).unwrap_or_default();
+        let prepared = match copy.unreadable.clone() {
+            Some(fault) => Err(fault),
+            None => preparing.of_state(store, &copy.name, options.budget_bytes),
+        };
+        match prepared {
+            Ok(Prepared { guest, .. }) => {
+                let plan = DaemonPlan::new(guest, options);
+                planned.plans.push(DaemonPlan { copied: true, needs, uses, ..plan });
+            }
+            Err(why) => {
+                planned.unstarted.push(Unstarted { options, copied: true, needs, uses, why });
+            }
+        }
+    }
+    Ok(planned)
+}
+
+/// Upgrades what was asked for. One that fails is parked on its old code: nobody asked for that.
+fn upgrade_all(root: &Root, upgrades: Vec<(String, Arc<Guest>, PathBuf)>, accept_loss: bool) {
+    let options = UpgradeOptions { dry_run: false, accept_loss };
+    for (name, guest, path) in upgrades {
+        match root.upgrade(&name, guest, options) {
+            Ok(upgraded) => {
+                tracing::info!(daemon = name, sequence = upgraded.sequence.0, "upgraded");
+            }
+            Err(fault) => {
+                let message = format!(
+                    "daemon `{name}`: the upgrade to {} failed: {fault}. `host resume {name}` goes \
+                     on with the old code",
+                    path.display()
+                );
+                // One that could not be started is parked already.
+                drop(root.park(&name, Fault::new(Code::CodeChanged, message)));
+            }
+        }
+    }
 }
 
 /// The daemons to start, in the order of the command line. All manifests are read whole, and what
-/// is wrong with any of them is said, before anything else is done.
-fn list(args: &RunArgs) -> Result<(Vec<Listed>, Vec<ResourcePlan>), Fault> {
+/// is wrong with any of them is said, before anything else is done. A daemon whose state is `known`
+/// can do without its file.
+fn list(
+    args: &RunArgs,
+    known: &dyn Fn(&str) -> bool,
+) -> Result<(Vec<Listed>, Vec<ResourcePlan>), Fault> {
     let (manifests, guests): (Vec<_>, Vec<_>) =
         args.files.iter().cloned().partition(|path| is_manifest(path));
     let named = |path: PathBuf| daemon_name(&path).map(|name| (name, path));
     let guests = guests.into_iter().map(named).collect::<Result<Vec<_>, _>>()?;
     let params: &[String] = if manifests.is_empty() { &[] } else { &args.param };
-    let services = services::read(&manifests, params).map_err(|wrong| services::fault(&wrong))?;
+    let services = services::read(&manifests, params, known);
+    let services = services.map_err(|wrong| services::fault(&wrong))?;
     let resources = services::resources(&services);
     let mut listed = services::daemons(services, &guests)?;
     listed.extend(guests.into_iter().map(|(name, path)| Listed { name, path, spec: None }));
     Ok((listed, resources))
 }
 
-/// The options of each daemon; the budget of a copy is that of its origin unless it is given.
-fn daemon_options(
-    args: &RunArgs,
-    listed: &[Listed],
-    copies: &[(String, DaemonRow)],
-) -> Result<Vec<DaemonOptions>, Fault> {
-    let budgets = Setting::read("budget", &args.budget, Code::BudgetSize, |text| {
-        parse_bytes(text).map_err(|error| error.to_string())
-    })?;
-    let fuel = Setting::read("fuel", &args.fuel, Code::Option, parse_fuel)?;
-    let deadline = Setting::read("deadline", &args.deadline, Code::Option, parse_deadline)?;
-    let retries = Setting::read("retries", &args.retries, Code::Option, parse_retries)?;
-    let on_crash = Setting::read("on-crash", &args.on_crash, Code::Option, str::parse)?;
-    let restarts = Setting::read("restarts", &args.restarts, Code::Option, parse_restarts)?;
-    let cpu = Setting::read("cpu", &args.cpu, Code::Option, str::parse)?;
-    let own = listed.iter().map(|daemon| (&daemon.name, daemon.spec.as_ref(), None));
-    let copied = copies.iter().map(|(name, row)| (name, None, Some(row)));
-    let daemons: Vec<_> = own.chain(copied).collect();
-    let names: Vec<String> = daemons.iter().map(|(name, ..)| (*name).clone()).collect();
-    budgets.check_names("budget", &names)?;
-    fuel.check_names("fuel", &names)?;
-    deadline.check_names("deadline", &names)?;
-    retries.check_names("retries", &names)?;
-    on_crash.check_names("on-crash", &names)?;
-    restarts.check_names("restarts", &names)?;
-    cpu.check_names("cpu", &names)?;
-    let mut parameters = read_parameters(&daemon_parameters(args), &names)?;
-    let options = |(name, spec, copied): (&String, Option<&(String, _)>, Option<&DaemonRow>)| {
-        let spec: Option<&DaemonSpec<BoundText>> = spec.map(|(_, spec)| spec);
-        let budget = copied.map_or(BUDGET_DEFAULT_BYTES, |row| {
-            usize::try_from(row.budget_bytes).unwrap_or(usize::MAX)
-        });
-        let budget = budgets.of(name, spec.and_then(|spec| spec.budget_bytes)).unwrap_or(budget);
-        let mut options = DaemonOptions::new(name, budget);
-        if let Some(instances) = spec.and_then(|spec| spec.stateless) {
-            options = options.stateless(instances);
-        }
-        options.readers = spec.map_or(0, |spec| spec.readers);
-        let limits = &mut options.limits;
-        limits.fuel = fuel.of(name, spec.and_then(|spec| spec.fuel)).unwrap_or(limits.fuel);
-        let given = deadline.of(name, spec.and_then(|spec| spec.deadline));
-        limits.deadline = given.unwrap_or(limits.deadline);
-        let given = retries.of(name, spec.and_then(|spec| spec.retries));
-        options.retries_max = given.unwrap_or(options.retries_max);
-        options.retry_live = spec.is_some_and(|spec| spec.retry_live);
-        let given = on_crash.of(name, spec.and_then(|spec| spec.on_crash));
-        options.on_crash = given.unwrap_or(options.on_crash);
-        let given = restarts.of(name, spec.and_then(|spec| spec.restarts));
-        options.restarts = given.unwrap_or(options.restarts);
-        options.share = cpu.of(name, spec.and_then(|spec| spec.cpu)).unwrap_or(options.share);
-        let mut init = spec.map(|spec| spec.parameters.expose().clone()).unwrap_or_default();
-        init.extend(parameters.remove(name).unwrap_or_default());
-        options.parameters = Value::Object(init);
-        options.verify = args.verify_commits;
-        options
-    };
-    Ok(daemons.into_iter().map(options).collect())
-}
-
-/// Those of `--param` that are meant for daemons: without a service all of them.
-fn daemon_parameters(args: &RunArgs) -> Vec<String> {
-    let services = args.files.iter().any(|path| is_manifest(path));
-    args.param.iter().filter(|text| !services || is_daemon_parameter(text)).cloned().collect()
+/// An address with its port. The only name that means the same everywhere is `localhost`.
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let here = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    here.as_deref().unwrap_or(text).parse().map_err(|_| {
+        "write an address of this machine and a port, like 127.0.0.1:8080, [::1]:8080 or \
+         localhost:8080"
+            .to_owned()
+    })
 }
 
 pub(super) fn greeting(
     output: Output,
-    root: &Root,
+    served: &Served,
     path: &Path,
     http: Option<SocketAddr>,
 ) -> String {
-    let daemons = root.daemons();
+    let (root, daemons) = (&served.root, served.root.daemons());
     if output == Output::Json {
         let names: Vec<&str> = daemons.iter().map(|daemon| daemon.name.as_str()).collect();
         let pid = std::process::id();
-        let greeting = json!({ "listening": path, "http": http, "pid": pid, "daemons": names });
-        return greeting.to_string();
+        let data = served.data.as_ref();
+        return json!({
+            "listening": path,
+            "http": http,
+            "pid": pid,
+            "daemons": names,
+            "data": data.map(|(path, _)| path),
+            "data_is_new": data.map(|(_, is_new)| is_new),
+        })
+        .to_string();
     }
     let mut lines = vec![format!(
         "root, pid {}: {} reserved of {}",
@@ -312,6 +355,9 @@ pub(super) fn greeting(
             show_bytes(usize::try_from(daemon.report.memory_bytes).unwrap_or(usize::MAX)),
             show_bytes(daemon.budget_bytes)
         ));
+        if let Some(why) = daemon.report.parked.as_ref() {
+            lines.push(format!("   {} {why}", daemon.report.state.as_str()));
+        }
     }
     lines.push(match root.durability() {
         Some(Durability::Fsync) => "an answered commit survives a power cut (fsync)".to_owned(),
@@ -320,9 +366,38 @@ pub(super) fn greeting(
         }
         None => "the state lives in memory only".to_owned(),
     });
+    if let Some((path, is_new)) = &served.data {
+        let path = path.display();
+        lines.push(match is_new {
+            true => format!("the state is new, in {path}"),
+            false => format!("the state is in {path}"),
+        });
+    }
     if let Some(http) = http {
         lines.push(format!("HTTP for whoever reaches it: POST http://{http}/DAEMON/CONTRACT"));
     }
     lines.push(format!("listening on {}; Ctrl-C stops", path.display()));
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_one_or_localhost() {
+        for (text, address) in [
+            ("127.0.0.1:8080", "127.0.0.1:8080"),
+            ("localhost:8080", "127.0.0.1:8080"),
+            ("localhost:0", "127.0.0.1:0"),
+            ("[::1]:80", "[::1]:80"),
+        ] {
+            assert_eq!(parse_address(text).unwrap().to_string(), address);
+        }
+        for bad in
+            ["localhost", "8080", ":8080", "example.org:80", "localhost:x", "localhost:99999"]
+        {
+            assert!(parse_address(bad).unwrap_err().contains("localhost:8080"), "{bad}");
+        }
+    }
 }

@@ -108,8 +108,12 @@ pub(super) fn is_manifest(path: &Path) -> bool {
 
 /// Reads manifests, gives their parameters values, and admits their guests. Parameters come from
 /// `params`, of which those of daemons are left out, and from the environment, which is read here
-/// and never again.
-pub(super) fn read(files: &[PathBuf], params: &[String]) -> Result<Vec<Service>, Vec<Mistake>> {
+/// and never again. A daemon whose state is `known` can do without its file.
+pub(super) fn read(
+    files: &[PathBuf],
+    params: &[String],
+    known: &dyn Fn(&str) -> bool,
+) -> Result<Vec<Service>, Vec<Mistake>> {
     let mut mistakes = Vec::new();
     if files.len() > SERVICES_MAX {
         let message = format!("{} services; at most {SERVICES_MAX} are possible", files.len());
@@ -138,7 +142,7 @@ pub(super) fn read(files: &[PathBuf], params: &[String]) -> Result<Vec<Service>,
     }
     check_names(&services, &mut mistakes);
     plan_resources(&mut services, &mut mistakes);
-    admit_guests(&services, &mut mistakes);
+    admit_guests(&services, known, &mut mistakes);
     if mistakes.is_empty() { Ok(services) } else { Err(mistakes) }
 }
 
@@ -218,11 +222,15 @@ fn check_names(services: &[Service], mistakes: &mut Vec<Mistake>) {
 }
 
 /// Reads each guest's file once and looks whether it may run; it is not compiled.
-fn admit_guests(services: &[Service], mistakes: &mut Vec<Mistake>) {
+fn admit_guests(services: &[Service], known: &dyn Fn(&str) -> bool, mistakes: &mut Vec<Mistake>) {
     let mut admitted: BTreeMap<PathBuf, Result<(), Fault>> = BTreeMap::new();
     for service in services {
         for daemon in &service.manifest.daemons {
             let path = service.guest_path(daemon);
+            let is_missing = path.try_exists().is_ok_and(|exists| !exists);
+            if is_missing && known(&daemon.name.name) {
+                continue;
+            }
             let result = admitted.entry(path.clone()).or_insert_with(|| admit_path(&path));
             if let Err(fault) = result {
                 let complaint =

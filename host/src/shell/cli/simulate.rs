@@ -35,6 +35,7 @@ as many as --restarts says the daemon is parked.
 
 With --host nothing happens to the running host: a second one is started on a copy of the daemon, in
 a directory that is deleted afterwards, makes commits, and is killed (SIGKILL) at random moments.
+The daemon's resources are down there: it asks nothing of the real ones.
 
 Exit codes: 0 all is as it was, 1 it is not, or it could not be tried, 5 no host answers.")]
 pub(super) struct SimulateArgs {
@@ -182,7 +183,9 @@ fn crash_host(args: &SimulateArgs) -> Result<bool, Failed> {
     let budget = second::find(&ps, &args.daemon);
     let budget = budget.and_then(|daemon| daemon.get("budget_bytes")).and_then(Value::as_u64);
     let snapshot = std::fs::read(&path).map_err(file)?;
-    let mut second = Second::plant(dir.path(), &args.daemon, &snapshot, budget)?;
+    let resources = fetch(&args.socket, &json!({ "resources": {} })).map_err(Failed::Told)?;
+    let resources = resources_of(&resources, &args.daemon);
+    let mut second = Second::plant(dir.path(), &args.daemon, &snapshot, budget, &resources)?;
     let mut random = EntropyStream::new(SystemEntropy.seed());
     let mut rounds = Vec::new();
     for _ in 0..args.kills {
@@ -192,6 +195,27 @@ fn crash_host(args: &SimulateArgs) -> Result<bool, Failed> {
         }
     }
     Ok(report(args.output, &rounds))
+}
+
+/// Names and kinds of the resources that a daemon depends on.
+fn resources_of<'a>(answer: &'a Value, daemon: &str) -> Vec<(&'a str, &'a str)> {
+    let all = answer.get("resources").and_then(Value::as_array);
+    let its = all.into_iter().flatten().filter(|resource| {
+        ["needed_by", "used_by"].iter().any(|by| {
+            let daemons = resource.get(*by).and_then(Value::as_array);
+            daemons.is_some_and(|daemons| daemons.iter().any(|one| one == daemon))
+        })
+    });
+    let mut named = Vec::new();
+    for resource in its {
+        let text = |field: &str| resource.get(field).and_then(Value::as_str).unwrap_or_default();
+        let name = text("name").rsplit('/').next().unwrap_or_default();
+        // A guest knows them by these names alone.
+        if named.iter().all(|(other, _)| *other != name) {
+            named.push((name, text("kind")));
+        }
+    }
+    named
 }
 
 /// The lines of a request file, for the copy.

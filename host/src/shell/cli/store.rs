@@ -8,10 +8,9 @@ use clap::{Args, ValueEnum};
 use crate::base::entropy::{Entropy, SystemEntropy};
 use crate::base::error::{Code, Fault};
 use crate::mechanisms::journal::{
-    DaemonRow, DirectoryId, Durability, JournalFault, Origin, Store, StoreOptions,
+    DaemonRow, DirectoryId, Durability, FaultKind, JournalFault, Origin, Store, StoreOptions,
 };
-use crate::mechanisms::sandbox::{Guest, Sandbox};
-use crate::shell::api::deploy_stored;
+use crate::pure::kept_setup::KeptSetup;
 
 /// Where the state is kept unless `--data` says otherwise: beside the guests that it belongs to.
 pub(super) const DATA_DEFAULT: &str = "bulkhead-data";
@@ -42,20 +41,15 @@ enum DurabilityArg {
 }
 
 impl DataArgs {
+    /// Where the state is, unless it lives in memory only.
+    pub(super) fn path(&self) -> &Path {
+        &self.data
+    }
+
     /// True when there may be state already.
     pub(super) fn exists(&self) -> bool {
         self.data.exists()
     }
-}
-
-/// Opens a data directory that is there, on which no host runs, to change it.
-pub(super) fn open_existing(dir: &Path) -> Result<Store, JournalFault> {
-    Store::open_existing(dir, StoreOptions::default())
-}
-
-/// Opens a data directory that is there, on which no host runs, and changes nothing of it.
-pub(super) fn open_to_read(dir: &Path) -> Result<Store, JournalFault> {
-    Store::open_to_read(dir, StoreOptions::default())
 }
 
 /// Opens the data directory; none when the state is to live in memory only.
@@ -75,57 +69,79 @@ fn open(dir: &Path, durability: Durability) -> Result<Arc<Store>, Fault> {
     let id = DirectoryId(u128::from_le_bytes(id));
     Store::open(dir, options, id)
         .map(Arc::new)
-        .map_err(|fault| Fault::new(fault.kind.code(), format!("{}: {fault}", dir.display())))
+        .map_err(|fault| Fault::new(fault.kind.code(), at(dir, &fault)))
+}
+
+/// Opens a data directory that is there, on which no host runs, to change it.
+pub(super) fn open_existing(dir: &Path) -> Result<Store, Fault> {
+    Store::open_existing(dir, StoreOptions::default()).map_err(|fault| of_directory(dir, &fault))
+}
+
+/// Opens a data directory that is there, on which no host runs, and changes nothing of it.
+pub(super) fn open_to_read(dir: &Path) -> Result<Store, Fault> {
+    Store::open_to_read(dir, StoreOptions::default()).map_err(|fault| of_directory(dir, &fault))
+}
+
+fn of_directory(dir: &Path, fault: &JournalFault) -> Fault {
+    let hint = match fault.kind {
+        FaultKind::Locked => ". Without --data its host is asked",
+        _ => "",
+    };
+    Fault::new(fault.kind.code(), format!("{}{hint}", at(dir, fault)))
+}
+
+/// A failure of a directory, with a path, once.
+fn at(dir: &Path, fault: &JournalFault) -> String {
+    match fault.file {
+        Some(_) => fault.to_string(),
+        None => format!("{}: {fault}", dir.display()),
+    }
+}
+
+/// A daemon that was forked or restored.
+#[derive(Debug)]
+pub(super) struct Copied {
+    pub(super) name: String,
+    pub(super) row: DaemonRow,
+    /// How it is run. None when it was made by a host that did not keep that.
+    pub(super) setup: Option<KeptSetup>,
+    /// Why it is not known how it is run.
+    pub(super) unreadable: Option<Fault>,
 }
 
 /// The daemons that were forked or restored and that no file names: they are started as well.
 /// Those that had a file are left out, and that is said.
-pub(super) fn copies(store: Option<&Store>, names: &[String]) -> Vec<(String, DaemonRow)> {
+pub(super) fn copies(store: Option<&Store>, names: &[String]) -> Vec<Copied> {
     let mut copies = Vec::new();
-    for (name, row) in store.map(Store::daemons).unwrap_or_default() {
-        if names.contains(&name) {
+    let Some(store) = store else { return copies };
+    for (name, row) in store.daemons() {
+        // Without a commit it was made, but never became durable: nobody was told of it.
+        if names.contains(&name) || !store.has_state(&name) {
             continue;
         }
-        match row.origin {
-            Origin::Copy => copies.push((name, row)),
-            Origin::Init => {
-                tracing::warn!(daemon = name, "has state here, but no guest file: not started");
-            }
+        if row.origin == Origin::Init {
+            tracing::warn!(
+                daemon = name,
+                "has state here, but no guest file: not started. `host history {name}` shows it, \
+                 `host remove {name}` deletes it"
+            );
+            continue;
         }
+        let (setup, unreadable) = match kept_setup(store, &name, row) {
+            Ok(setup) => (setup, None),
+            Err(fault) => (None, Some(fault)),
+        };
+        copies.push(Copied { name, row, setup, unreadable });
     }
     copies
 }
 
-/// The code that made a daemon's state, when it is other code than the file's.
-pub(super) fn deploy_old(
-    sandbox: &Sandbox,
-    store: &Store,
-    name: &str,
-    guest: &Guest,
-) -> Result<Option<Arc<Guest>>, Fault> {
-    let Some(row) = store.find_daemon(name) else { return Ok(None) };
-    let last = store.last_code(row.key).map_err(|fault| Fault::from(&fault))?;
-    if last == Some(*guest.facts().digest.as_bytes()) {
+fn kept_setup(store: &Store, name: &str, row: DaemonRow) -> Result<Option<KeptSetup>, Fault> {
+    let Some(bytes) = store.setup(row.key).map_err(|fault| Fault::from(&fault))? else {
         return Ok(None);
-    }
-    deploy_copy(sandbox, store, name, row)
-}
-
-/// The code of a daemon that has no file.
-pub(super) fn deploy_copy(
-    sandbox: &Sandbox,
-    store: &Store,
-    name: &str,
-    row: DaemonRow,
-) -> Result<Option<Arc<Guest>>, Fault> {
-    let failed = |fault: &Fault| Fault::new(fault.code, format!("daemon `{name}`: {fault}"));
-    let digest = store.last_code(row.key).map_err(|fault| failed(&Fault::from(&fault)))?;
-    // It was made, but its first commit never became durable: nobody was told of it.
-    let Some(digest) = digest else { return Ok(None) };
-    let code = store.code(digest).map_err(|fault| failed(&Fault::from(&fault)))?;
-    let Some(code) = code else {
-        let message = format!("daemon `{name}`: the code that made its state is not kept");
-        return Err(Fault::new(Code::StoreCorrupt, message));
     };
-    deploy_stored(sandbox, &code).map(Some).map_err(|fault| failed(&fault))
+    KeptSetup::decode(&bytes).map(Some).ok_or_else(|| {
+        let message = format!("how daemon `{name}` is run was written by another host");
+        Fault::new(Code::Format, message)
+    })
 }

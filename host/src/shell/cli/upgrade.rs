@@ -1,6 +1,6 @@
 //! `host upgrade`: other code on a daemon's state.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -14,7 +14,7 @@ use super::{Output, SocketArgs};
 The running code hands its state over as a value, in a rehearsal of the new code on memory of its
 own. If saving, loading or the new code's check fails, the daemon runs on as it was; so it does when
 values of the state would be lost, unless --accept-loss says that they may. Its requests wait
-meanwhile. The next `host run` needs the new file.
+meanwhile. The data directory has the new code then: a start with the old file goes on with it.
 Exit codes: 0 upgraded, or could be, 1 not, 2 wrong usage, 5 no host answers.")]
 pub(super) struct UpgradeArgs {
     /// The daemon's name
@@ -50,17 +50,18 @@ pub(super) fn upgrade(args: &UpgradeArgs) -> u8 {
     });
     command(&args.socket, &asked, |answer| match args.output {
         Output::Json => answer.to_string(),
-        Output::Human => show(&args.daemon, answer),
+        Output::Human => show(&args.daemon, &args.guest, answer),
     })
 }
 
-fn show(daemon: &str, answer: &Value) -> String {
+fn show(daemon: &str, guest: &Path, answer: &Value) -> String {
     let side = |name: &str| {
         let side = answer.get(name).unwrap_or(&Value::Null);
         format!("{} (version {})", short(side, "code"), text(side, "version"))
     };
     let took = answer.get("took_us").and_then(Value::as_u64).unwrap_or(0);
-    let did = if answer.get("dry_run") == Some(&Value::Bool(true)) {
+    let dry_run = answer.get("dry_run") == Some(&Value::Bool(true));
+    let did = if dry_run {
         "could be upgraded; nothing was changed".to_owned()
     } else {
         format!("is upgraded; that is commit {}", text(answer, "sequence"))
@@ -84,6 +85,9 @@ fn show(daemon: &str, answer: &Value) -> String {
         }
     }
     lines.extend(show_loss(answer.get("loss").unwrap_or(&Value::Null)));
+    if !dry_run {
+        lines.push(format!("  next      {}", next(guest, answer)));
+    }
     lines.join("\n")
 }
 
@@ -100,4 +104,24 @@ fn show_loss(loss: &Value) -> Vec<String> {
         lines.push(format!("  renamed   {} -> {}", text(names, "from"), text(names, "to")));
     }
     lines
+}
+
+/// What to change for the next start.
+fn next(guest: &Path, answer: &Value) -> String {
+    let next = answer.get("next_start").unwrap_or(&Value::Null);
+    let is = |field: &str| next.get(field) == Some(&Value::Bool(true));
+    let file = next.get("file").and_then(Value::as_str);
+    match (file, is("is_new"), is("kept")) {
+        (Some(file), true, _) => format!("nothing to change: {file} is the new file"),
+        (Some(file), false, true) => format!(
+            "put {} in the place of {file}; until then a start goes on with the new code, which \
+             the data directory has, and says that the file is older",
+            guest.display()
+        ),
+        (Some(file), false, false) => {
+            format!("start with {}: this host keeps no state, and {file} is older", guest.display())
+        }
+        (None, _, true) => "nothing to change: the data directory has the code".to_owned(),
+        (None, _, false) => "this host keeps no state".to_owned(),
+    }
 }

@@ -30,7 +30,7 @@ pub(super) struct ValidateArgs {
 
 pub(super) fn validate(args: &ValidateArgs) -> u8 {
     start_log("warn");
-    let read = read(&args.files, &args.param);
+    let read = read(&args.files, &args.param, &|_name| false);
     if let Err(wrong) = check_daemon_parameters(args, read.as_deref().unwrap_or_default()) {
         print_fault(&wrong);
         return exit::USAGE;

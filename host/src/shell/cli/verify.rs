@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use super::store::{DATA_DEFAULT, open_to_read};
 use super::{Output, print, print_fault, start_log};
-use crate::base::error::Fault;
 use crate::mechanisms::journal::DaemonReport;
 use crate::shell::exit;
 
@@ -28,7 +27,7 @@ pub(super) fn verify(args: &VerifyArgs) -> u8 {
     let store = match open_to_read(&args.data) {
         Ok(store) => store,
         Err(fault) => {
-            print_fault(&Fault::from(&fault));
+            print_fault(&fault);
             return exit::FAILED;
         }
     };

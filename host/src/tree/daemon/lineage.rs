@@ -11,6 +11,15 @@ use crate::mechanisms::sandbox::Guest;
 use crate::pure::checkpoint::Checkpoint;
 use crate::pure::record::Kind;
 
+/// What replaces a state.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum By {
+    /// An earlier one of the same daemon.
+    Revert,
+    /// One that comes from elsewhere.
+    Restore,
+}
+
 impl Daemon {
     /// A copy of the committed state.
     #[must_use]
@@ -64,22 +73,34 @@ impl Daemon {
     ///
     /// `E_CODE_CHANGED` when other code made the checkpoint, and what an instance's start may fail
     /// with. The daemon then has the state that it had.
-    pub fn revert(&mut self, checkpoint: &Checkpoint) -> Result<Sequence, Fault> {
-        self.replacing(|daemon| daemon.revert_to(checkpoint))
+    pub fn revert(&mut self, checkpoint: &mut Checkpoint) -> Result<Sequence, Fault> {
+        self.replacing(|daemon| daemon.replace(checkpoint, By::Revert))
     }
 
-    fn revert_to(&mut self, checkpoint: &Checkpoint) -> Result<Sequence, Fault> {
+    /// Goes on with a state that comes from elsewhere, as a commit of its own; answers its
+    /// sequence. What it had before can be reverted to. All answers that were kept for keys are
+    /// forgotten.
+    ///
+    /// # Errors
+    ///
+    /// As [`Daemon::revert`].
+    pub fn restore(&mut self, checkpoint: &mut Checkpoint) -> Result<Sequence, Fault> {
+        self.replacing(|daemon| daemon.replace(checkpoint, By::Restore))
+    }
+
+    fn replace(&mut self, checkpoint: &mut Checkpoint, by: By) -> Result<Sequence, Fault> {
         let name = self.options.name.clone();
         same_code(&name, checkpoint, *self.guest.facts().digest.as_bytes())?;
-        let before = self.capture();
-        if let Some(recorder) = &mut self.recorder {
-            recorder.diff(&before.memory, &checkpoint.memory);
+        if let (By::Revert, Some(recorder)) = (by, &mut self.recorder) {
+            recorder.diff(self.images.committed(), &checkpoint.memory);
         }
+        fits(&name, &self.images, checkpoint)?;
         self.images.clear_live();
-        let replaced = load(&name, &mut self.images, checkpoint).and_then(|()| self.start_anew());
-        if let Err(fault) = replaced {
+        exchange(&mut self.images, checkpoint);
+        if let Err(fault) = self.start_anew() {
             self.images.clear_live();
-            let back = load(&name, &mut self.images, &before).and_then(|()| self.start_anew());
+            exchange(&mut self.images, checkpoint);
+            let back = self.start_anew();
             if let Err(reason) = back {
                 self.park(reason);
             }
@@ -89,8 +110,16 @@ impl Daemon {
         self.now.look(self.world.clock.as_ref());
         self.sequence = self.sequence.next();
         let reverted = self.sequence;
-        self.keys.forget_from(checkpoint.sequence.next());
-        let recorded = self.record_revert(checkpoint.sequence);
+        let recorded = match by {
+            By::Revert => {
+                self.keys.forget_from(checkpoint.sequence.next());
+                self.record_revert(checkpoint.sequence)
+            }
+            By::Restore => {
+                self.keys.forget_from(Sequence(0));
+                self.record(Kind::Restore, None)
+            }
+        };
         recorded.map_err(|caught| Fault::new(caught.code, caught.message))?;
         self.recover_failures = 0;
         self.host_bugs = 0;
@@ -123,6 +152,56 @@ fn same_code(name: &str, checkpoint: &Checkpoint, code: [u8; 32]) -> Result<(), 
     let message =
         format!("daemon `{name}` runs other code than {made}, which made commit {at} of `{from}`");
     Err(Fault::new(Code::CodeChanged, message))
+}
+
+/// Bytes that are exchanged at a time.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Whether images can take the state of a checkpoint.
+///
+/// # Errors
+///
+/// As [`load`].
+fn fits(name: &str, images: &Images, checkpoint: &Checkpoint) -> Result<(), Fault> {
+    let bytes = checkpoint.memory.len();
+    if bytes > images.budget() {
+        let message = format!("a state of {bytes} bytes is larger than daemon `{name}`'s budget");
+        return Err(Fault::new(Code::Budget, message));
+    }
+    let shapes = images.committed_states().map(<[u8]>::len);
+    if shapes.eq(checkpoint.controls.iter().map(Vec::len)) {
+        return Ok(());
+    }
+    Err(Fault::new(Code::Snapshot, "its globals have another shape than the code's"))
+}
+
+/// Exchanges the committed state and that of a checkpoint which [`fits`], so that there is never a
+/// third one: each holds then what the other one held.
+fn exchange(images: &mut Images, checkpoint: &mut Checkpoint) {
+    let (before, after) = (images.committed_size(), checkpoint.memory.len());
+    let (larger, memory) = (before.max(after), &mut checkpoint.memory);
+    memory.reserve_exact(larger - after);
+    memory.resize(larger, 0);
+    let mut done = images.resize_committed(larger);
+    let (mut piece, mut at) = (Vec::with_capacity(PIECE_BYTES), 0);
+    for bytes in memory.chunks_mut(PIECE_BYTES) {
+        let end = at + bytes.len();
+        piece.clear();
+        piece.extend_from_slice(images.committed().get(at..end).unwrap_or_default());
+        done &= piece.len() == bytes.len() && images.write_committed(at, bytes);
+        if done {
+            bytes.copy_from_slice(&piece);
+        }
+        at = end;
+    }
+    done &= images.resize_committed(after);
+    memory.truncate(before);
+    for (module, state) in checkpoint.controls.iter_mut().enumerate() {
+        let held = images.committed_states().nth(module).map(<[u8]>::to_vec);
+        done &= images.write_committed_state(module, state);
+        *state = held.unwrap_or_default();
+    }
+    assert!(done, "it fits");
 }
 
 /// Fills the committed image.

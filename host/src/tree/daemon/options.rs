@@ -11,6 +11,7 @@ use crate::base::entropy::Entropy;
 use crate::base::error::Fault;
 use crate::base::limits::RETRIES_DEFAULT;
 use crate::mechanisms::sandbox::{GuestLog, Limits, Outputs};
+use crate::pure::kept_setup::{KeptSetup, Parts};
 use crate::pure::pace::CpuShare;
 use crate::pure::policy::OnCrash;
 use crate::tree::service::Hold;
@@ -99,6 +100,35 @@ impl DaemonOptions {
             stateless: None,
             readers: 0,
             verify: false,
+        }
+    }
+
+    /// What is kept of them for a copy, with the resources that it needs and uses.
+    #[must_use]
+    pub fn kept(&self, needs: &[String], uses: &[String]) -> KeptSetup {
+        let Self { on_crash, restarts, share, limits, .. } = *self;
+        let parts = Parts { deadline: limits.deadline, on_crash, restarts, share };
+        let mut kept = KeptSetup::new(&parts);
+        (kept.needs, kept.uses) = (needs.to_vec(), uses.to_vec());
+        (kept.fuel, kept.retries, kept.retry_live) =
+            (limits.fuel, self.retries_max, self.retry_live);
+        kept.parameters = self.parameters.as_object().cloned().unwrap_or_default();
+        kept
+    }
+
+    /// The same as they were kept.
+    #[must_use]
+    pub fn with_kept(self, kept: &KeptSetup) -> Self {
+        let Some(Parts { deadline, on_crash, restarts, share }) = kept.parts() else { return self };
+        Self {
+            limits: Limits { fuel: kept.fuel, deadline },
+            on_crash,
+            restarts,
+            share,
+            retries_max: kept.retries,
+            retry_live: kept.retry_live,
+            parameters: Value::Object(kept.parameters.clone()),
+            ..self
         }
     }
 

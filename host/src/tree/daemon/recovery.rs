@@ -250,6 +250,12 @@ impl Daemon {
         fault
     }
 
+    /// Waits for a person between two transactions.
+    pub(in crate::tree) fn put_aside(&mut self, reason: Fault) {
+        self.park(reason);
+        self.show_state();
+    }
+
     /// Waits for a person; with `E_UNAVAILABLE` for a resource.
     pub(super) fn park(&mut self, reason: Fault) {
         if reason.code == Code::Unavailable {

@@ -62,10 +62,7 @@ impl Root {
     ///
     /// `E_MEMORY_ONLY`, `E_NO_CRASH`, and the journal's.
     pub fn crash(&self, id: RequestId) -> Result<CrashReport, Fault> {
-        let kept = self.store()?.crash(id).map_err(|fault| Fault::from(&fault))?;
-        let no_crash = |what: String| Fault::new(Code::NoCrash, what);
-        let bytes = kept.ok_or_else(|| no_crash(format!("no crash report {id} is kept")))?;
-        CrashReport::decode(&bytes).map_err(|error| no_crash(format!("{id}: {error}")))
+        crash_of(self.store()?, id)
     }
 
     /// Whether crashed requests are written down: only with a data directory.
@@ -122,7 +119,24 @@ impl Root {
     }
 }
 
-fn last_crashes(
+/// The crash of that id.
+///
+/// # Errors
+///
+/// `E_NO_CRASH`, and the journal's.
+pub fn crash_of(store: &Store, id: RequestId) -> Result<CrashReport, Fault> {
+    let kept = store.crash(id).map_err(|fault| Fault::from(&fault))?;
+    let no_crash = |what: String| Fault::new(Code::NoCrash, what);
+    let bytes = kept.ok_or_else(|| no_crash(format!("no crash report {id} is kept")))?;
+    CrashReport::decode(&bytes).map_err(|error| no_crash(format!("{id}: {error}")))
+}
+
+/// The last `count` crashes that are `wanted` and whose reports are kept, oldest first.
+///
+/// # Errors
+///
+/// The journal's.
+pub fn last_crashes(
     store: &Store,
     count: usize,
     wanted: impl Fn(&CrashReport) -> bool,

@@ -146,7 +146,8 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// `E_DAEMON_UNKNOWN`; `E_STATELESS` for a stateless daemon as a whole.
+    /// `E_DAEMON_UNKNOWN`; `E_PARKED` for one that could not be started; `E_STATELESS` for a
+    /// stateless daemon as a whole.
     pub(super) fn worker(&self, name: &str) -> Result<Arc<Worker>, Fault> {
         let daemons = read(&self.daemons);
         if let Some(worker) = daemons.get(name) {
@@ -155,6 +156,14 @@ impl Root {
         if self.crews.contains_key(name) {
             let therefore = format!("so it has no history; its instances are `{name}/0` and so on");
             return Err(stateless(name, &therefore));
+        }
+        if let Some(unstarted) = self.why_unstarted(name) {
+            return Err(unstarted.refusal());
+        }
+        let journal = self.ground.journal.as_ref();
+        if journal.is_some_and(|journal| journal.store.has_state(name)) {
+            let message = format!("daemon `{name}` has state here, but no file: it does not run");
+            return Err(Fault::new(Code::DaemonUnknown, message));
         }
         let name = printable(name, 64);
         let own = daemons.iter().filter(|(_, worker)| worker.berth.is_none());

@@ -1,13 +1,13 @@
 //! Copies of states and the way back: snapshot, restore, fork, revert, and what is kept for them.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::{DaemonPlan, Root};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::Sequence;
-use crate::mechanisms::journal::{CommitLine, DaemonKey, Store};
+use crate::mechanisms::journal::{CommitLine, DaemonKey, RanCode, Store};
 use crate::mechanisms::sandbox::Guest;
-use crate::pure::checkpoint::{Checkpoint, decode_snapshot, encode_snapshot};
+use crate::pure::checkpoint::{Checkpoint, Facts, decode_snapshot, encode_snapshot};
 use crate::tree::daemon::DaemonOptions;
 use crate::tree::worker::First;
 
@@ -21,6 +21,23 @@ pub struct KeptCommits {
     pub oldest: Option<Sequence>,
     /// The last commits, oldest first; those that were folded away are not among them.
     pub commits: Vec<CommitLine>,
+    /// The codes that made them, as far as they are written down.
+    pub codes: Vec<RanCode>,
+}
+
+impl KeptCommits {
+    /// The last `count` commits that a journal keeps of a daemon.
+    ///
+    /// # Errors
+    ///
+    /// The journal's.
+    pub fn of(store: &Store, key: DaemonKey, count: u64) -> Result<Self, Fault> {
+        let fault = |fault| Fault::from(&fault);
+        let oldest = store.oldest(key).map_err(fault)?;
+        let commits = store.commits(key, count).map_err(fault)?;
+        let codes = store.ran_codes(key).map_err(fault)?;
+        Ok(Self { oldest, commits, codes })
+    }
 }
 
 /// Where a revert goes.
@@ -32,6 +49,15 @@ pub enum RevertTo {
     Last(u64),
 }
 
+/// The resources that a restored daemon depends on.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Depends {
+    /// Those that it can't do without.
+    pub needs: Vec<String>,
+    /// Those that it can do without.
+    pub uses: Vec<String>,
+}
+
 impl Root {
     /// The last `count` commits of a daemon that are kept.
     ///
@@ -40,9 +66,7 @@ impl Root {
     /// `E_DAEMON_UNKNOWN`, `E_STATELESS`, `E_MEMORY_ONLY`, and the journal's.
     pub fn commits(&self, name: &str, count: u64) -> Result<KeptCommits, Fault> {
         let (store, key) = self.kept(name)?;
-        let oldest = store.oldest(key).map_err(|fault| Fault::from(&fault))?;
-        let commits = store.commits(key, count).map_err(|fault| Fault::from(&fault))?;
-        Ok(KeptCommits { oldest, commits })
+        KeptCommits::of(&store, key, count)
     }
 
     /// A daemon's state now, or at an earlier commit, with its code. Requests wait while the
@@ -53,17 +77,15 @@ impl Root {
     /// `E_DAEMON_UNKNOWN`, `E_STATELESS`, `E_UNAVAILABLE` when it has no state yet, because what it
     /// needs has not been there; with `at` also `E_MEMORY_ONLY`, `E_NO_COMMIT` and the journal's.
     pub fn checkpoint(&self, name: &str, at: Option<Sequence>) -> Result<Checkpoint, Fault> {
-        self.keeper(name)?;
-        match at {
-            None => self.control(name, |daemon| match daemon.parked() {
+        if at.is_none() && self.keeper(name).is_ok() {
+            return self.control(name, |daemon| match daemon.parked() {
                 Some(reason) if daemon.is_unborn() => Err(reason.clone()),
                 _ => Ok(daemon.capture()),
-            }),
-            Some(at) => {
-                let (store, key) = self.kept(name)?;
-                store.checkpoint(name, key, Some(at)).map_err(|fault| Fault::from(&fault))
-            }
+            });
         }
+        // An earlier state, or the last one of a daemon that does not run.
+        let (store, key) = self.kept(name)?;
+        store.checkpoint(name, key, at).map_err(|fault| Fault::from(&fault))
     }
 
     /// A daemon's state now or at an earlier commit, with the bytes of its snapshot.
@@ -76,10 +98,33 @@ impl Root {
         name: &str,
         at: Option<Sequence>,
     ) -> Result<(Checkpoint, Vec<u8>), Fault> {
-        let checkpoint = self.checkpoint(name, at)?;
-        let code = self.code_of(name, &checkpoint)?;
+        let (checkpoint, code) = self.checkpoint_with_code(name, at)?;
         let file = encode_snapshot(&checkpoint, &code);
         Ok((checkpoint, file))
+    }
+
+    /// A daemon's state now or at an earlier commit, with the code that made it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Root::checkpoint`].
+    pub fn checkpoint_with_code(
+        &self,
+        name: &str,
+        at: Option<Sequence>,
+    ) -> Result<(Checkpoint, Arc<[u8]>), Fault> {
+        let checkpoint = self.checkpoint(name, at)?;
+        let code = self.code_of(name, &checkpoint)?;
+        Ok((checkpoint, code))
+    }
+
+    /// Bytes of a daemon's budget.
+    ///
+    /// # Errors
+    ///
+    /// `E_DAEMON_UNKNOWN`, `E_STATELESS`.
+    pub fn budget(&self, name: &str) -> Result<usize, Fault> {
+        Ok(self.keeper(name)?.options.budget_bytes)
     }
 
     /// Starts a daemon `new` on the state of `name`, now or at an earlier commit. Its memory is
@@ -95,8 +140,9 @@ impl Root {
         new: &str,
         at: Option<Sequence>,
         deploy: Deploy<'_>,
-    ) -> Result<Checkpoint, Fault> {
+    ) -> Result<Arc<Checkpoint>, Fault> {
         let source = self.keeper(name)?;
+        let _lent = self.lend_for(name)?;
         let options = DaemonOptions { name: new.to_owned(), ..source.options.clone() };
         let checkpoint = self.checkpoint(name, at)?;
         let running = source.guest();
@@ -120,19 +166,60 @@ impl Root {
         snapshot: &[u8],
         options: DaemonOptions,
         deploy: Deploy<'_>,
-    ) -> Result<Checkpoint, Fault> {
+    ) -> Result<Arc<Checkpoint>, Fault> {
+        self.restore_using(snapshot, options, &Depends::default(), deploy)
+    }
+
+    /// The same for a daemon that depends on resources.
+    ///
+    /// # Errors
+    ///
+    /// As [`Root::restore`]; `E_RESOURCE_UNKNOWN`.
+    pub fn restore_using(
+        &self,
+        snapshot: &[u8],
+        options: DaemonOptions,
+        depends: &Depends,
+        deploy: Deploy<'_>,
+    ) -> Result<Arc<Checkpoint>, Fault> {
+        let names = |names: &[String]| {
+            let names = names.iter().map(|name| self.ground.board.full_name(name));
+            names.collect::<Result<Vec<_>, Fault>>()
+        };
+        let (needs, uses) = (names(&depends.needs)?, names(&depends.uses)?);
         let (checkpoint, code) = decode_snapshot(snapshot)
             .map_err(|error| Fault::new(Code::Snapshot, error.to_string()))?;
-        self.adopt(
-            DaemonPlan { copied: true, ..DaemonPlan::new(deploy(&code)?, options) },
-            checkpoint,
-        )
+        let _lent = self.lend(checkpoint.memory.len().saturating_add(snapshot.len()))?;
+        let plan = DaemonPlan::new(deploy(&code)?, options);
+        self.adopt(DaemonPlan { copied: true, needs, uses, ..plan }, checkpoint)
+    }
+
+    /// Lets a daemon that runs go on with the state of a snapshot, as a commit of its own; answers
+    /// that state, and the commit's number. What it had can be reverted to.
+    ///
+    /// # Errors
+    ///
+    /// `E_SNAPSHOT`, `E_DAEMON_UNKNOWN`, `E_STATELESS`; `E_CODE_CHANGED` when other code made the
+    /// snapshot, and as [`Root::revert`]. The daemon is then as it was.
+    pub fn restore_into(&self, name: &str, snapshot: &[u8]) -> Result<(Facts, Sequence), Fault> {
+        self.keeper(name)?;
+        let (mut checkpoint, _code) = decode_snapshot(snapshot)
+            .map_err(|error| Fault::new(Code::Snapshot, error.to_string()))?;
+        let _lent = self.lend(checkpoint.memory.len().saturating_add(snapshot.len()))?;
+        let facts = checkpoint.facts();
+        let sequence = self.control(name, move |daemon| daemon.restore(&mut checkpoint))?;
+        Ok((facts, sequence))
     }
 
     /// Answers the checkpoint that was adopted. A copy has no readers.
-    fn adopt(&self, mut plan: DaemonPlan, checkpoint: Checkpoint) -> Result<Checkpoint, Fault> {
+    fn adopt(
+        &self,
+        mut plan: DaemonPlan,
+        checkpoint: Checkpoint,
+    ) -> Result<Arc<Checkpoint>, Fault> {
         plan.options.readers = 0;
-        self.add(plan, First::Adopt(Arc::new(checkpoint.clone())))
+        let checkpoint = Arc::new(checkpoint);
+        self.add(plan, First::Adopt(checkpoint.clone()))
             .map_err(|error| Fault::from(&error))
             .map(|()| checkpoint)
     }
@@ -146,6 +233,7 @@ impl Root {
     /// other code made that commit, and the journal's. The daemon is then as it was.
     pub fn revert(&self, name: &str, to: RevertTo) -> Result<(Sequence, Sequence), Fault> {
         let (store, key) = self.kept(name)?;
+        let _lent = self.lend_for(name)?;
         let name_of = name.to_owned();
         // On the daemon's thread, so that `Last` counts from a commit that is still the last one.
         self.control(name, move |daemon| {
@@ -157,45 +245,48 @@ impl Root {
                     Fault::new(Code::NoCommit, message)
                 })?),
             };
-            let checkpoint =
-                store.checkpoint(&name_of, key, Some(to)).map_err(|fault| Fault::from(&fault))?;
-            daemon.revert(&checkpoint).map(|sequence| (to, sequence))
+            let checkpoint = store.checkpoint(&name_of, key, Some(to));
+            let mut checkpoint = checkpoint.map_err(|fault| Fault::from(&fault))?;
+            daemon.revert(&mut checkpoint).map(|sequence| (to, sequence))
         })
     }
 
     /// Stops a daemon that was forked or restored and deletes its state; or deletes the state of
-    /// one that doesn't run here any more.
+    /// one that no file of this start has.
     ///
     /// # Errors
     ///
     /// `E_DAEMON_UNKNOWN`; `E_DAEMON_FILE` for a daemon that runs and has a guest's file; the
     /// journal's.
     pub fn remove(&self, name: &str) -> Result<(), Fault> {
-        let _changing = self.changing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let worker = match self.worker(name) {
-            Err(unknown) => {
-                let journal = self.ground.journal.as_ref();
-                let kept = journal.filter(|journal| journal.store.has_state(name));
-                let Some(journal) = kept else { return Err(unknown) };
-                return journal.store.remove_daemon(name).map_err(|fault| Fault::from(&fault));
-            }
-            Ok(worker) => worker,
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let unstarted = self.why_unstarted(name);
+        let worker = match (self.worker(name), self.kept(name)) {
+            (Ok(worker), _) => Some(worker),
+            (Err(_), Ok(_)) => None,
+            (Err(fault), Err(_)) => return Err(fault),
         };
-        if !worker.copied {
+        let copied = worker.as_ref().map(|worker| worker.copied);
+        if copied.or(unstarted.map(|unstarted| unstarted.copied)) == Some(false) {
             let message = format!("daemon `{name}` is of a guest's file; only copies are removed");
             return Err(Fault::new(Code::DaemonFile, message));
         }
-        self.take_out(name, &worker);
+        if let Some(worker) = worker {
+            self.take_out(name, &worker);
+        }
         if let Some(journal) = &self.ground.journal {
             journal.store.remove_daemon(name).map_err(|fault| Fault::from(&fault))?;
         }
+        self.unstarted.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         Ok(())
     }
 
     /// The code that made a checkpoint.
     fn code_of(&self, name: &str, checkpoint: &Checkpoint) -> Result<Arc<[u8]>, Fault> {
-        let running = self.worker(name)?.guest();
-        if *running.facts().digest.as_bytes() == checkpoint.code {
+        let running = self.worker(name).map(|worker| worker.guest());
+        if let Ok(running) = running
+            && *running.facts().digest.as_bytes() == checkpoint.code
+        {
             return Ok(running.code().clone());
         }
         let stored = match &self.ground.journal {
@@ -209,10 +300,27 @@ impl Root {
         })
     }
 
+    /// The code that made the last commit of a daemon, as a guest.
+    pub(super) fn guest_of_state(
+        &self,
+        name: &str,
+        deploy: Deploy<'_>,
+    ) -> Result<Arc<Guest>, Fault> {
+        let (store, key) = self.kept(name)?;
+        deploy(&store.code_of_state(name, key).map_err(|fault| Fault::from(&fault))?)
+    }
+
+    /// Where a daemon's history is, whether it runs or not.
     pub(super) fn kept(&self, name: &str) -> Result<(Arc<Store>, DaemonKey), Fault> {
-        let worker = self.keeper(name)?;
+        let keeper = self.keeper(name);
         let memory_only = || Fault::new(Code::MemoryOnly, "this host has no data directory");
-        let journal = self.ground.journal.as_ref().ok_or_else(memory_only)?;
-        Ok((journal.store.clone(), worker.key.ok_or_else(memory_only)?))
+        let Some(journal) = &self.ground.journal else {
+            return keeper.and_then(|_running| Err(memory_only()));
+        };
+        let key = match keeper {
+            Ok(worker) => worker.key.ok_or_else(memory_only)?,
+            Err(fault) => journal.store.find_daemon(name).ok_or(fault)?.key,
+        };
+        Ok((journal.store.clone(), key))
     }
 }

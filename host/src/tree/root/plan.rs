@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::Unstarted;
 use crate::base::clock::Clock;
 use crate::base::entropy::Entropy;
 use crate::base::error::{Code, Fault, printable};
@@ -66,6 +67,8 @@ pub struct RootOptions {
     pub journal: Option<Arc<Store>>,
     /// What daemons need of the world outside.
     pub resources: Vec<ResourcePlan>,
+    /// Daemons with a state that can't be started, whatever is tried here.
+    pub unstarted: Vec<Unstarted>,
     /// Where the threads show that they turn, and what ends the host in an emergency.
     pub vitals: Arc<Vitals>,
 }
@@ -85,6 +88,7 @@ impl RootOptions {
             logs: None,
             journal: None,
             resources: Vec::new(),
+            unstarted: Vec::new(),
             vitals: Arc::default(),
         }
     }
@@ -174,14 +178,16 @@ impl From<&RootError> for Fault {
     }
 }
 
-pub(super) fn check_names(plans: &[DaemonPlan]) -> Result<(), RootError> {
-    let count = plans.iter().map(|plan| plan.names().count()).sum();
+pub(super) fn check_names(plans: &[DaemonPlan], unstarted: &[Unstarted]) -> Result<(), RootError> {
+    let threads: usize = plans.iter().map(|plan| plan.names().count()).sum();
+    let count = threads + unstarted.len();
     if count == 0 || count > DAEMONS_MAX {
         return Err(RootError::Count(count));
     }
     let mut seen = BTreeSet::new();
-    for plan in plans {
-        let name = &plan.options.name;
+    let options = plans.iter().map(|plan| &plan.options);
+    for options in options.chain(unstarted.iter().map(|one| &one.options)) {
+        let name = &options.name;
         if !is_name(name) {
             return Err(RootError::Name(printable(name, 64)));
         }
@@ -192,13 +198,11 @@ pub(super) fn check_names(plans: &[DaemonPlan]) -> Result<(), RootError> {
     Ok(())
 }
 
-pub(super) fn check_budgets(plans: &[DaemonPlan]) -> Result<(), RootError> {
-    for plan in plans {
-        let needs = usize::try_from(plan.guest.facts().memory_minimum_bytes).unwrap_or(usize::MAX);
-        let budget = plan.options.budget_bytes;
-        if needs > budget {
-            return Err(RootError::Memory { name: plan.options.name.clone(), needs, budget });
-        }
+pub(super) fn check_budget(plan: &DaemonPlan) -> Result<(), RootError> {
+    let needs = usize::try_from(plan.guest.facts().memory_minimum_bytes).unwrap_or(usize::MAX);
+    let budget = plan.options.budget_bytes;
+    if needs > budget {
+        return Err(RootError::Memory { name: plan.options.name.clone(), needs, budget });
     }
     Ok(())
 }

@@ -49,7 +49,8 @@ impl Root {
         let shared = own.share();
         let started = self.ground.spawn(plan.clone(), own, First::Open, None)?;
         self.insert_started([started])?;
-        let worker = self.worker(&name).map_err(RootError::Daemon)?;
+        // Without itself there is nothing to read.
+        let Ok(worker) = self.worker(&name) else { return Ok(()) };
         let (id, leader) = (self.ground.next_id(), Some(worker.leader()));
         let crew = Crew::new(id, &name, plan.guest.clone(), images.len(), leader);
         self.readers.insert(name.clone(), crew.clone());

@@ -39,7 +39,8 @@ impl Root {
         }
         let crew = self.readers.get(name).cloned();
         let readers: Vec<_> = crew.iter().flat_map(|crew| self.members(crew)).collect();
-        self.control(name, move |daemon| {
+        let upgrading = worker.clone();
+        let upgraded = self.control(name, move |daemon| {
             let upgraded = daemon.upgrade(guest.clone(), images, options)?;
             if !dry_run {
                 let bits = readers.iter().map(|reader| &reader.bits);
@@ -56,6 +57,10 @@ impl Root {
                 worker.bits.rebind(contracts);
             }
             Ok(upgraded)
-        })
+        })?;
+        if !dry_run {
+            self.note_code(&upgrading);
+        }
+        Ok(upgraded)
     }
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Root, read};
+use super::{Root, Unstarted, read};
 use crate::base::ids::NodeId;
+use crate::mechanisms::journal::Journal;
 use crate::pure::kill_bits::Bits;
 use crate::tree::crew::Crew;
 use crate::tree::gauges::{DaemonState, Report};
@@ -54,6 +55,25 @@ impl DaemonView {
         }
     }
 
+    /// One that could not be started; its last commit is number `sequence`.
+    fn of_unstarted(id: NodeId, unstarted: Unstarted, sequence: u64) -> Self {
+        let Unstarted { options, why, .. } = unstarted;
+        let (state, parked) = (DaemonState::Parked, Some(why));
+        Self {
+            id,
+            name: options.name,
+            budget_bytes: options.budget_bytes,
+            report: Report { state, parked, sequence, ..Report::default() },
+            states: vec![state],
+            deaths: 0,
+            bits: Bits::default(),
+            held: 0,
+            contract: None,
+            instances: Vec::new(),
+            readers: Vec::new(),
+        }
+    }
+
     /// With its readers. What their line holds it holds.
     fn with_readers(self, crew: &Crew, readers: Vec<Self>) -> Self {
         let held = self.held + crew.bits.held();
@@ -99,6 +119,12 @@ impl Root {
         };
         views = views.into_iter().map(with_readers).collect();
         views.extend(self.crews.values().map(|crew| self.crew_view(crew)));
+        views.extend(self.all_unstarted().into_iter().map(|(id, unstarted)| {
+            let sequence = self
+                .kept(&unstarted.options.name)
+                .map_or(0, |(store, key)| store.durable(key).map_or(0, |sequence| sequence.0));
+            DaemonView::of_unstarted(id, unstarted, sequence)
+        }));
         views.sort_by(|one, other| one.name.cmp(&other.name));
         views
     }

@@ -83,7 +83,13 @@ impl Board {
         (daemon, node): (&str, NodeId),
         plan: &DaemonPlan,
     ) -> Result<Option<Arc<Hold>>, Fault> {
-        let find = |name: &String| self.find(name).map(|(one, _)| one.clone());
+        let find = |name: &String| {
+            let found = self.find(name).map(|(one, _)| one.clone());
+            found.map_err(|fault| {
+                let message = format!("daemon `{daemon}` depends on it: {}", fault.message);
+                Fault::new(fault.code, message)
+            })
+        };
         let DaemonPlan { guest, needs, uses, layer, .. } = plan;
         let needs = needs.iter().map(find).collect::<Result<Vec<_>, Fault>>()?;
         let uses = uses.iter().map(find).collect::<Result<Vec<_>, Fault>>()?;
@@ -108,9 +114,19 @@ impl Board {
             }
             (None, _) => {
                 let name = crate::base::error::printable(name, 64);
-                Err(Fault::new(Code::ResourceUnknown, format!("no resource `{name}`")))
+                let message = format!("no manifest of this host has a resource `{name}`");
+                Err(Fault::new(Code::ResourceUnknown, message))
             }
         }
+    }
+
+    /// The whole name of a resource.
+    ///
+    /// # Errors
+    ///
+    /// `E_RESOURCE_UNKNOWN`.
+    pub(in crate::tree) fn full_name(&self, name: &str) -> Result<String, Fault> {
+        self.find(name).map(|(resource, _)| resource.name().to_owned())
     }
 
     /// All resources, by name.

@@ -19,7 +19,7 @@ use crate::mechanisms::journal::{DirectoryId, Entry, Journal, Origin, Store, Sto
 use crate::mechanisms::memory::Images;
 use crate::mechanisms::sandbox::{NoLog, Sandbox, SandboxOptions};
 use crate::pure::checkpoint::decode_snapshot;
-use crate::pure::drill::State;
+use crate::pure::drill::{State, absent_service};
 use crate::shell::api::{Client, deploy_stored};
 use crate::tree::{Daemon, DaemonOptions, JournalSeat, World};
 
@@ -48,7 +48,7 @@ pub(super) struct Load {
 pub(super) struct Second {
     dir: PathBuf,
     daemon: String,
-    guest: PathBuf,
+    service: PathBuf,
     budget: usize,
     changes_itself: bool,
     child: Option<Child>,
@@ -78,22 +78,26 @@ fn file(path: &Path) -> impl Fn(std::io::Error) -> Fault {
 }
 
 impl Second {
-    /// Makes a data directory in `dir` whose one daemon stands on the state of a snapshot.
+    /// Makes a data directory in `dir` whose one daemon stands on the state of a snapshot, and a
+    /// manifest with resources that are not there: `(name, kind)`.
     pub(super) fn plant(
         dir: &Path,
         daemon: &str,
         snapshot: &[u8],
         budget: Option<u64>,
+        resources: &[(&str, &str)],
     ) -> Result<Self, Fault> {
         let (checkpoint, code) = decode_snapshot(snapshot)
             .map_err(|error| Fault::new(Code::Snapshot, error.to_string()))?;
         let guest = dir.join(daemon).with_extension("wasm");
         fs::write(&guest, &code).map_err(file(&guest))?;
+        let service = dir.join("drill.toml");
+        fs::write(&service, absent_service(daemon, resources)).map_err(file(&service))?;
         let budget = budget.and_then(|bytes| usize::try_from(bytes).ok());
         let budget = budget.unwrap_or(BUDGET_DEFAULT_BYTES);
         let sandbox = Sandbox::new(SandboxOptions::default())
             .map_err(|error| Fault::new(Code::Engine, error.to_string()))?;
-        let deployed = deploy_stored(&sandbox, &code)?;
+        let deployed = deploy_stored(&sandbox, &code, budget)?;
         let changes_itself = deployed.hooks().on_restore;
         let store = open(dir)?;
         let fault = |fault| Fault::from(&fault);
@@ -122,7 +126,7 @@ impl Second {
         let entries: Vec<Entry<'_>> = entries.collect();
         journal.append(&entries).map_err(fault)?;
         let (dir, daemon) = (dir.to_owned(), daemon.to_owned());
-        Ok(Self { dir, daemon, guest, budget, changes_itself, child: None, last: None })
+        Ok(Self { dir, daemon, service, budget, changes_itself, child: None, last: None })
     }
 
     /// The guest commits something when it is told of a restart.
@@ -144,7 +148,7 @@ impl Second {
         let log = self.dir.join("log");
         let mut child = Command::new(THIS_PROGRAM)
             .arg("run")
-            .arg(&self.guest)
+            .arg(&self.service)
             .args(["--budget", &self.budget.to_string(), "--output", "json"])
             .args(["--durability", "fsync", "--data"])
             .arg(self.dir.join("data"))
@@ -165,7 +169,8 @@ impl Second {
         if line.is_empty() {
             drop(read);
             let why = fs::read_to_string(&log).unwrap_or_default();
-            let message = format!("the second host did not start: {}", printable(&why, 1000));
+            let lines: Vec<String> = why.lines().map(|line| printable(line, 300)).collect();
+            let message = format!("the second host did not start:\n  {}", lines.join("\n  "));
             return Err(Fault::new(Code::HostBug, message));
         }
         let ps = self.ask(&json!({ "ps": { "hash": true } }))?;

@@ -1,0 +1,52 @@
+//! Memory for copies of states: it counts against the limit as long as it is used.
+
+use std::sync::PoisonError;
+
+use super::{Root, RootError};
+use crate::base::error::Fault;
+
+/// Memory that is counted until this is dropped.
+#[must_use = "it is counted no longer than this lives"]
+pub struct Lent<'a> {
+    root: &'a Root,
+    bytes: usize,
+}
+
+impl std::fmt::Debug for Lent<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lent").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let mut bill = self.root.bill.write().unwrap_or_else(PoisonError::into_inner);
+        bill.lent_bytes = bill.lent_bytes.saturating_sub(self.bytes);
+    }
+}
+
+impl Root {
+    /// Counts a copy of a daemon's state as it is now.
+    ///
+    /// # Errors
+    ///
+    /// `E_BUDGET` with the bill when there is no room for one.
+    pub fn lend_for(&self, name: &str) -> Result<Lent<'_>, Fault> {
+        let bytes = self.worker(name).map_or(0, |worker| worker.gauges.report().memory_bytes);
+        self.lend(usize::try_from(bytes).unwrap_or(usize::MAX))
+    }
+
+    /// Counts so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Root::lend_for`].
+    pub fn lend(&self, bytes: usize) -> Result<Lent<'_>, Fault> {
+        let mut bill = self.bill.write().unwrap_or_else(PoisonError::into_inner);
+        let mut with = bill.clone();
+        with.lent_bytes = with.lent_bytes.saturating_add(bytes);
+        *bill = with.check().map_err(|error| Fault::from(&RootError::from(error)))?;
+        drop(bill);
+        Ok(Lent { root: self, bytes })
+    }
+}

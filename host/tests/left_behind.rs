@@ -1,0 +1,573 @@
+//! State whose code, resource, manifest or file is gone: the host starts, names it, and there is a
+//! verb that ends it. On the real binary.
+//!
+//! Needs `guests/*.wasm`, which `cargo xtask guests` builds.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::indexing_slicing, reason = "a test may panic")]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use redb::{Database, ReadableTable, TableDefinition};
+use serde_json::Value;
+
+const HOST: &str = env!("CARGO_BIN_EXE_host");
+
+/// A service whose resource is never there: nobody listens on that port.
+const SERVICE: &str = "[service]\nname = \"limits\"\n[resources.cache]\nprovider = \"redis\"\n\
+    url = \"redis://127.0.0.1:1\"\n[daemons.limits]\nguest = \"limits.wasm\"\nuses = [\"cache\"]\n";
+
+/// A directory in which hosts run, with guests and a manifest.
+struct Place(tempfile::TempDir);
+
+struct Ended {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+struct Running<'a> {
+    place: &'a Place,
+    child: Child,
+    greeting: String,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        // It may have been stopped.
+        drop(self.child.kill());
+        self.child.wait().unwrap();
+    }
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        for name in ["counter", "ledger", "limits"] {
+            place.put(name, name);
+        }
+        std::fs::write(place.path("s.toml"), SERVICE).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Puts a built guest there, under a name.
+    fn put(&self, guest: &str, name: &str) {
+        let folder = if guest == "ledger-next" { "tests/guests" } else { "guests" };
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let built = root.join(format!("../{folder}/{guest}.wasm"));
+        assert!(built.is_file(), "run `cargo xtask guests` first: {}", built.display());
+        std::fs::copy(built, self.path(&format!("{name}.wasm"))).unwrap();
+    }
+
+    /// The ledger's next version, under the name of the first.
+    fn put_next_ledger(&self) {
+        self.put("ledger-next", "ledger");
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(HOST);
+        command
+            .args(words)
+            .current_dir(self.0.path())
+            .env("BULKHEAD_SOCKET", self.path("run/host.sock"))
+            .env("BULKHEAD_CACHE_DIR", self.path("cache"));
+        command
+    }
+
+    fn host(&self, words: &[&str]) -> Ended {
+        let output = self.command(words).output().unwrap();
+        Ended {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// What must work.
+    fn done(&self, words: &[&str]) -> String {
+        let ended = self.host(words);
+        assert_eq!(ended.code, 0, "{words:?}: {}{}", ended.out, ended.err);
+        ended.out
+    }
+
+    /// Starts a host and waits until it listens.
+    fn start(&self, words: &[&str]) -> Running<'_> {
+        let log = std::fs::File::create(self.path("log")).unwrap();
+        let mut child = self
+            .command(&[&["run", "--output", "json"], words].concat())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("listening"), "{words:?}: {}", self.log());
+        Running { place: self, child, greeting: line }
+    }
+
+    /// What the last host said.
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap()
+    }
+
+    /// The tables, while no host has them.
+    fn tables(&self) -> Database {
+        Database::open(self.path("bulkhead-data/state.redb")).unwrap()
+    }
+}
+
+impl Running<'_> {
+    /// `host ps` about one daemon; null when there is none.
+    fn daemon(&self, name: &str) -> Value {
+        let ps: Value =
+            serde_json::from_str(&self.place.done(&["ps", "--output", "json"])).unwrap();
+        let daemons = ps["daemons"].as_array().unwrap();
+        daemons.iter().find(|daemon| daemon["name"] == name).cloned().unwrap_or_default()
+    }
+
+    fn stop(mut self) {
+        self.place.done(&["stop"]);
+        self.child.wait().unwrap();
+    }
+}
+
+const CODES: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("codes");
+const SETUPS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("setups");
+const RECORDS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("records");
+
+/// One way to have state without what it belongs to.
+struct Way {
+    what: &'static str,
+    /// What the first host runs, beside the counter, and what it is asked.
+    files: &'static [&'static str],
+    asked: &'static [&'static [&'static str]],
+    /// What happens while no host runs.
+    then: fn(&Place),
+    /// What the next host is started with, beside the counter.
+    next: &'static [&'static str],
+    /// The daemon in question.
+    daemon: &'static str,
+    /// Its state then, or none when it is not shown; and the code of the reason.
+    state: Option<&'static str>,
+    code: &'static str,
+    /// What the log says of it.
+    said: &'static str,
+    /// The verb that ends it, asked of that host.
+    end: &'static [&'static str],
+    /// Its state after that; none when it is gone.
+    after: Option<&'static str>,
+}
+
+const DEPOSIT: &[&str] = &["call", "ledger", "deposit", "account=ann", "amount=7"];
+const FORK: &[&str] = &["fork", "limits", "trial"];
+const FORK_LEDGER: &[&str] = &["fork", "ledger", "trial"];
+const UPGRADE: &[&str] = &["upgrade", "ledger", "next.wasm"];
+
+fn nothing(_place: &Place) {}
+
+fn lose_codes(place: &Place) {
+    let tables = place.tables();
+    let write = tables.begin_write().unwrap();
+    write.open_table(CODES).unwrap().retain(|_, _| false).unwrap();
+    write.commit().unwrap();
+}
+
+fn rot_setups(place: &Place) {
+    let tables = place.tables();
+    let write = tables.begin_write().unwrap();
+    {
+        let mut table = write.open_table(SETUPS).unwrap();
+        let keys: Vec<u64> = table.iter().unwrap().map(|row| row.unwrap().0.value()).collect();
+        assert!(!keys.is_empty());
+        for key in keys {
+            table.insert(key, &b"rotten"[..]).unwrap();
+        }
+    }
+    write.commit().unwrap();
+}
+
+/// Rots the first record of each daemon but the counter, which is the first.
+fn rot_records(place: &Place) {
+    // Whoever opens it to change something moves what is in the log into the tables.
+    assert_eq!(place.host(&["rename", "nobody", "x"]).code, 1);
+    let tables = place.tables();
+    let write = tables.begin_write().unwrap();
+    {
+        let mut table = write.open_table(RECORDS).unwrap();
+        let rows = table.range((2, 0)..).unwrap().map(|row| {
+            let (key, value) = row.unwrap();
+            (key.value(), value.value().to_vec())
+        });
+        let rows: Vec<_> = rows.collect();
+        assert!(!rows.is_empty());
+        for (key, mut record) in rows {
+            let middle = record.len() / 2;
+            record[middle] ^= 1;
+            table.insert(key, record.as_slice()).unwrap();
+        }
+    }
+    write.commit().unwrap();
+}
+
+const WAYS: &[Way] = &[
+    Way {
+        what: "a copy whose resource is there again is no case at all",
+        files: &["s.toml"],
+        asked: &[FORK],
+        then: nothing,
+        next: &["s.toml"],
+        daemon: "trial",
+        state: Some("ready"),
+        code: "",
+        said: "",
+        end: &["remove", "trial"],
+        after: None,
+    },
+    Way {
+        what: "a copy without its resource",
+        files: &["s.toml"],
+        asked: &[FORK],
+        then: nothing,
+        next: &[],
+        daemon: "trial",
+        state: Some("parked"),
+        code: "E_RESOURCE_UNKNOWN",
+        said: "limits/cache",
+        end: &["remove", "trial"],
+        after: None,
+    },
+    Way {
+        what: "a daemon whose manifest has lost its resource",
+        files: &["s.toml"],
+        asked: &[],
+        then: |place| {
+            let text = "[service]\nname = \"limits\"\n[daemons.limits]\nguest = \"limits.wasm\"\n";
+            std::fs::write(place.path("s.toml"), text).unwrap();
+        },
+        next: &["s.toml"],
+        daemon: "limits",
+        state: Some("parked"),
+        code: "E_RESOURCE_UNKNOWN",
+        said: "its guest needs cache",
+        end: &["history", "limits"],
+        after: Some("parked"),
+    },
+    Way {
+        what: "a daemon that left the command line",
+        files: &["ledger.wasm"],
+        asked: &[DEPOSIT],
+        then: nothing,
+        next: &[],
+        daemon: "ledger",
+        state: None,
+        code: "",
+        said: "has state here, but no guest file",
+        end: &["remove", "ledger"],
+        after: None,
+    },
+    Way {
+        what: "a daemon without its file",
+        files: &["ledger.wasm"],
+        asked: &[DEPOSIT],
+        then: |place| std::fs::remove_file(place.path("ledger.wasm")).unwrap(),
+        next: &["ledger.wasm"],
+        daemon: "ledger",
+        state: Some("ready"),
+        code: "",
+        said: "ledger.wasm is not there: started on the code that made its state",
+        end: &["call", "ledger", "total"],
+        after: Some("ready"),
+    },
+    Way {
+        what: "a daemon of a manifest without its file",
+        files: &["s.toml"],
+        asked: &[],
+        then: |place| std::fs::remove_file(place.path("limits.wasm")).unwrap(),
+        next: &["s.toml"],
+        daemon: "limits",
+        state: Some("ready"),
+        code: "",
+        said: "limits.wasm is not there: started on the code that made its state",
+        end: &["history", "limits"],
+        after: Some("ready"),
+    },
+    Way {
+        what: "a daemon whose file is older than its state",
+        files: &["ledger.wasm"],
+        asked: &[DEPOSIT, UPGRADE],
+        then: nothing,
+        next: &["ledger.wasm"],
+        daemon: "ledger",
+        state: Some("ready"),
+        code: "",
+        said: "ledger.wasm is older than the state, which was upgraded",
+        end: &["call", "ledger", "uses", "account=ann"],
+        after: Some("ready"),
+    },
+    Way {
+        what: "the same where an upgrade is asked for at each start",
+        files: &["ledger.wasm"],
+        asked: &[DEPOSIT, UPGRADE],
+        then: nothing,
+        next: &["ledger.wasm", "--upgrade"],
+        daemon: "ledger",
+        state: Some("ready"),
+        code: "",
+        said: "ledger.wasm is older than the state, which was upgraded",
+        end: &["call", "ledger", "uses", "account=bob"],
+        after: Some("ready"),
+    },
+    Way {
+        what: "a daemon whose file has code that never ran",
+        files: &["ledger.wasm"],
+        asked: &[DEPOSIT],
+        then: Place::put_next_ledger,
+        next: &["ledger.wasm"],
+        daemon: "ledger",
+        state: Some("parked"),
+        code: "E_CODE_CHANGED",
+        said: "ledger.wasm has code that daemon `ledger` never ran",
+        end: &["resume", "ledger"],
+        after: Some("ready"),
+    },
+    Way {
+        what: "a daemon whose upgrade at the start fails",
+        files: &["ledger.wasm"],
+        asked: &[DEPOSIT],
+        then: |place| place.put("counter", "ledger"),
+        next: &["ledger.wasm", "--upgrade"],
+        daemon: "ledger",
+        state: Some("parked"),
+        code: "E_CODE_CHANGED",
+        said: "the upgrade to ledger.wasm failed",
+        end: &["resume", "ledger"],
+        after: Some("ready"),
+    },
+    Way {
+        what: "a copy whose code is lost",
+        files: &["ledger.wasm"],
+        asked: &[DEPOSIT, FORK_LEDGER],
+        then: lose_codes,
+        next: &["ledger.wasm"],
+        daemon: "trial",
+        state: Some("parked"),
+        code: "E_STORE_CORRUPT",
+        said: "is not kept",
+        end: &["remove", "trial"],
+        after: None,
+    },
+    Way {
+        what: "a copy of which nobody knows any more how it is run",
+        files: &["ledger.wasm"],
+        asked: &[DEPOSIT, FORK_LEDGER],
+        then: rot_setups,
+        next: &["ledger.wasm"],
+        daemon: "trial",
+        state: Some("parked"),
+        code: "E_STORE_CORRUPT",
+        said: "how it is run is rotten",
+        end: &["remove", "trial"],
+        after: None,
+    },
+    Way {
+        what: "a daemon whose records are rotten",
+        files: &["ledger.wasm"],
+        asked: &[DEPOSIT],
+        then: rot_records,
+        next: &["ledger.wasm"],
+        daemon: "ledger",
+        state: Some("parked"),
+        code: "E_STORE_CORRUPT",
+        said: "parked",
+        end: &["crashes", "ledger"],
+        after: Some("parked"),
+    },
+    Way {
+        what: "a daemon whose budget its state does not fit",
+        files: &["ledger.wasm"],
+        asked: &[DEPOSIT],
+        then: nothing,
+        next: &["ledger.wasm", "--budget", "ledger=1MiB"],
+        daemon: "ledger",
+        state: Some("parked"),
+        code: "E_MEM_LIMIT",
+        said: "parked",
+        end: &["snapshot", "ledger"],
+        after: Some("parked"),
+    },
+    Way {
+        what: "a daemon that is stateless now",
+        files: &["s.toml"],
+        asked: &[],
+        then: |place| {
+            let text = SERVICE.replace("uses =", "stateless = true\nuses =");
+            std::fs::write(place.path("s.toml"), text).unwrap();
+        },
+        next: &["s.toml"],
+        daemon: "limits",
+        state: Some("ready"),
+        code: "",
+        said: "is stateless now: the state that it has here is left alone",
+        end: &["ps"],
+        after: Some("ready"),
+    },
+];
+
+#[test]
+fn state_without_what_it_belongs_to_is_named_and_ended_and_the_others_start() {
+    for way in WAYS {
+        let place = Place::new();
+        place.put("ledger-next", "next");
+        let what = way.what;
+        let first = place.start(&[&["counter.wasm"], way.files].concat());
+        place.done(&["call", "counter", "increment", "by=3"]);
+        for words in way.asked {
+            place.done(words);
+        }
+        first.stop();
+        (way.then)(&place);
+        let running = place.start(&[&["counter.wasm"], way.next].concat());
+        assert_eq!(place.done(&["call", "counter", "value"]), "3\n", "{what}");
+        let log = place.log();
+        assert!(log.contains(way.said), "{what}: {log}");
+        assert!(way.said.is_empty() || log.contains(way.daemon), "{what}: {log}");
+        let daemon = running.daemon(way.daemon);
+        assert_eq!(daemon["state"].as_str(), way.state, "{what}: {daemon}\n{log}");
+        let code = daemon["parked"]["code"].as_str().unwrap_or_default();
+        assert_eq!(code, way.code, "{what}: {daemon}");
+        let health = place.host(&["health"]);
+        let parked = way.state == Some("parked");
+        assert_eq!(health.code, if parked { 8 } else { 0 }, "{what}: {}", health.out);
+        place.done(way.end);
+        let daemon = running.daemon(way.daemon);
+        assert_eq!(daemon["state"].as_str(), way.after, "{what}: {daemon}");
+        running.stop();
+        // What was ended is ended: the next start has nothing to say, or nothing worse.
+        let again = place.start(&[&["counter.wasm"], way.next].concat());
+        let daemon = again.daemon(way.daemon);
+        if way.after.is_none() {
+            assert_eq!(daemon, Value::Null, "{what}");
+            assert!(!place.log().contains(way.daemon), "{what}: {}", place.log());
+        }
+        assert_eq!(place.done(&["call", "counter", "value"]), "3\n", "{what}");
+    }
+}
+
+#[test]
+fn what_a_stopped_host_has_answers_as_the_running_one_did() {
+    let place = Place::new();
+    let running = place.start(&["counter.wasm", "ledger.wasm", "s.toml"]);
+    place.done(DEPOSIT);
+    place.done(&["call", "ledger", "deposit", "account=bob", "amount=9"]);
+    place.done(FORK);
+    let asked: &[&[&str]] = &[
+        &["history", "ledger", "--output", "json"],
+        &["checkpoints", "ledger", "--output", "json"],
+        &["checkpoints", "ledger", "--last", "1", "--output", "json"],
+        &["crashes", "--output", "json"],
+        &["crashes", "ledger", "--output", "json"],
+        &["output", "counter", "--output", "json"],
+        &["snapshot", "ledger", "-o", "a.snapshot", "--output", "json"],
+        &["snapshot", "ledger", "--at", "1", "-o", "b.snapshot", "--output", "json"],
+    ];
+    let answers: Vec<String> = asked.iter().map(|words| place.done(words)).collect();
+    let file = std::fs::read(place.path("a.snapshot")).unwrap();
+    let data = ["--data", "bulkhead-data"];
+    let refused = place.host(&[asked[0], &data].concat());
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("E_DATA_DIR_LOCKED"), "{}", refused.err);
+    running.stop();
+    for (words, answer) in asked.iter().zip(&answers) {
+        let kept: Value = serde_json::from_str(&place.done(&[words, &data[..]].concat())).unwrap();
+        assert_eq!(kept, serde_json::from_str::<Value>(answer).unwrap(), "{words:?}");
+    }
+    assert_eq!(std::fs::read(place.path("a.snapshot")).unwrap(), file);
+    let ps = |words: &[&str]| place.done(&[&["ps"], words, &data].concat());
+    let stored: Value = serde_json::from_str(&ps(&["--output", "json"])).unwrap();
+    let daemons = stored["daemons"].as_array().unwrap();
+    let shown = daemons.iter().map(|one| [&one["name"], &one["origin"]].map(|text| text.clone()));
+    let expected = [("counter", "file"), ("ledger", "file"), ("limits", "file"), ("trial", "copy")];
+    let expected = expected.map(|(name, origin)| [Value::from(name), Value::from(origin)]);
+    assert!(shown.eq(expected), "{stored}");
+    assert_eq!((&daemons[0]["sequence"], &daemons[1]["sequence"]), (&0.into(), &2.into()));
+    assert_eq!(daemons[3]["uses"][0], "limits/cache", "{stored}");
+    assert!(ps(&[]).contains("limits/cache"), "{}", ps(&[]));
+    place.done(&["rename", "ledger", "books", "--data", "bulkhead-data"]);
+    place.done(&["remove", "counter", "--data", "bulkhead-data"]);
+    for (words, code) in [
+        (&["history", "ledger"][..], "E_DAEMON_UNKNOWN"),
+        (&["remove", "ledger"], "E_DAEMON_UNKNOWN"),
+        (&["rename", "books", "trial"], "E_DAEMON_EXISTS"),
+        (&["rename", "nobody", "x"], "E_DAEMON_UNKNOWN"),
+        (&["rename", "books", "a/b"], "E_NAME"),
+        (&["snapshot", "books", "--at", "99"], "E_NO_COMMIT"),
+    ] {
+        let refused = place.host(&[words, &data].concat());
+        assert_eq!(refused.code, 1, "{words:?}: {}", refused.out);
+        assert!(refused.err.contains(code), "{words:?}: {}", refused.err);
+    }
+    let nowhere = place.host(&["history", "books", "--data", "nowhere"]);
+    assert!(nowhere.err.contains("E_DATA_DIR") && !place.path("nowhere").exists());
+    std::fs::rename(place.path("ledger.wasm"), place.path("books.wasm")).unwrap();
+    let again = place.start(&["counter.wasm", "books.wasm", "s.toml"]);
+    assert_eq!(place.done(&["call", "books", "total"]), "16\n");
+    assert_eq!(place.done(&["call", "counter", "value"]), "0\n");
+    assert_eq!(again.daemon("trial")["state"], "ready");
+}
+
+#[test]
+fn a_daemon_that_merely_uses_what_is_down_is_well_and_a_copy_of_it_can_be_killed() {
+    let place = Place::new();
+    let _running = place.start(&["s.toml"]);
+    let resources = place.done(&["resources", "--output", "json"]);
+    let resources: Value = serde_json::from_str(&resources).unwrap();
+    let cache = &resources["resources"][0];
+    assert_eq!(cache["state"], "down", "{cache}");
+    assert_eq!(
+        (&cache["needed_by"], &cache["used_by"][0]),
+        (&Value::Array(vec![]), &"limits".into())
+    );
+    let health = place.host(&["health"]);
+    assert_eq!(health.code, 0, "{}", health.out);
+    let refused = place.host(&["call", "limits", "take", "user=ann"]);
+    assert!(refused.err.contains("E_UNAVAILABLE"), "{}", refused.err);
+    let killed = place.done(&["simulate-crash", "limits", "--host", "--kills", "2"]);
+    assert!(killed.contains("PASS: 2 kills"), "{killed}");
+}
+
+#[test]
+fn a_start_says_where_its_state_is_and_whether_it_is_new() {
+    let place = Place::new();
+    for is_new in [true, false] {
+        let running = place.start(&["counter.wasm"]);
+        let greeting: Value = serde_json::from_str(&running.greeting).unwrap();
+        assert_eq!(greeting["data_is_new"], is_new, "{greeting}");
+        assert!(greeting["data"].as_str().unwrap().ends_with("bulkhead-data"), "{greeting}");
+        running.stop();
+    }
+    let mut command = place.command(&["run", "counter.wasm"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let said = lines.find(|line| line.starts_with("the state is"));
+    assert!(said.is_some_and(|line| line.starts_with("the state is in /")));
+    place.done(&["stop"]);
+    child.wait().unwrap();
+}
+
+#[test]
+fn an_upgrade_says_what_the_next_start_needs() {
+    let place = Place::new();
+    place.put("ledger-next", "next");
+    let _running = place.start(&["ledger.wasm"]);
+    place.done(FORK_LEDGER);
+    let said = place.done(UPGRADE);
+    assert!(said.contains("put next.wasm in the place of ledger.wasm"), "{said}");
+    let said = place.done(&["upgrade", "trial", "next.wasm"]);
+    assert!(said.contains("nothing to change: the data directory has the code"), "{said}");
+}
