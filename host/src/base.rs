@@ -8,6 +8,7 @@ pub mod failpoint;
 pub mod ids;
 pub mod limits;
 pub mod room;
+pub mod sdk_codes;
 pub mod stop;
 pub mod ticket;
 pub mod vitals;
