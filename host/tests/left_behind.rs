@@ -139,6 +139,7 @@ impl Running<'_> {
 
 const CODES: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("codes");
 const SETUPS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("setups");
+const DAEMONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("daemons");
 const RECORDS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("records");
 
 /// One way to have state without what it belongs to.
@@ -189,6 +190,13 @@ fn rot_setups(place: &Place) {
             table.insert(key, &b"rotten"[..]).unwrap();
         }
     }
+    write.commit().unwrap();
+}
+
+fn rot_name(place: &Place) {
+    let tables = place.tables();
+    let write = tables.begin_write().unwrap();
+    write.open_table(DAEMONS).unwrap().insert("ledger", &b"rotten"[..]).unwrap();
     write.commit().unwrap();
 }
 
@@ -386,6 +394,19 @@ const WAYS: &[Way] = &[
         code: "E_STORE_CORRUPT",
         said: "parked",
         end: &["crashes", "ledger"],
+        after: Some("parked"),
+    },
+    Way {
+        what: "a daemon whose name is rotten",
+        files: &["ledger.wasm"],
+        asked: &[DEPOSIT],
+        then: rot_name,
+        next: &["ledger.wasm"],
+        daemon: "ledger",
+        state: Some("parked"),
+        code: "E_STORE_CORRUPT",
+        said: "the list of daemons is rotten at `ledger`",
+        end: &["ps"],
         after: Some("parked"),
     },
     Way {

@@ -10,6 +10,7 @@ use super::store::{
     ANSWERS, BASES, CHUNKS, DAEMONS, Inner, PARTS, RECORDS, Store, Tail, fault, lock,
 };
 use super::{DaemonKey, FaultKind, JournalFault};
+use crate::base::error::printable;
 use crate::base::limits::DAEMONS_KEPT_MAX;
 use crate::pure::reader::Reader;
 
@@ -233,6 +234,21 @@ impl Store {
         inner.names.get(name).is_some_and(|row| inner.has_state(row.key))
     }
 
+    /// Whether a daemon called `name` has committed anything here, as far as can be told: a name
+    /// that is not known may be one that can't be read.
+    #[must_use]
+    pub fn may_have_state(&self, name: &str) -> bool {
+        let inner = self.lock();
+        let unknown = || inner.names_bad.is_some();
+        inner.names.get(name).map_or_else(unknown, |row| inner.has_state(row.key))
+    }
+
+    /// Why the list of daemons can't be trusted, if it can't.
+    #[must_use]
+    pub fn names_damage(&self) -> Option<JournalFault> {
+        self.lock().names_bad.clone()
+    }
+
     /// Gives a daemon's state another name. Whoever runs it must have stopped.
     ///
     /// # Errors
@@ -282,7 +298,9 @@ impl Store {
         for entry in daemons.iter().map_err(|error| fault(&error.into()))? {
             let (name, value) = entry.map_err(|error| fault(&error.into()))?;
             let Some(row) = DaemonRow::decode(name.value(), value.value()) else {
-                inner.names_bad = Some(JournalFault::corrupt("the list of daemons is rotten"));
+                let name = printable(name.value(), 64);
+                let what = format!("the list of daemons is rotten at `{name}`");
+                inner.names_bad = Some(JournalFault::corrupt(what));
                 continue;
             };
             inner.highest = inner.highest.max(row.key.0);
@@ -290,7 +308,8 @@ impl Store {
                 inner.names.insert(name.value().to_owned(), row);
             }
         }
-        if self.hints()?.beyond(inner.highest)? {
+        // One that is rotten is missing, too.
+        if inner.names_bad.is_none() && self.hints()?.beyond(inner.highest)? {
             inner.names_bad = Some(JournalFault::corrupt("the list of daemons lacks one"));
         }
         Ok(())

@@ -99,7 +99,7 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     data: DataArgs,
     /// Where a file has other code than the state that is there, upgrade the state to it before
-    /// anything is served; without this it is refused
+    /// anything is served; without this the daemon is parked
     #[arg(long)]
     upgrade: bool,
     /// Let an upgrade drop or change what the new code doesn't keep of the state
@@ -156,7 +156,7 @@ pub(super) fn start(args: &RunArgs, vitals: &Arc<Vitals>) -> Result<Served, Faul
     }
     // A mistake in the options must not leave a new data directory behind.
     let found = if args.data.exists() { open_store(&args.data)? } else { None };
-    let known = |name: &str| found.as_deref().is_some_and(|store| store.has_state(name));
+    let known = |name: &str| found.as_deref().is_some_and(|store| store.may_have_state(name));
     let (listed, resources) = list(args, &known)?;
     if found.is_none() {
         daemon_options(args, &listed, &[])?;
@@ -168,7 +168,7 @@ pub(super) fn start(args: &RunArgs, vitals: &Arc<Vitals>) -> Result<Served, Faul
     let data = journal.as_ref().map(|store| {
         let path = std::path::absolute(args.data.path());
         let path = path.unwrap_or_else(|_unknown| args.data.path().to_owned());
-        (path, store.daemons().is_empty())
+        (path, store.daemons().is_empty() && store.names_damage().is_none())
     });
     let names: Vec<String> = listed.iter().map(|daemon| daemon.name.clone()).collect();
     let copies = copies(journal.as_deref(), &names);
@@ -230,7 +230,7 @@ fn plan_all(
         go_on()?;
         let (layer, needs, uses) = (daemon.layer(), daemon.needs(), daemon.uses());
         let prepared = preparing.listed(daemon, &options);
-        let stated = store.is_some_and(|store| store.has_state(&daemon.name));
+        let stated = store.is_some_and(|store| store.may_have_state(&daemon.name));
         match prepared {
             Ok(Prepared { guest, upgrade }) => {
                 let upgrade = upgrade.map(|to| (daemon.name.clone(), to, daemon.path.clone()));

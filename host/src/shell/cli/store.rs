@@ -114,6 +114,10 @@ pub(super) struct Copied {
 pub(super) fn copies(store: Option<&Store>, names: &[String]) -> Vec<Copied> {
     let mut copies = Vec::new();
     let Some(store) = store else { return copies };
+    if let Some(damage) = store.names_damage() {
+        let code = damage.kind.code();
+        tracing::error!(%code, "{damage}: what is missing there is not started");
+    }
     for (name, row) in store.daemons() {
         // Without a commit it was made, but never became durable: nobody was told of it.
         if names.contains(&name) || !store.has_state(&name) {

@@ -48,7 +48,7 @@ impl Unstarted {
 
 /// Whether a daemon has a state that would be missed.
 pub(super) fn has_state(store: Option<&Arc<Store>>, plan: &DaemonPlan) -> bool {
-    let kept = store.is_some_and(|store| store.has_state(&plan.options.name));
+    let kept = store.is_some_and(|store| store.may_have_state(&plan.options.name));
     kept && plan.options.stateless.is_none()
 }
 
@@ -163,7 +163,7 @@ impl Root {
         let store = self.ground.journal.as_ref().map(|journal| &journal.store);
         let own = match &error {
             RootError::Daemon(fault) => fault.code != Code::Stopping,
-            RootError::Memory { .. } => true,
+            RootError::Memory { .. } | RootError::Journal(_) => true,
             _ => false,
         };
         if !own || !has_state(store, plan) {
