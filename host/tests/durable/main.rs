@@ -127,6 +127,7 @@ fn n3_n4_state_and_keys_survive_a_kill_and_the_generation_grows() {
     // The same key and request: the first answer. The same key, another request: a conflict.
     let again = Client::connect(dir).unwrap().call(&keyed).unwrap();
     assert_eq!((&again["value"], &again["sequence"]), (&json!(5), &json!(1)));
+    assert_eq!((&again["by_key"], &answer["by_key"]), (&json!(true), &json!(false)));
     let mut other = keyed.clone();
     other["args"]["by"] = json!(6);
     let conflict = Client::connect(dir).unwrap().call(&other).unwrap();
