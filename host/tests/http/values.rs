@@ -1,6 +1,8 @@
 //! Values that JSON can hardly say, and fields that nobody has, over the command line, the socket
 //! and HTTP: each way answers the same.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 
@@ -155,4 +157,19 @@ fn fields_and_variants_are_known_by_their_other_names_too() {
     let twice = r#"[{"amount":1,"count":2,"kind":"Red"}]"#;
     let message = answer(twice).unwrap_err();
     assert!(message.contains("duplicate field `amount`"), "{message}");
+}
+
+/// Each write wakes the client: a system call and a switch of threads too many.
+#[test]
+fn a_small_answer_is_one_write() {
+    let host = host();
+    let mut stream = UnixStream::connect(host.path("run/host.sock")).unwrap();
+    let mut buffer = [0; 4096];
+    for _ in 0..200 {
+        let args = "{\"wide\":21}";
+        let call = format!("\"daemon\":\"values\",\"contract\":\"twice\",\"args\":{args}");
+        stream.write_all(format!("{{\"call\":{{{call}}}}}\n").as_bytes()).unwrap();
+        let read = stream.read(&mut buffer).unwrap();
+        assert!(buffer[..read].ends_with(b"42}\n"), "{:?}", &buffer[..read]);
+    }
 }
