@@ -44,7 +44,6 @@ use std::path::PathBuf;
 use crate::base::error::{Code, Fault};
 use crate::base::ids::Sequence;
 use crate::pure::keys::KeptAnswer;
-use crate::pure::record::Record;
 
 pub use checkpoint::CommitLine;
 pub use committer::{Committer, Metrics, OnSynced, Submission, SubmitError, Submitter};
@@ -298,11 +297,6 @@ pub trait ImageSink {
     /// The answers of `first` and later commits, among those told so far, are void.
     fn void_answers(&mut self, first: Sequence) {
         let _ = first;
-    }
-
-    /// A record that was applied, oldest first: history.
-    fn applied(&mut self, record: &Record<'_>, record_bytes: usize) {
-        let _ = (record, record_bytes);
     }
 }
 

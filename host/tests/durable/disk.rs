@@ -30,6 +30,14 @@ struct Small {
     inside: PathBuf,
 }
 
+impl Drop for Small {
+    fn drop(&mut self) {
+        // It may have ended.
+        drop(self.child.kill());
+        self.child.wait().unwrap();
+    }
+}
+
 impl Small {
     fn start(options: &str, guests: &[PathBuf]) -> Option<Self> {
         let words = unshare()?;
@@ -131,7 +139,6 @@ fn full_and_free_again(mut small: Small) {
     small.until("well", || small.health()["state"] == "ok");
     assert!(small.child.try_wait().unwrap().is_none(), "the host has ended");
     assert_eq!(value(), committed + 1);
-    kill(small.child);
 }
 
 /// Forks, reverts and removals go on while the disk fills up, and after it has space again.

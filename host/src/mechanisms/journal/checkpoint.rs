@@ -147,13 +147,12 @@ impl Store {
     ///
     /// [`JournalFault`] when a record is rotten.
     pub fn commits(&self, daemon: DaemonKey, count: u64) -> Result<Vec<CommitLine>, JournalFault> {
-        self.reading(|store| store.read_commits(daemon, count))
+        self.reading(Self::drain, |store, ()| store.read_commits(daemon, count))
     }
 
     fn read_commits(&self, daemon: DaemonKey, count: u64) -> Result<Vec<CommitLine>, JournalFault> {
         let Some(last) = self.durable(daemon) else { return Ok(Vec::new()) };
         let first = last.next().0.saturating_sub(count);
-        self.drain()?;
         self.at_tables(|| {
             let read = self.begin_read()?;
             let mut lines = Vec::new();
@@ -178,12 +177,9 @@ impl Store {
     ///
     /// [`JournalFault`] when the base image is rotten.
     pub fn oldest(&self, daemon: DaemonKey) -> Result<Option<Sequence>, JournalFault> {
-        self.reading(|store| {
-            store.at_tables(|| {
-                let base = read_base(&store.begin_read()?, daemon)?;
-                let first = store.durable(daemon).map(|_| Sequence(0));
-                Ok(base.map(|base| base.sequence).or(first))
-            })
+        let first = self.durable(daemon).map(|_| Sequence(0));
+        self.at_tables_reading(|read| {
+            Ok(read_base(&read, daemon)?.map(|base| base.sequence).or(first))
         })
         .map_err(|fault| fault.of_daemon(daemon))
     }

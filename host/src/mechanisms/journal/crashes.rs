@@ -76,8 +76,11 @@ impl Store {
         &self,
         mut visit: impl FnMut(RequestId, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), JournalFault> {
-        self.at_tables_reading(|read| {
-            let crashes = read.open_table(CRASHES).map_err(|error| fault(&error.into()))?;
+        // What was shown once is not shown again: no second try.
+        let first = |store: &Self| store.at_tables(|| Ok(()));
+        let mut show = |store: &Self| {
+            let crashes =
+                store.begin_read()?.open_table(CRASHES).map_err(|error| fault(&error.into()))?;
             for entry in crashes.iter().map_err(|error| fault(&error.into()))?.rev() {
                 let (id, sealed) = entry.map_err(|error| fault(&error.into()))?;
                 let Some(report) = unseal(sealed.value()) else { continue };
@@ -86,7 +89,8 @@ impl Store {
                 }
             }
             Ok(())
-        })
+        };
+        self.reading(first, |store, ()| store.at_tables(|| show(store)))
     }
 
     /// The highest id of a request that left something here, as far as can be seen: in a report, or

@@ -23,10 +23,15 @@ impl Store {
         at: Option<Sequence>,
         sink: &mut dyn ImageSink,
     ) -> Result<Option<Loaded>, JournalFault> {
-        // Read first: what is acknowledged from here on may be in the log only.
-        let acked = self.hints()?.read(daemon)?;
-        self.drain()?;
-        self.at_tables(|| self.load_state(daemon, at, acked, sink))
+        let first = |store: &Self| {
+            // Read first: what is acknowledged from here on may be in the log only.
+            let acked = store.hints()?.read(daemon)?;
+            store.drain()?;
+            Ok(acked)
+        };
+        self.reading(first, |store, acked| {
+            store.at_tables(|| store.load_state(daemon, at, acked, sink))
+        })
     }
 
     fn load_state(
@@ -260,7 +265,6 @@ fn load_records(
             sink.answer(keyed.key, KeptAnswer { request, value, sequence, attempts });
         }
         let bytes = bytes + std::mem::take(&mut parts_bytes);
-        sink.applied(record, bytes);
         let (count, total) = loaded.map_or((0, 0), |last| (last.records, last.record_bytes));
         loaded = Some(Loaded {
             base: base.and_then(|base| base.base),

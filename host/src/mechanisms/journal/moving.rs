@@ -133,9 +133,9 @@ impl Store {
     /// Reads the tables, or what the disk holds of them.
     pub(super) fn at_tables_reading<T>(
         &self,
-        read: impl FnOnce(redb::ReadTransaction) -> Result<T, JournalFault>,
+        read: impl Fn(redb::ReadTransaction) -> Result<T, JournalFault>,
     ) -> Result<T, JournalFault> {
-        self.reading(|store| store.at_tables(|| read(store.begin_read()?)))
+        self.reading(|store| store.at_tables(|| read(store.begin_read()?)), |_, found| Ok(found))
     }
 
     /// Moves one batch of the groups before number `until`; false when there is none.

@@ -481,8 +481,7 @@ impl Journal for Store {
         at: Option<Sequence>,
         sink: &mut dyn ImageSink,
     ) -> Result<Option<Loaded>, JournalFault> {
-        self.reading(|store| store.load_all(daemon, at, sink))
-            .map_err(|fault| fault.of_daemon(daemon).in_file(&self.path))
+        self.load_all(daemon, at, sink).map_err(|fault| fault.of_daemon(daemon).in_file(&self.path))
     }
 }
 

@@ -71,7 +71,7 @@ impl Store {
         }
         for (name, row) in self.daemons() {
             let daemon = row.key;
-            let found = self.reading(|store| store.load_all(daemon, None, &mut Nowhere));
+            let found = self.load_all(daemon, None, &mut Nowhere);
             let found = found.map_err(|fault| fault.of_daemon(daemon));
             report.faults.extend(self.setup(daemon).err());
             report.daemons.push(DaemonReport { name, daemon, found });

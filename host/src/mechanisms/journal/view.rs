@@ -7,14 +7,19 @@ use super::options::StoreOptions;
 use super::store::{Store, closed, lock};
 
 impl Store {
-    /// Reads something; while the tables can't be used from what the disk holds, without writing
-    /// anything.
-    pub(super) fn reading<T>(
+    /// Reads something, after `first`, which may move what the log holds. While the tables can't be
+    /// used it reads what the disk holds, without writing anything.
+    pub(super) fn reading<P, T>(
         &self,
-        read: impl FnOnce(&Self) -> Result<T, JournalFault>,
+        first: impl Fn(&Self) -> Result<P, JournalFault>,
+        read: impl FnOnce(&Self, P) -> Result<T, JournalFault>,
     ) -> Result<T, JournalFault> {
-        if lock(&self.database).is_some() && self.lock().broken.is_none() {
-            return read(self);
+        if self.tables_work() {
+            let done = first(self);
+            // A write that fails, its own or one of others, is no reason not to read.
+            if done.is_ok() || self.tables_work() {
+                return read(self, done?);
+            }
         }
         // Nothing is opened again meanwhile, so nothing is moved or overwritten.
         let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
@@ -26,7 +31,11 @@ impl Store {
             *kept = Some(view.clone());
         }
         drop(kept);
-        read(&view)
+        read(&view, first(&view)?)
+    }
+
+    fn tables_work(&self) -> bool {
+        lock(&self.database).is_some() && self.lock().broken.is_none()
     }
 
     fn new_view(&self) -> Result<Arc<Self>, JournalFault> {

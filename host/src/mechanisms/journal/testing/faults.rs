@@ -7,8 +7,8 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use super::super::store::lock;
-use super::super::{DaemonKey, FaultKind};
-use super::{Dice, Disk, Failure, Journal, Player, Store, Which, group, players, small};
+use super::super::{DaemonKey, FaultKind, Tended};
+use super::{Dice, Disk, Failure, Journal, Player, State, Store, Which, group, players, small};
 
 /// Rounds after which a disk that fails for a while is well again.
 const ILL_ROUNDS: usize = 10;
@@ -126,6 +126,35 @@ fn r8_without_space_commits_go_on_until_the_log_is_half_full_and_are_then_refuse
     drop(store);
     let store = Disk::of(disk.files()).open(small(), true).unwrap();
     reload(&store, &mut all, taken + 2);
+}
+
+/// What the log holds can be read where it can't be moved, also by whoever is the first to notice.
+#[test]
+fn r8_reading_needs_no_space() {
+    let reads: [fn(&Store) -> usize; 2] = [
+        |store| store.commits(DaemonKey(1), 10).unwrap().len(),
+        |store| {
+            let mut state = State::default();
+            let loaded = Journal::load(store, DaemonKey(1), None, &mut state).unwrap();
+            usize::try_from(loaded.unwrap().sequence.0 + 1).unwrap()
+        },
+    ];
+    for read in reads {
+        let disk = Disk::default();
+        let store = disk.open(small(), false).unwrap();
+        let mut all = players(&store, 1);
+        let (kind, file) = (ErrorKind::StorageFull, Some(Which::State));
+        for _ in 0..3 {
+            group(&store, &mut all, &mut Dice(47)).unwrap();
+        }
+        let full = Failure { at: 0, forever: true, kind, short: false, file };
+        disk.0.lock().unwrap().failure = Some(full);
+        assert_eq!((read(&store), read(&store)), (3, 3));
+        assert_eq!(store.tend().unwrap_err().kind, FaultKind::Full);
+        disk.0.lock().unwrap().failure = None;
+        while store.tend().unwrap() != Tended::Idle {}
+        assert_eq!(read(&store), 3);
+    }
 }
 
 /// A load moves what the log holds while a failed append makes all files be opened again: the log
