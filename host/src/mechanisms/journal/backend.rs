@@ -199,7 +199,12 @@ impl StorageBackend for Shared {
 pub(super) fn io_fault(error: &io::Error) -> JournalFault {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     let full = matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge);
-    let kind = if full { FaultKind::Full } else { FaultKind::Io };
+    let kind = match error.kind() {
+        _ if full => FaultKind::Full,
+        // No disk says that: redb does, of a file that begins with something else.
+        io::ErrorKind::InvalidData => FaultKind::Corrupt,
+        _ => FaultKind::Io,
+    };
     let why = match error.kind() {
         FileTooLarge => ": the largest file that this process may write (`ulimit -f`) is too small",
         _ if error.raw_os_error() == Some(Errno::NOLCK.raw_os_error()) => {

@@ -60,9 +60,8 @@ impl Store {
     }
 
     /// Digests of all codes that are kept.
-    fn codes(&self) -> Result<Vec<[u8; 32]>, JournalFault> {
-        self.at_tables(|| {
-            let read = self.begin_read()?;
+    pub(super) fn codes(&self) -> Result<Vec<[u8; 32]>, JournalFault> {
+        self.at_tables_reading(|read| {
             let codes = read.open_table(CODES).map_err(|error| fault(&error.into()))?;
             let mut digests = Vec::new();
             for entry in codes.iter().map_err(|error| fault(&error.into()))? {

@@ -97,6 +97,8 @@ pub(super) struct Inner {
     pub(super) names_bad: Option<JournalFault>,
     /// Acknowledged groups that the log did not hold.
     pub(super) damage: Option<JournalFault>,
+    /// Why no host would write to the tables: see [`Store::open_to_read`].
+    pub(super) rotten: Option<JournalFault>,
     /// Bytes of a group that was never acknowledged, dropped when the log was opened.
     pub(super) torn_bytes: u64,
     /// Why nothing is appended until everything is opened again.
@@ -187,13 +189,23 @@ impl Store {
     }
 
     /// Opens a data directory that is there, on which no host runs, and changes nothing of it. What
-    /// is appended all the same is gone with the process.
+    /// is appended all the same is gone with the process. Tables with rotten pages, which no host
+    /// would write to, are opened too: what is intact can be read.
     ///
     /// # Errors
     ///
     /// As [`Store::open`]; `Directory` when there is none.
     pub fn open_to_read(path: &Path, options: StoreOptions) -> Result<Self, JournalFault> {
-        Self::open_for(path, options, DirectoryId(0), Access::Read)
+        let open = |options| Self::open_for(path, options, DirectoryId(0), Access::Read);
+        match open(options) {
+            Err(rotten) if rotten.kind == FaultKind::Corrupt && options.check_pages => {
+                let unchecked = StoreOptions { check_pages: false, ..options };
+                let store = open(unchecked).map_err(|_| rotten.clone())?;
+                store.lock().rotten = Some(rotten);
+                Ok(store)
+            }
+            done => done,
+        }
     }
 
     fn open_for(

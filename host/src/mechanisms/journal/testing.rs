@@ -8,6 +8,7 @@ mod logs;
 mod names;
 mod power;
 mod rot;
+mod sectors;
 mod space;
 
 use std::collections::BTreeMap;

@@ -67,7 +67,8 @@ impl Store {
         {
             let inner = self.lock();
             report.torn_bytes = inner.torn_bytes;
-            report.faults.extend(inner.names_bad.iter().chain(&inner.damage).cloned());
+            let known = [&inner.rotten, &inner.names_bad, &inner.damage];
+            report.faults.extend(known.into_iter().flatten().cloned());
         }
         for (name, row) in self.daemons() {
             let daemon = row.key;
@@ -75,6 +76,13 @@ impl Store {
             let found = found.map_err(|fault| fault.of_daemon(daemon));
             report.faults.extend(self.setup(daemon).err());
             report.daemons.push(DaemonReport { name, daemon, found });
+        }
+        match self.codes() {
+            Err(fault) => report.faults.push(fault),
+            Ok(codes) => {
+                let bad = codes.into_iter().filter_map(|digest| self.code(digest).err());
+                report.faults.extend(bad);
+            }
         }
         match self.crash_ids() {
             Err(fault) => report.faults.push(fault),
