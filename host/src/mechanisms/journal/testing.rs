@@ -73,6 +73,8 @@ pub(super) struct Platter {
     /// A file, and which of its syncs does nothing.
     pub(super) ignored_sync: Option<(usize, usize)>,
     pub(super) syncs: [usize; 3],
+    /// A write of the tables that holds these bytes leaves others behind.
+    pub(super) rots: Option<Vec<u8>>,
 }
 
 /// Three files: 0 the tables, 1 the acknowledgements, 2 the log.
@@ -148,6 +150,11 @@ impl StorageBackend for DiskFile {
             return Err(io::ErrorKind::UnexpectedEof.into());
         };
         place.copy_from_slice(data);
+        if let (0, Some(rots)) = (self.1, platter.rots.clone())
+            && let Some(at) = data.windows(rots.len()).position(|bytes| bytes == rots.as_slice())
+        {
+            platter.files[0][start + at + rots.len() - 1] ^= 1;
+        }
         platter.log.push(Op::Write(self.1, offset, data.to_vec()));
         failure.map_or(Ok(()), |failure| Err(failure.kind.into()))
     }

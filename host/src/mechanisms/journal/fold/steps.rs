@@ -2,12 +2,12 @@
 
 use redb::ReadableTable;
 
-use super::super::JournalFault;
 use super::super::base::{
     BaseHead, CHUNK_BYTES, ChunksHash, pack_answer, pack_chunk, unpack_chunk,
 };
 use super::super::load::visit_chunks;
 use super::super::store::{ANSWERS, BASES, CHUNKS, PARTS, RECORDS, Store, fault};
+use super::super::{FaultKind, JournalFault};
 use super::{Built, CHUNKS_PER_STEP, FoldJob, apply_to_chunk, visit_records};
 use crate::base::limits::{KEY_ANSWERS_BYTES_MAX, KEYS_PER_DAEMON_MAX};
 use crate::pure::keys::KeptAnswer;
@@ -28,7 +28,12 @@ impl Store {
             }
         }
         write.commit().map_err(|error| fault(&error.into()))?;
-        self.read_back(job, &built)?;
+        if let Err(fault) = self.read_back(job, &built) {
+            // The old base and all records are there. What is not there as it was written goes, so
+            // that no start finds it; the tables are opened again, and it is tried once more.
+            self.drop_chunks(job, &built)?;
+            return Err(JournalFault { kind: FaultKind::Io, ..fault }.of_daemon(job.daemon));
+        }
         for index in some {
             job.left.remove(&index);
         }
@@ -62,6 +67,18 @@ impl Store {
             Ok(())
         })?;
         Ok(built)
+    }
+
+    fn drop_chunks(&self, job: &FoldJob, built: &Built) -> Result<(), JournalFault> {
+        let write = self.begin_write()?;
+        {
+            let mut chunks = write.open_table(CHUNKS).map_err(|error| fault(&error.into()))?;
+            for &index in built.keys() {
+                let key = (job.daemon.0, index, job.target.sequence.0);
+                chunks.remove(key).map_err(|error| fault(&error.into()))?;
+            }
+        }
+        write.commit().map_err(|error| fault(&error.into()))
     }
 
     fn read_back(&self, job: &FoldJob, built: &Built) -> Result<(), JournalFault> {

@@ -1,6 +1,10 @@
 //! Bytes rot: the same state, or a clear error; never a panic, never silently fewer commits.
 
-use super::{Dice, Disk, Player, fold_all, group, players, small};
+use redb::ReadableTable;
+
+use super::super::store::CHUNKS;
+use super::super::{FaultKind, Journal, StoreOptions, Tended};
+use super::{Dice, Disk, Player, Sequence, Store, fold_all, group, players, small};
 
 fn store_file() -> ([Vec<u8>; 3], Vec<Player>) {
     let disk = Disk::default();
@@ -79,5 +83,78 @@ fn lost_sectors_and_lengths_are_found_or_harmless() {
         let mut rotten = files.clone();
         rotten[1][at] ^= 4;
         judge(rotten, &all, &format!("acked {at}"));
+    }
+}
+
+/// A store with a base, and records that a fold would take; nothing of it is kept in memory.
+fn before_a_fold() -> (Disk, Store, Vec<Player>) {
+    let disk = Disk::default();
+    let store = disk.open(StoreOptions { cache_bytes: 0, ..small() }, false).unwrap();
+    let mut all = players(&store, 2);
+    let mut dice = Dice(131);
+    for round in 0..30 {
+        group(&store, &mut all, &mut dice).unwrap();
+        if round == 13 {
+            fold_all(&store);
+        }
+    }
+    store.drain().unwrap();
+    (disk, store, all)
+}
+
+/// The chunks of all bases, as they are stored.
+fn chunks(store: &Store) -> Vec<Vec<u8>> {
+    let chunks = store.begin_read().unwrap().open_table(CHUNKS).unwrap();
+    chunks.iter().unwrap().map(|entry| entry.unwrap().1.value().to_vec()).collect()
+}
+
+#[test]
+fn d9_a_base_that_is_not_read_back_as_it_was_written_replaces_nothing() {
+    let (_, twin, _) = before_a_fold();
+    let old = chunks(&twin);
+    fold_all(&twin);
+    let new = chunks(&twin).into_iter().filter(|chunk| chunk.len() > 40 && !old.contains(chunk));
+    let new: Vec<_> = new.collect();
+    assert!(new.len() > 2, "{}", new.len());
+    for chunk in new {
+        let (disk, store, mut all) = before_a_fold();
+        let oldest = all.iter().map(|player| store.oldest(player.key).unwrap().unwrap());
+        let oldest: Vec<Sequence> = oldest.collect();
+        let there = |store: &Store, what: &str| {
+            for (player, oldest) in all.iter().zip(&oldest) {
+                let loaded = player.load(store).unwrap().unwrap();
+                assert_eq!(loaded.sequence, Sequence(29), "{what}");
+                let found = store.oldest(player.key).unwrap().unwrap();
+                assert!(*oldest <= found, "{what}");
+            }
+        };
+        disk.0.lock().unwrap().rots = Some(chunk[..40].to_vec());
+        let fault = loop {
+            match store.tend() {
+                Ok(tended) => assert_ne!(tended, Tended::Idle, "it was not seen"),
+                Err(fault) => break fault,
+            }
+        };
+        assert_eq!(fault.kind, FaultKind::Io, "{fault}");
+        assert!(fault.what.contains("base chunk") && fault.daemon.is_some(), "{fault}");
+        let daemon = fault.daemon.unwrap();
+        // Whoever dies now goes on with the older base and its records.
+        let killed = Disk::of(disk.files()).open(small(), true).unwrap();
+        there(&killed, "after a kill");
+        assert!(killed.verify().is_good(), "{:?}", killed.verify());
+        let base = killed.load(daemon, None, &mut super::State::default()).unwrap().unwrap().base;
+        let place = all.iter().position(|player| player.key == daemon).unwrap();
+        assert_eq!(base, Some(oldest[place]), "the older one");
+        // Whoever doesn't, too, and makes it anew.
+        disk.0.lock().unwrap().rots = None;
+        fold_all(&store);
+        there(&store, "folded");
+        group(&store, &mut all, &mut Dice(137)).unwrap();
+        drop(store);
+        let store = disk.open(small(), true).unwrap();
+        assert!(store.verify().is_good(), "{:?}", store.verify());
+        for player in &all {
+            assert_eq!(player.load(&store).unwrap().unwrap().sequence, Sequence(30));
+        }
     }
 }
