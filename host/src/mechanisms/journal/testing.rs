@@ -276,6 +276,17 @@ impl Player {
         Self { key, state, past, previous, code: 1, encoder }
     }
 
+    /// Another one that goes on from the first `commits`.
+    pub(super) fn twin(&self, commits: u64) -> Self {
+        let (state, past) = (self.state.clone(), self.past.clone());
+        let mut twin =
+            Self { state, past, previous: self.previous, code: self.code, ..Self::new(self.key) };
+        if commits < twin.past.len() as u64 {
+            twin.rewind(commits);
+        }
+        twin
+    }
+
     /// What makes the next commit; a revert with the commit that it goes back to.
     fn kind(&self, dice: &mut Dice) -> (Kind, u64) {
         let sequence = self.past.len() as u64;

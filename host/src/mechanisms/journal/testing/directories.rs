@@ -73,7 +73,7 @@ fn s4_10_a_second_host_is_refused_whatever_was_deleted_beside_the_files() {
 }
 
 /// Name and content of all files but the lock.
-fn contents(path: &Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
+pub(super) fn contents(path: &Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
     let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap());
     let entries = entries.filter(|entry| entry.file_name() != "lock");
     let mut all: Vec<_> =

@@ -9,10 +9,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Dice, State, fold_all, group, players, small};
+use super::directories::contents;
+use super::{Dice, PARTS_MAX, Player, State, fold_all, group, players, small};
 use crate::base::ids::{RequestId, Sequence};
-use crate::mechanisms::journal::directory::FORMAT;
-use crate::mechanisms::journal::{DirectoryId, Journal, Store};
+use crate::mechanisms::journal::base::unseal;
+use crate::mechanisms::journal::directory::{FORMAT, FORMAT_PARTS, MARKER};
+use crate::mechanisms::journal::store::{META, put_identity};
+use crate::mechanisms::journal::{DirectoryId, Entry, FaultKind, Journal, Store};
 use crate::pure::checkpoint::{decode_snapshot, encode_snapshot};
 use crate::pure::reader::Reader;
 
@@ -132,6 +135,109 @@ fn u1_a_directory_of_an_earlier_build_is_read() {
             assert_eq!(early.sequence, at, "{name}");
         }
     }
+}
+
+/// The format that the tables say they have.
+fn tables_format(store: &Store) -> u32 {
+    let meta = store.begin_read().unwrap().open_table(META).unwrap();
+    let sealed = meta.get("directory").unwrap().unwrap();
+    u32::from_le_bytes(*unseal(sealed.value()).unwrap().first_chunk().unwrap())
+}
+
+/// What this build writes into a directory of an earlier one, that one reads again, as long as
+/// nothing is in it that it does not know.
+#[test]
+fn u4_a_directory_of_an_earlier_build_keeps_its_format_until_something_needs_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    unpack(&fs::read(golden("data-1.bin")).unwrap(), dir.path());
+    let marker = fs::read_to_string(dir.path().join(MARKER)).unwrap();
+    let store = Store::open(dir.path(), small(), DirectoryId(0)).unwrap();
+    let mut all = Vec::new();
+    for (_, row) in store.daemons() {
+        let mut state = State::default();
+        let loaded = store.load(row.key, None, &mut state).unwrap().unwrap();
+        let commits = usize::try_from(loaded.sequence.next().0).unwrap();
+        let past = vec![(loaded.hash, state.clone()); commits];
+        let mut player = Player { state, past, code: 9, ..Player::new(row.key) };
+        player.previous = loaded.hash;
+        all.push(player);
+    }
+    let (mut dice, mut parts) = (Dice(139), false);
+    for _ in 0..60 {
+        assert_eq!(tables_format(&store), if parts { FORMAT_PARTS } else { FORMAT });
+        for player in &mut all {
+            let records = player.steps(PARTS_MAX, &mut dice);
+            parts |= records.len() > 1;
+            for (sequence, record) in &records {
+                let entry = Entry { daemon: player.key, sequence: *sequence, record };
+                store.append(&[entry]).unwrap();
+            }
+        }
+        store.drain().unwrap();
+    }
+    assert!(parts, "no state came in parts");
+    assert_eq!(fs::read_to_string(dir.path().join(MARKER)).unwrap(), marker);
+    drop(store);
+    let store = Store::open(dir.path(), small(), DirectoryId(0)).unwrap();
+    assert!(store.verify().is_good(), "{:?}", store.verify());
+    for player in &all {
+        player.load(&store).unwrap().unwrap();
+    }
+}
+
+#[test]
+fn u4_what_a_later_build_wrote_is_refused_with_words_and_not_touched() {
+    type Newer = fn(&Path);
+    let newer: [(&str, Newer, &str); 2] = [
+        (
+            "the marker",
+            |dir| {
+                let text = fs::read_to_string(dir.join(MARKER)).unwrap();
+                fs::write(dir.join(MARKER), text.replace("format 1", "format 2")).unwrap();
+            },
+            "format 2; this host reads format 1",
+        ),
+        (
+            "the tables",
+            |dir| {
+                let store = Store::open(dir, small(), DirectoryId(0)).unwrap();
+                let write = store.begin_write().unwrap();
+                let id = store.id();
+                put_identity(&mut write.open_table(META).unwrap(), FORMAT_PARTS + 1, id).unwrap();
+                write.commit().unwrap();
+            },
+            "format 3; this host reads 1 to 2",
+        ),
+    ];
+    let old = tempfile::tempdir().unwrap();
+    unpack(&fs::read(golden("data-1.bin")).unwrap(), old.path());
+    for (what, change, words) in newer {
+        let dir = tempfile::tempdir().unwrap();
+        for entry in fs::read_dir(old.path()).unwrap() {
+            let path = entry.unwrap().path();
+            fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+        }
+        change(dir.path());
+        let before = contents(dir.path());
+        for fault in [
+            Store::open(dir.path(), small(), DirectoryId(0)).unwrap_err(),
+            Store::open_to_read(dir.path(), small()).unwrap_err(),
+        ] {
+            assert_eq!(fault.kind, FaultKind::Format, "{what}: {fault}");
+            assert!(fault.what.contains(words) && fault.file.is_some(), "{what}: {fault}");
+        }
+        // The tables' file says in its head that it was opened and closed.
+        let after = contents(dir.path());
+        for (before, after) in before.iter().zip(&after) {
+            let tables = after.0 == "state.redb" && what == "the tables";
+            assert!(before == after || tables, "{what}: {:?} was written to", after.0);
+        }
+        assert_eq!(before.len(), after.len());
+    }
+    let mut snapshot = fs::read(golden("state-1.snapshot")).unwrap();
+    snapshot[4] = 2;
+    let refused = decode_snapshot(&snapshot).unwrap_err().to_string();
+    assert_eq!(refused, "a snapshot of format 2; this host reads format 1");
 }
 
 #[test]

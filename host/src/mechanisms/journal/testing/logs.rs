@@ -72,6 +72,80 @@ fn d4_d5_d6_a_damaged_log_is_never_a_shorter_one() {
     assert!(seen > 100, "{seen}");
 }
 
+/// Opens a log whose last group, of `end` bytes, has only its first `kept`: it was not
+/// acknowledged, so it is gone, whole, and the next commit takes its number.
+fn judge_cut(files: [Vec<u8>; 3], all: &[Player], (kept, end): (usize, usize), what: &str) {
+    let disk = Disk::of(files);
+    let store = disk.open(small(), true).unwrap();
+    let report = store.verify();
+    assert!(report.is_good(), "{what}: {report:?}");
+    let torn = usize::try_from(report.torn_bytes).unwrap();
+    if HEAD <= kept && kept < end {
+        assert_eq!(torn, end, "{what}");
+    } else {
+        assert!(kept < HEAD && torn <= disk.files()[LOG].len() || torn == 0, "{what}: {torn}");
+    }
+    let mut next = Vec::new();
+    for (player, ahead) in all.iter().zip([1, 0]) {
+        let found = player.load(&store).unwrap().unwrap().sequence.0 + 1;
+        let lost = if kept < end { ahead } else { 0 };
+        assert_eq!(found, player.past.len() as u64 - lost, "{what}: commits of {}", player.key);
+        next.push((player, found));
+    }
+    if kept.is_multiple_of(61) {
+        let mut next: Vec<Player> =
+            next.into_iter().map(|(player, found)| player.twin(found)).collect();
+        group(&store, &mut next, &mut Dice(79)).unwrap();
+        drop(store);
+        assert_eq!(judge(disk.files(), &next, what), 0);
+    }
+}
+
+/// Up to here a group's first bytes say how long it is.
+const HEAD: usize = 48;
+
+#[test]
+fn d4_a_last_record_cut_at_any_length_is_dropped_when_nobody_was_told_and_damage_when_somebody_was()
+{
+    // In a ring that is new, and over what the lap before has left.
+    for rounds in [3, 36] {
+        let disk = Disk::default();
+        let store = disk.open(small(), false).unwrap();
+        let mut all = players(&store, 2);
+        let mut dice = Dice(83);
+        for round in 0..rounds {
+            group(&store, &mut all, &mut dice).unwrap();
+            if round + 3 < rounds {
+                store.drain().unwrap();
+            }
+        }
+        let before = disk.files();
+        group(&store, &mut all[..1], &mut dice).unwrap();
+        let after = disk.files();
+        drop(store);
+        let changed = |at: &usize| before[LOG][*at] != after[LOG][*at];
+        let begin = (0..after[LOG].len()).find(changed).unwrap() / BLOCK * BLOCK;
+        let length = after[LOG][begin + 40..HEAD + begin].try_into().unwrap();
+        let end = usize::try_from(u64::from_le_bytes(length)).unwrap();
+        for kept in 0..=end {
+            let what = format!("{rounds} rounds, {kept} of {end} bytes");
+            let mut log = before[LOG].clone();
+            log[begin..begin + kept].copy_from_slice(&after[LOG][begin..begin + kept]);
+            let whole = log[begin..begin + end] == after[LOG][begin..begin + end];
+            let told = [before[0].clone(), after[1].clone(), log.clone()];
+            let bad = judge(told, &all, &what);
+            assert_eq!(bad, usize::from(!whole), "{what}: the other one is good");
+            let kept = if whole { end } else { kept };
+            judge_cut([before[0].clone(), before[1].clone(), log], &all, (kept, end), &what);
+            if rounds == 3 {
+                let mut log = after[LOG].clone();
+                log.truncate(begin + kept);
+                judge_cut([before[0].clone(), before[1].clone(), log], &all, (kept, end), &what);
+            }
+        }
+    }
+}
+
 #[test]
 fn i5_a_torn_last_group_is_dropped_counted_and_its_number_never_used_again() {
     let (mut torn, mut dropped) = (0, 0);
