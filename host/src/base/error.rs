@@ -142,7 +142,7 @@ codes! {
         "The machine did not give the memory that the budgets need."
         "Free memory, lower budgets, or lift the process's limits (ulimit -v, cgroup).";
     ProcessLimit "E_PROCESS_LIMIT" Environment
-        "The system lets the host open fewer files, or start fewer threads, than it needs to begin."
+        "The system lets the host open fewer files, or start fewer threads, than it needs."
         "Raise its limits: ulimit -n and -u; LimitNOFILE= and TasksMax= of a unit; pids.max of a cgroup.";
     Engine "E_ENGINE" Environment
         "The WebAssembly engine could not be set up on this machine."

@@ -66,7 +66,7 @@ fn b13_few_descriptors_are_said_at_the_start_and_are_enough_after_that() {
 }
 
 #[test]
-fn b13_few_threads_are_said_at_the_start_and_are_enough_after_that() {
+fn r3_b13_few_threads_are_said_at_the_start_and_are_enough_after_that() {
     if !rustix::process::geteuid().is_root() {
         // The system counts the threads of a user, of whom there are others.
         eprintln!("NOT TESTED: this needs a user of its own, which root alone can be");
@@ -74,6 +74,48 @@ fn b13_few_threads_are_said_at_the_start_and_are_enough_after_that() {
     }
     let threads = [1, 4, 8, 12, 16, 20, 24, 25, 26, 28, 40];
     sweep("-u", &threads, Some(NOBODY), &["E_PROCESS_LIMIT"]);
+}
+
+/// A host that has its threads, and gets no more than a few for what is begun later.
+#[test]
+fn r3_a_daemon_that_gets_no_thread_is_refused_and_the_others_go_on() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("NOT TESTED: this needs a user of its own, which root alone can be");
+        return;
+    }
+    let (place, user) = (Place::new(), NOBODY + 1);
+    std::os::unix::fs::chown(place.0.path(), Some(user), Some(user)).unwrap();
+    let mut command = std::process::Command::new("bash");
+    command.args(["-c", "ulimit -u 45; exec \"$0\" run \"$1\" --output json"]);
+    command.arg(HOST).arg(guest("counter")).current_dir(place.0.path()).process_group(0);
+    for (name, value) in place.command(&[]).get_envs() {
+        command.env(name, value.unwrap());
+    }
+    command.uid(user).gid(user).stdin(Stdio::null());
+    let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = Running::of(piped.spawn().unwrap());
+    running.greeting();
+    let increment = |name: &str| {
+        let output = place.host(&["call", name, "increment", "by=1"]);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let fork = |number: usize| place.host(&["fork", "counter", &format!("copy-{number}")]);
+    let had = (0..60).take_while(|number| fork(*number).status.success()).count();
+    assert!((1..60).contains(&had), "{had} copies");
+    for _ in 0..2 {
+        let said = String::from_utf8(fork(had).stderr).unwrap();
+        assert!(said.contains("error[E_PROCESS_LIMIT]") && said.contains("no thread"), "{said}");
+        increment("counter");
+        assert!(place.host(&["health"]).status.success());
+    }
+    // One goes, and another one has its place: nothing was kept of those that were refused.
+    assert!(place.host(&["remove", "copy-0"]).status.success());
+    assert!(fork(had).status.success());
+    assert_eq!(increment(&format!("copy-{had}")), increment("counter"), "it went on from there");
+    assert_eq!(place.stop(&[]).0, 0);
+    let (code, said) = running.end();
+    assert!(code == 0 && !said.contains("panicked"), "{said}");
 }
 
 #[test]

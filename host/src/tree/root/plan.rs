@@ -167,10 +167,10 @@ impl From<&RootError> for Fault {
             RootError::Bill(BillError::Over(_)) => Code::Budget,
             RootError::Bill(BillError::OutOfRange { .. }) => Code::BudgetSize,
             RootError::Memory { .. } => Code::MemoryLimit,
-            RootError::Images(_)
-            | RootError::Thread { .. }
-            | RootError::Reports(_)
-            | RootError::Resources(_) => Code::NoMemory,
+            RootError::Images(_) => Code::NoMemory,
+            RootError::Thread { .. } | RootError::Reports(_) | RootError::Resources(_) => {
+                Code::ProcessLimit
+            }
             RootError::Daemon(fault) => return fault.clone(),
             RootError::Journal(fault) => return Self::from(fault),
         };
