@@ -18,6 +18,7 @@ mod host {
     mod daemons;
     mod deploying;
     mod durable;
+    mod faults;
     mod fitness;
     mod fuel;
     mod handles;

@@ -182,3 +182,40 @@ fn s3_13_clients_take_no_more_descriptors_than_leave_some_for_the_rest() {
     drop(clients.drain(..100));
     assert!(clients.iter_mut().all(|client| client.answer().unwrap().status == 200));
 }
+
+#[test]
+fn a6_health_is_answered_while_it_is_flooded_and_a_daemon_spins_and_calls_go_on() {
+    let endless = ["--fuel", "chaos=1000000000000000000", "--deadline", "chaos=3600s"];
+    let host = Host::run(&["counter", "chaos"], &endless);
+    let spinning = host.calling("/chaos/die", &json!({ "how": "spin" }));
+    host.until("spins", |ps| !ps["transactions"].as_array().unwrap().is_empty());
+    let before = host.ask(&json!({ "ps": {} }))["daemons"].as_array().unwrap().len();
+    std::thread::scope(|scope| {
+        let host = &host;
+        let flood = move |number: usize| {
+            let mut client = host.connect();
+            for n in 0..300 {
+                client.send("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                let answer = client.answer().unwrap();
+                assert_eq!((answer.status, &answer.body["state"]), (200, &json!("ok")));
+                // Names that nobody has are noted nowhere.
+                let stranger = format!("/stranger-{number}-{n}/value");
+                assert_eq!(client.post(&stranger, &[], "{}").status, 404);
+            }
+        };
+        let floods: Vec<_> = (0..16).map(|number| scope.spawn(move || flood(number))).collect();
+        let mut value = 0;
+        while value < 100 || !floods.iter().all(|flood| flood.is_finished()) {
+            value += 1;
+            let answer = host.call("/counter/increment", &json!({ "by": 1 }));
+            assert_eq!((answer.status, &answer.body["value"]), (200, &json!(value)));
+        }
+        host.does(&["health"]);
+    });
+    let ps = host.ask(&json!({ "ps": {} }));
+    assert_eq!(ps["daemons"].as_array().unwrap().len(), before);
+    assert!(!ps.to_string().contains("stranger"));
+    let id = ps["transactions"][0]["id"].as_str().unwrap().to_owned();
+    host.does(&["kill", &id]);
+    assert_eq!(spinning.join().unwrap().code(), "E_CANCELLED");
+}

@@ -92,6 +92,42 @@ fn a_log_that_nobody_reads_keeps_no_transaction_no_kill_and_no_stop_waiting() {
     drop(reads);
 }
 
+/// A log that takes nothing, because its disk is full or because nobody reads it.
+#[test]
+fn c11_a_full_log_keeps_no_commit_from_the_disk() {
+    let hash = |place: &Place| {
+        let ps = place.ask(&json!({ "ps": { "hash": true } }));
+        (ps["daemons"][0]["committed_hash"].clone(), ps["daemons"][0]["sequence"].clone())
+    };
+    for full in [true, false] {
+        let place = Place::new();
+        let (reads, writes) = pipe().unwrap();
+        let errors = if full {
+            File::options().write(true).open("/dev/full").unwrap().into()
+        } else {
+            Stdio::from(writes)
+        };
+        let mut host = Host::of(run(&place, &[]), errors);
+        let mut client = Client::of(&place);
+        // More than a pipe and the queue behind it take, a line of it to each commit.
+        for n in 1..=700 {
+            let said = client.call("print", &json!({ "text": "x".repeat(4000) }));
+            assert_eq!(said["outcome"], "committed", "{said}");
+            let done = client.call("touch", &json!({ "pages": 1 }));
+            assert_eq!(done["outcome"], "committed", "{done}");
+            assert!(done["sequence"].as_u64().unwrap() >= n, "{done}");
+        }
+        let dropped = place.ask(&json!({ "ps": {} }))["root"]["log_lines_dropped"].clone();
+        assert!(full || dropped.as_u64().unwrap() > 0, "{dropped}");
+        let before = hash(&place);
+        host.0.kill().unwrap();
+        host.end();
+        let again = Host::of(run(&place, &[]), Stdio::null());
+        assert_eq!(hash(&place), before);
+        drop((reads, again));
+    }
+}
+
 #[test]
 fn an_output_that_nobody_reads_keeps_no_start_and_no_stop_waiting() {
     let place = Place::new();

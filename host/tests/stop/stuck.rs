@@ -78,6 +78,33 @@ fn s3_14_a_stalled_disk_is_a_degraded_host_and_not_a_stuck_one() {
 }
 
 #[test]
+fn r11_a_deadline_ends_what_runs_while_the_disk_hangs_and_what_waits_for_it_is_unknown() {
+    let place = Place::new();
+    let options = ["--fail-at", "before-sync:6:hang", "--stop-grace", "1ms"];
+    let deadline = ["--deadline", "chaos=100ms", "--fuel", "chaos=1000000000000000000"];
+    let mut running = place.run(&["counter", "chaos"], &[&options[..], &deadline].concat());
+    let health = || place.ask(&json!({ "health": {} }))["health"]["state"].clone();
+    let mut waiting = Vec::new();
+    while health() == "ok" {
+        waiting.push(place.call("counter", "increment", &json!({ "by": 1 })));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(health(), "degraded");
+    for _ in 0..3 {
+        let late = place.call("chaos", "die", &json!({ "how": "spin" })).join().unwrap();
+        assert_eq!(late["error"]["code"], "E_DEADLINE", "{late}");
+    }
+    place.stop(&[]);
+    let (code, said) = running.end();
+    assert_eq!(code, 7, "{said}");
+    assert!(said.contains(" of `counter` are unknown"), "{said}");
+    let answers = waiting.into_iter().map(|answer| answer.join().unwrap());
+    let (told, untold): (Vec<_>, Vec<_>) = answers.partition(|a| a["outcome"] == "committed");
+    assert!(!told.is_empty() && !untold.is_empty(), "{told:?} {untold:?}");
+    assert!(untold.iter().all(|answer| answer.is_null() || answer["outcome"] == "unknown"));
+}
+
+#[test]
 fn s3_14_a_stop_needs_no_control_plane_and_one_that_hangs_ends_the_host() {
     let hang = ["--fail-at", "control-plane:1:hang"];
     let place = Place::new();

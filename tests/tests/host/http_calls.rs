@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use host::mechanisms::providers::http::{Http, Resolve};
@@ -291,6 +292,69 @@ fn r3_a_server_that_never_answers_is_a_clear_error_at_the_deadline() {
     until("let go of", || server.done() == 1);
     assert_eq!(rates(&tree).status, Status::Available, "a request that fails is no death");
     assert_eq!(rates(&tree).generation.0, 1);
+}
+
+/// A server that hands each request on to another daemon of the host, and waits for its answer.
+fn around(line: &'static [&'static str]) {
+    let (ask, asked) = std::sync::mpsc::channel::<(String, Sender<String>)>();
+    let server = Server::start(move |request, stream| {
+        let (answer, answered) = std::sync::mpsc::channel();
+        ask.send((request.to_owned(), answer)).unwrap();
+        let body = answered.recv().unwrap();
+        let length = body.len();
+        // Who asked may have gone.
+        drop(write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"));
+    });
+    let plans = line.iter().map(|name| {
+        let caller = plan(name, &deployed("caller"), |options| {
+            options.limits.deadline = Duration::from_secs(2);
+            options.retries_max = 0;
+        });
+        DaemonPlan { needs: vec![RATES.to_owned()], ..caller }
+    });
+    let millisecond = Duration::from_millis(1);
+    let resource = ResourcePlan {
+        name: RATES.to_owned(),
+        provider: Arc::new(Http::new(rules(&[(&server.url("/"), false)]), false)),
+        jobs: Vec::new(),
+        policy: Policy::new(Backoff::new(millisecond, 2, millisecond, 0).unwrap(), millisecond),
+    };
+    let tree = Tree::with_resources(plans.collect(), vec![resource], None);
+    let fetch = |daemon: &str, step: usize| {
+        let url = server.url(&format!("/{step}"));
+        tree.call(daemon, "fetch", json!({"name": "rates", "method": "GET", "url": url}))
+    };
+    std::thread::scope(|scope| {
+        let outer = scope.spawn(|| fetch(line[0], 1));
+        // From daemon to daemon, and at last to the first one, which waits for all of it.
+        for step in 1..=line.len() {
+            let (request, answer) = asked.recv().unwrap();
+            assert!(request.starts_with(&format!("GET /{step} ")), "{request}");
+            let (daemon, fetch, tree) = (line[step % line.len()], &fetch, &tree);
+            scope.spawn(move || {
+                let inner = if step == line.len() {
+                    tree.call(daemon, "asked", json!({}))
+                } else {
+                    fetch(daemon, step + 1)
+                };
+                answer.send(inner.to_json().to_string()).unwrap();
+            });
+        }
+        let outer = outer.join().unwrap();
+        assert_eq!(outer.to_json()["error"]["code"], "E_DEADLINE", "{outer:?}");
+    });
+    for name in line {
+        until("given back", || tree.view(name).report.running.is_none());
+        assert_eq!(tree.view(name).report.state, DaemonState::Ready);
+        assert_eq!(tree.call(name, "asked", json!({})).to_json()["outcome"], "committed");
+    }
+}
+
+#[test]
+fn c15_daemons_that_wait_for_themselves_through_the_outside_are_ended_by_their_deadlines() {
+    around(&["a"]);
+    around(&["a", "b"]);
+    around(&["a", "b", "c"]);
 }
 
 #[test]
