@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn c8_who_says_nothing_goes_first_then_who_is_slow_and_nobody_who_waits_for_an_answer() {
+    fn who_says_nothing_goes_first_then_who_is_slow_and_nobody_who_waits_for_an_answer() {
         let usual = Room::Later(CLIENT_PATIENCE);
         for (clients, room) in [
             (&[][..], usual),
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn c8_whoever_waits_for_room_finds_it_unless_all_wait_for_answers() {
+    fn whoever_waits_for_room_finds_it_unless_all_wait_for_answers() {
         // Every three clients, each in every state at every time around the patience.
         let states = [Nothing, Sending, Taking, Waiting];
         let one = || states.into_iter().flat_map(|doing| [-1, 0, 1].map(|time| (doing, time)));

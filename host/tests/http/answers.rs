@@ -139,7 +139,7 @@ fn s0_16_a_host_with_a_parked_daemon_is_410_and_its_requests_are_503() {
 }
 
 #[test]
-fn s2_22_what_may_have_been_committed_is_502_and_asked_for_again_with_its_key() {
+fn n3_what_may_have_been_committed_is_502_and_asked_for_again_with_its_key() {
     let host = Host::run(&["counter"], &["--fail-at", "before-sync:2:error"]);
     let increment = |client: &mut Client| {
         let headers = [("Idempotency-Key", "k")];

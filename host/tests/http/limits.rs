@@ -14,7 +14,7 @@ fn is_well(host: &Host) {
 }
 
 #[test]
-fn c8_heads_that_are_none_are_refused_and_the_connection_is_closed() {
+fn heads_that_are_none_are_refused_and_the_connection_is_closed() {
     let host = Host::run(&["counter"], &[]);
     let long = |bytes: usize| {
         format!("GET /health HTTP/1.1\r\nHost: localhost\r\nX: {}", "x".repeat(bytes))
@@ -51,7 +51,7 @@ fn c8_heads_that_are_none_are_refused_and_the_connection_is_closed() {
 }
 
 #[test]
-fn c8_bodies_that_are_too_large_or_cut_off_are_refused_and_nothing_is_started() {
+fn bodies_that_are_too_large_or_cut_off_are_refused_and_nothing_is_started() {
     let host = Host::run(&["counter"], &[]);
     let head = |rest: &str| {
         format!("POST /counter/increment HTTP/1.1\r\nHost: localhost\r\n{rest}\r\n\r\n")
@@ -94,7 +94,7 @@ fn c8_bodies_that_are_too_large_or_cut_off_are_refused_and_nothing_is_started() 
 }
 
 #[test]
-fn c8_a_name_that_a_page_may_have_chosen_is_not_answered() {
+fn a_name_that_a_page_may_have_chosen_is_not_answered() {
     let host = Host::run(&["counter"], &["--http-host", "Bank.Example"]);
     let rebound = [("Origin", "http://evil.example:8080")];
     for (name, status) in
@@ -118,7 +118,7 @@ fn c8_a_name_that_a_page_may_have_chosen_is_not_answered() {
 }
 
 #[test]
-fn c8_slow_heads_and_silent_clients_are_let_go_of() {
+fn slow_heads_and_silent_clients_are_let_go_of() {
     let host = Host::run(&["counter"], &[]);
     let mut slow = host.connect();
     slow.send("POST /counter/increment HTTP/1.1\r\nHost: localhost\r\nX: ");
@@ -133,7 +133,7 @@ fn c8_slow_heads_and_silent_clients_are_let_go_of() {
 }
 
 #[test]
-fn s3_13_a_thousand_connections_are_served_and_a_person_gets_through() {
+fn a_thousand_connections_are_served_and_a_person_gets_through() {
     let host = Host::run(&["counter", "ledger"], &[]);
     let mut clients: Vec<Client> = (0..1000).map(|_| host.connect()).collect();
     for round in 1..=2 {
@@ -161,7 +161,7 @@ fn s3_13_a_thousand_connections_are_served_and_a_person_gets_through() {
 }
 
 #[test]
-fn s3_13_clients_take_no_more_descriptors_than_leave_some_for_the_rest() {
+fn r3_clients_take_no_more_descriptors_than_leave_some_for_the_rest() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new("sh");
     let words = "ulimit -n 200; exec \"$0\" run \"$@\"";

@@ -37,7 +37,7 @@ fn crowd(place: &Place, says: &[u8]) -> Vec<UnixStream> {
 }
 
 #[test]
-fn c8_clients_that_say_nothing_or_half_of_something_keep_nobody_out() {
+fn clients_that_say_nothing_or_half_of_something_keep_nobody_out() {
     let place = Place::new();
     let mut running = place.run(&["counter"], &[]);
     for says in [&b""[..], b"{\"ps\"", b"{\"ps\": {}}\n"] {
@@ -50,7 +50,7 @@ fn c8_clients_that_say_nothing_or_half_of_something_keep_nobody_out() {
 }
 
 #[test]
-fn c8_clients_that_take_no_answers_keep_nobody_out() {
+fn clients_that_take_no_answers_keep_nobody_out() {
     let place = Place::new();
     let mut running = place.run(&["counter", "chaos"], &[]);
     // More than the system takes off the host's hands.
@@ -64,7 +64,7 @@ fn c8_clients_that_take_no_answers_keep_nobody_out() {
 }
 
 #[test]
-fn s3_13_clients_that_wait_and_others_that_try_again_and_again_keep_no_person_out() {
+fn clients_that_wait_and_others_that_try_again_and_again_keep_no_person_out() {
     let place = Place::new();
     let _running = place.run(&["counter"], &[]);
     assert!(place.host(&["pause", "counter"]).status.success());
@@ -105,7 +105,7 @@ fn s3_13_clients_that_wait_and_others_that_try_again_and_again_keep_no_person_ou
 }
 
 #[test]
-fn c8_a_line_over_the_limit_is_answered_and_not_reset() {
+fn a_line_over_the_limit_is_answered_and_not_reset() {
     let place = Place::new();
     let _running = place.run(&["counter"], &[]);
     let mut client = UnixStream::connect(place.socket()).unwrap();
@@ -142,7 +142,7 @@ const INCREMENT: &[u8] =
       Content-Length: 8\r\n\r\n{\"by\":1}";
 
 #[test]
-fn c8_connections_of_http_that_say_nothing_or_half_of_something_keep_nobody_out() {
+fn connections_of_http_that_say_nothing_or_half_of_something_keep_nobody_out() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let place = Place::new();
@@ -166,7 +166,7 @@ fn c8_connections_of_http_that_say_nothing_or_half_of_something_keep_nobody_out(
 }
 
 #[test]
-fn s3_13_calls_over_http_that_all_wait_keep_nobody_from_asking_for_the_hosts_health() {
+fn calls_over_http_that_all_wait_keep_nobody_from_asking_for_the_hosts_health() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let place = Place::new();

@@ -86,7 +86,7 @@ const PROVOKED: &[(Code, &str)] = &[
     (Code::NoCrash, "what_cannot_be_run_again_says_why"),
     (Code::MemoryOnly, "a_snapshot_is_restored_on_another_host"),
     (Code::Snapshot, "a_snapshot_is_restored_on_another_host"),
-    (Code::Barrier, "s4_05_a_hole_in_the_barrier_is_found_and_parks_the_daemon"),
+    (Code::Barrier, "a_hole_in_the_barrier_is_found_and_parks_the_daemon"),
 ];
 
 /// Codes that no test of this package provokes, and why.

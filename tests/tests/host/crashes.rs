@@ -145,7 +145,7 @@ const WAYS: [&str; 12] = [
 /// Every way to die, on different states, from the first try and from the second, under every
 /// policy: again the same code, message, fuel and cards.
 #[test]
-fn s4_05_every_crash_is_the_same_when_it_is_run_again() {
+fn every_crash_is_the_same_when_it_is_run_again() {
     let guest = deployed("chaos");
     for (on_crash, retries, fuel) in [
         // Enough to use up all memory.

@@ -244,7 +244,7 @@ fn c14_a_panic_of_the_host_crashes_the_transaction_and_the_second_parks() {
 }
 
 #[test]
-fn s4_05_a_hole_in_the_barrier_is_found_and_parks_the_daemon() {
+fn a_hole_in_the_barrier_is_found_and_parks_the_daemon() {
     let mut rig = Rig::of("counter");
     rig.committed("increment", json!({"by": 1}));
     let hash = rig.hash();

@@ -185,7 +185,7 @@ const LEADING_AWAY: [&str; 7] = [
 ];
 
 #[test]
-fn c6_a_guest_reaches_those_that_the_manifest_allows_and_nobody_else() {
+fn a_guest_reaches_those_that_the_manifest_allows_and_nobody_else() {
     let server = Server::saying("HTTP/1.1 200 OK\r\n\r\nhi");
     let (names, port) = (Names::new(lead), server.port());
     let at = |rest: &str| format!("http://{}", rest.replace("PORT", &port.to_string()));
@@ -227,7 +227,7 @@ fn c6_a_guest_reaches_those_that_the_manifest_allows_and_nobody_else() {
 }
 
 #[test]
-fn c6_what_is_sent_is_one_request_to_the_host_of_its_url() {
+fn what_is_sent_is_one_request_to_the_host_of_its_url() {
     let server = Server::saying("HTTP/1.1 200 OK\r\n\r\nhi");
     let url = server.url("/");
     let tree = tree(Http::new(rules(&[(&url, false)]), false));
@@ -279,7 +279,7 @@ fn a_name_is_looked_up_once_and_nobody_can_put_another_address_behind_it() {
 }
 
 #[test]
-fn r3_a_server_that_never_answers_is_a_clear_error_at_the_deadline() {
+fn c13_a_server_that_never_answers_is_a_clear_error_at_the_deadline() {
     let server = Server::silent();
     let caller = plan("caller", &deployed("caller"), |options| {
         options.limits.deadline = Duration::from_secs(2);
@@ -521,7 +521,7 @@ fn c5_an_answer_has_an_end_and_is_not_kept_beyond_it() {
 }
 
 #[test]
-fn r3_a_slow_answer_ends_in_its_time_and_with_it_the_connection() {
+fn c13_a_slow_answer_ends_in_its_time_and_with_it_the_connection() {
     let slow_head: fn(&str, &mut TcpStream) = |_, stream| {
         drop(stream.write_all(b"HTTP/1.1 200 OK\r\nx: "));
         while stream.write_all(b"x").is_ok() {

@@ -133,7 +133,7 @@ fn s0_02_the_death_of_a_resource_ends_a_call_that_waits() {
 }
 
 #[test]
-fn r3_a_peer_that_never_answers_is_a_clear_error_at_the_deadline() {
+fn c13_a_peer_that_never_answers_is_a_clear_error_at_the_deadline() {
     let fake = Fake::shared(1);
     let plan = plan("caller", &deployed("caller"), |options| {
         options.limits.deadline = Duration::from_secs(2);
@@ -420,7 +420,7 @@ fn s0_03_a_recovery_starts_daemons_in_order_of_dependency() {
 }
 
 #[test]
-fn c6_what_is_appended_stays_in_its_directory() {
+fn what_is_appended_stays_in_its_directory() {
     let scratch = tempfile::tempdir().unwrap();
     let (inside, outside) = (scratch.path().join("reports"), scratch.path().join("secret"));
     std::fs::create_dir(&inside).unwrap();

@@ -135,7 +135,7 @@ fn a_component_reads_files_with_std_alone_and_changes_none() {
 }
 
 #[test]
-fn c9_d13_a_path_that_leads_out_of_its_directory_leads_nowhere() {
+fn a_path_that_leads_out_of_its_directory_leads_nowhere() {
     let scratch = scratch();
     let data = scratch.path().join("data");
     let secret = scratch.path().join("secret");

@@ -176,7 +176,7 @@ fn d7_s0_17_a_read_of_a_commit_that_is_gone_is_refused_when_another_one_has_its_
 }
 
 #[test]
-fn s4_31_s0_17_a_read_that_crashes_can_be_run_again() {
+fn s0_17_a_read_that_crashes_can_be_run_again() {
     let dir = tempfile::tempdir().unwrap();
     let small = |options: &mut DaemonOptions| options.limits.fuel = 1_500_000;
     let tree = Tree::durable(vec![read_by(2, "bank", "chaos", small)], store(dir.path()));

@@ -154,7 +154,7 @@ fn a_script_is_sent_by_its_hash_and_whole_when_the_server_does_not_know_it() {
 }
 
 #[test]
-fn c9_what_would_harm_others_is_denied_and_what_the_server_denies_is_said() {
+fn what_would_harm_others_is_denied_and_what_the_server_denies_is_said() {
     let server = servers::Redis::start();
     run(async {
         let line = &mut open(&at(&server.url())).await;

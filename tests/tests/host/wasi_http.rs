@@ -107,7 +107,7 @@ fn a_component_with_standard_bindings_sends_requests_as_others_do() {
 }
 
 #[test]
-fn c6_who_is_not_allowed_is_not_asked() {
+fn who_is_not_allowed_is_not_asked() {
     let server = Server::saying("HTTP/1.1 200 OK\r\n\r\nsecret");
     let port = server.port();
     let named = format!("http://inside.test:{port}/");

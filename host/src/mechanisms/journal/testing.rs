@@ -523,7 +523,7 @@ fn a_record_that_does_not_continue_the_chain_is_refused() {
 }
 
 #[test]
-fn s4_05_crash_reports_are_kept_and_the_oldest_go() {
+fn crash_reports_are_kept_and_the_oldest_go() {
     let disk = Disk::default();
     let store = disk.open(small(), false).unwrap();
     let put = |store: &Store, id: u64| store.put_crashes(&[(RequestId(id), b"{}".to_vec())]);

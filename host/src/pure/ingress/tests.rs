@@ -79,7 +79,7 @@ fn a_host_is_named_once() {
 }
 
 #[test]
-fn c8_only_names_that_no_page_can_choose_are_answered() {
+fn only_names_that_no_page_can_choose_are_answered() {
     let of = |host: &str, path: &str| match ask(&head("GET", path, &[("host", host)])) {
         Ok(_) => 200,
         Err(refusal) => refusal.status.as_u16(),

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn c9_ordinary_commands_are_let_through() {
+    fn ordinary_commands_are_let_through() {
         for line in [
             "GET a",
             "set BLOCK SELECT",
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn c9_what_blocks_changes_the_session_or_rules_the_server_is_refused() {
+    fn what_blocks_changes_the_session_or_rules_the_server_is_refused() {
         for (line, expected) in [
             ("BLPOP a 0", "BLPOP: it waits"),
             ("blpop a 0", "BLPOP: it waits"),

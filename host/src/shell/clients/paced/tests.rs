@@ -25,7 +25,7 @@ async fn is_late(paced: &mut Paced<DuplexStream>) {
 }
 
 #[test]
-fn c8_a_head_that_never_ends_is_late_whatever_comes_of_it() {
+fn a_head_that_never_ends_is_late_whatever_comes_of_it() {
     block_on(async {
         let times = Times { head: SHORT, answer: NEVER, idle: NEVER };
         let (_silent, mut paced, _) = connection(times);
@@ -44,7 +44,7 @@ fn c8_a_head_that_never_ends_is_late_whatever_comes_of_it() {
 }
 
 #[test]
-fn c8_an_idle_connection_is_late_in_another_time_than_a_head() {
+fn an_idle_connection_is_late_in_another_time_than_a_head() {
     block_on(async {
         let attending = Arc::new(AtomicUsize::new(0));
         let times = Times { head: NEVER, answer: NEVER, idle: SHORT };
@@ -70,7 +70,7 @@ fn c8_an_idle_connection_is_late_in_another_time_than_a_head() {
 }
 
 #[test]
-fn c8_an_answer_that_nobody_reads_is_late_and_one_in_the_making_is_not() {
+fn an_answer_that_nobody_reads_is_late_and_one_in_the_making_is_not() {
     block_on(async {
         let attending = Arc::new(AtomicUsize::new(0));
         let times = Times { head: SHORT, answer: SHORT, idle: SHORT };

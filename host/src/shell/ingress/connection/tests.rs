@@ -47,7 +47,7 @@ fn spaces(count: usize) -> Bytes {
 }
 
 #[test]
-fn c8_a_body_is_whole_small_and_in_time() {
+fn a_body_is_whole_small_and_in_time() {
     let room = Room::new(2 * HTTP_BODY_BYTES_MAX);
     let pieces = || vec![Bytes::from("1}"), Bytes::from("{\"a\":")];
     assert_eq!(read_pieces(pieces(), Then::End, &room), Ok(Args::json("{\"a\":1}")));
@@ -63,7 +63,7 @@ fn c8_a_body_is_whole_small_and_in_time() {
 }
 
 #[test]
-fn c8_all_bodies_together_have_a_limit() {
+fn all_bodies_together_have_a_limit() {
     let room = Room::new(10);
     let others = room.take(8).unwrap();
     let pieces = || vec![Bytes::from("}"), Bytes::from("{ ")];
@@ -76,7 +76,7 @@ fn c8_all_bodies_together_have_a_limit() {
 }
 
 #[test]
-fn c8_a_body_that_is_announced_as_too_large_is_not_read() {
+fn a_body_that_is_announced_as_too_large_is_not_read() {
     let room = Room::new(0);
     let body = Full::new(spaces(HTTP_BODY_BYTES_MAX + 1));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
