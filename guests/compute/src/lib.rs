@@ -66,7 +66,9 @@ fn sieve() -> u64 {
         }
         count += 1;
         sum = sum.wrapping_add(candidate as u64);
-        if let Some(multiples) = composite.get_mut(candidate * candidate..) {
+        // Of large ones not even an address can say where that is.
+        let first = candidate.checked_mul(candidate);
+        if let Some(multiples) = first.and_then(|first| composite.get_mut(first..)) {
             multiples.iter_mut().step_by(candidate).for_each(|multiple| *multiple = true);
         }
     }
