@@ -66,6 +66,7 @@ fn error_line(fault: &Fault) -> Value {
 fn ps_json(served: &Served, daemons: &[DaemonView], hashes: &[Option<String>]) -> Value {
     let root = &served.root;
     let now = root.clock().monotonic_nanos();
+    let resources = root.resources();
     let shown = daemons.iter().zip(hashes.iter().chain(std::iter::repeat(&None)));
     let transactions = daemons.iter().flat_map(DaemonView::nodes).filter_map(|daemon| {
         daemon.report.running.map(|(request, since)| {
@@ -78,6 +79,7 @@ fn ps_json(served: &Served, daemons: &[DaemonView], hashes: &[Option<String>]) -
                 "contract": daemon.contract,
                 "generation": daemon.report.generation,
                 "running_us": now.saturating_sub(since) / 1000,
+                "leases": resources::leases_of(&resources, daemon.id, RequestId(request)),
             })
         })
     });
@@ -178,6 +180,7 @@ pub fn daemon_json(daemon: &DaemonView, hash: Option<&str>) -> Value {
             .iter()
             .map(|reader| member_json(daemon, "reader", reader))
             .collect::<Vec<_>>(),
+        "live_instances": report.instances,
         "generation": report.generation,
         "sequence": report.sequence,
         "restarts": report.restarts,

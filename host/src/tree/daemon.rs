@@ -49,7 +49,7 @@ pub use upgrade::{UpgradeOptions, Upgraded};
 pub(super) use values::check_result;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use self::crashes::Reports;
@@ -64,7 +64,7 @@ use crate::base::ids::{Generation, RequestId, Sequence};
 use crate::mechanisms::memory::Images;
 use crate::mechanisms::providers::Staged;
 use crate::mechanisms::sandbox::{
-    CallContext, Called, Cancel, Caught, Environment, Guest, Held, Instance, Limits,
+    CallContext, Called, Cancel, Caught, Environment, Flags, Guest, Held, Instance, Limits,
 };
 use crate::pure::keys::{KeptAnswer, Keys, Lookup, request_hash};
 use crate::pure::line_rate::LineRate;
@@ -94,8 +94,7 @@ pub struct Daemon {
     options: DaemonOptions,
     world: World,
     gauges: Arc<Gauges>,
-    cancel: Arc<Cancel>,
-    panic_in_host_call: Arc<AtomicBool>,
+    flags: Flags,
     parameters: Vec<u8>,
     keys: Keys,
     /// Hash of the request that runs, when it has a key.
@@ -286,7 +285,7 @@ impl Daemon {
         let staged = self.take_staged_of_request();
         let stale = match called {
             // It may be tried again, under the same leases.
-            Called::Caught(_) => self.cancel.take_stale(bound.request),
+            Called::Caught(_) => self.flags.cancel.take_stale(bound.request),
             _ => self.give_back_leases(bound.request),
         };
         if let Some(stale) = stale {
@@ -451,12 +450,12 @@ impl Daemon {
     /// What ends the running transaction at the next tick.
     #[must_use]
     pub fn cancel(&self) -> Arc<Cancel> {
-        self.cancel.clone()
+        self.flags.cancel.clone()
     }
 
     /// Makes the next host call panic: how tests provoke a host bug.
     pub fn panic_in_next_host_call(&self) {
-        self.panic_in_host_call.store(true, Ordering::Relaxed);
+        self.flags.panic_in_host_call.store(true, Ordering::Relaxed);
     }
 
     /// The numbers that it shows.

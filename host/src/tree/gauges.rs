@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
 use crate::base::error::{Code, Fault};
 use crate::base::limits::STATES_KEPT_MAX;
+use crate::mechanisms::sandbox::Meter;
 
 /// What a daemon is doing.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -99,10 +100,19 @@ pub struct Gauges {
     parked: Mutex<Option<Fault>>,
     last_exit: Mutex<Option<LastExit>>,
     upgradable: Mutex<Upgradable>,
+    /// What of the running call is not booked yet.
+    meter: Arc<Meter>,
 }
 
 impl Default for Gauges {
     fn default() -> Self {
+        Self::new(Arc::default())
+    }
+}
+
+impl Gauges {
+    /// All at zero; `meter` is that of the daemon's instances.
+    pub(super) fn new(meter: Arc<Meter>) -> Self {
         Self {
             state: AtomicU8::new(DaemonState::Starting as u8),
             generation: AtomicU64::default(),
@@ -132,6 +142,7 @@ impl Default for Gauges {
             parked: Mutex::default(),
             last_exit: Mutex::default(),
             upgradable: Mutex::default(),
+            meter,
         }
     }
 }
@@ -201,7 +212,9 @@ pub struct Report {
     pub restarts: u64,
     /// Starts of the instance because a resource was there again.
     pub resource_restarts: u64,
-    /// Fuel used by all transactions.
+    /// Instances that it has: one, or none while it is parked or waits.
+    pub instances: u64,
+    /// Fuel used by all transactions, that of the running one as of its last look.
     pub fuel: u64,
     /// Wall time spent in transactions.
     pub busy: Duration,
@@ -211,7 +224,7 @@ pub struct Report {
     pub bytes_changed: u64,
     /// Bytes of the guest's memory at the last commit.
     pub memory_bytes: u64,
-    /// Most bytes it ever had.
+    /// Most bytes it ever had, in transactions that run or came to nothing, too.
     pub memory_peak_bytes: u64,
     /// Log lines dropped over the limit.
     pub lines_dropped: u64,
@@ -310,12 +323,13 @@ impl Gauges {
             cancelled: get(&self.cancelled),
             restarts: get(&self.restarts),
             resource_restarts: get(&self.resource_restarts),
-            fuel: get(&self.fuel),
+            instances: self.meter.instances(),
+            fuel: get(&self.fuel).saturating_add(self.meter.fuel()),
             busy: Duration::from_nanos(get(&self.busy_nanos)),
             cards_changed: get(&self.cards_changed),
             bytes_changed: get(&self.bytes_changed),
             memory_bytes: get(&self.memory_bytes),
-            memory_peak_bytes: get(&self.memory_peak_bytes),
+            memory_peak_bytes: get(&self.memory_peak_bytes).max(self.meter.peak_bytes()),
             lines_dropped: get(&self.lines_dropped),
             crash_reports: CrashReports {
                 made: get(&self.crash_reports),

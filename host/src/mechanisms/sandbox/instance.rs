@@ -24,6 +24,7 @@ use super::crash::{Caught, Stop};
 use super::creator;
 use super::deploy::Guest;
 use super::handles::Held;
+use super::meter::{Counted, Meter};
 use super::outputs::Outputs;
 use super::outside::Outside;
 use super::state::{CallContext, GuestLog, Limits, StoreState, Usage};
@@ -92,23 +93,33 @@ impl Environment {
 
     /// The same with the flags of another one: of the daemon that it is to take the place of.
     #[must_use]
-    pub fn with_flags(mut self, cancel: Arc<Cancel>, panic: Arc<AtomicBool>) -> Self {
-        self.0.cancel = cancel;
-        self.0.panic_in_host_call = panic;
+    pub fn with_flags(mut self, flags: Flags) -> Self {
+        self.0.cancel = flags.cancel;
+        self.0.panic_in_host_call = flags.panic_in_host_call;
+        self.0.gauge.meter = flags.meter;
         self
     }
 
-    /// What ends the running call at the next tick with `E_CANCELLED`.
+    /// What other threads see of it, and say to it.
     #[must_use]
-    pub fn cancel(&self) -> Arc<Cancel> {
-        self.0.cancel.clone()
+    pub fn flags(&self) -> Flags {
+        Flags {
+            cancel: self.0.cancel.clone(),
+            panic_in_host_call: self.0.panic_in_host_call.clone(),
+            meter: self.0.gauge.meter.clone(),
+        }
     }
+}
 
-    /// A flag that makes the next host call panic: how tests provoke a host bug.
-    #[must_use]
-    pub fn panic_flag(&self) -> Arc<AtomicBool> {
-        self.0.panic_in_host_call.clone()
-    }
+/// What the instances of one daemon have in common with other threads.
+#[derive(Clone, Debug)]
+pub struct Flags {
+    /// What ends the running call at the next tick with `E_CANCELLED`.
+    pub cancel: Arc<Cancel>,
+    /// Makes the next host call panic: how tests provoke a host bug.
+    pub panic_in_host_call: Arc<AtomicBool>,
+    /// What they use at the moment.
+    pub meter: Arc<Meter>,
 }
 
 /// An instance could not be started.
@@ -161,6 +172,7 @@ pub struct Instance {
     /// The handles that it would get next are other ones than after `prime`.
     worn: bool,
     usage: Usage,
+    _counted: Counted,
 }
 
 impl std::fmt::Debug for Instance {
@@ -262,10 +274,16 @@ impl Instance {
         state.gauge.control_bytes = guest.control_bytes();
         state.begin_generation(generation);
         state.begin_call(context.clone(), &INIT_LIMITS);
+        let counted = state.gauge.meter.count();
         let mut store = Store::new(guest.pre.engine(), state);
         store.limiter(|state| &mut state.gauge);
         store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
-        store.epoch_deadline_callback(|mut store| on_tick(store.data_mut()));
+        store.epoch_deadline_callback(|mut store| {
+            let left = store.get_fuel()?;
+            let state = store.data_mut();
+            state.gauge.meter.used(state.fuel.saturating_sub(left));
+            on_tick(state)
+        });
         store.set_epoch_deadline(1);
         let mut control = 0;
         let slots: smallvec::SmallVec<[_; 4]> = guest
@@ -294,7 +312,7 @@ impl Instance {
             Ok((instance, call)) => {
                 let guest = guest.clone();
                 let (held, worn, usage) = (Held::default(), false, Usage::default());
-                Ok(Self { store, instance, call, guest, held, worn, usage })
+                Ok(Self { store, instance, call, guest, held, worn, usage, _counted: counted })
             }
             Err(error) => {
                 let caught = caught(&mut store, &error);

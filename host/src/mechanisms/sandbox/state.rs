@@ -12,6 +12,7 @@ use super::cancel::Cancel;
 use super::crash::Stop;
 use super::handles::Handles;
 use super::handover::Passage;
+use super::meter::Meter;
 use super::outputs::{OutputVersion, Outputs, Seen};
 use super::outside::Outside;
 use crate::base::entropy::EntropyStream;
@@ -244,6 +245,8 @@ pub(super) struct StoreState {
     pub(super) shown: Option<(u32, u32)>,
     /// Ticks until the deadline of the running call.
     pub(super) ticks_left: u64,
+    /// Fuel that the running call began with.
+    pub(super) fuel: u64,
     pub(super) share: CpuShare,
     pub(super) rested: Duration,
     /// Since when the guest runs without a rest; none when its share is a whole processor.
@@ -278,7 +281,13 @@ impl StoreState {
         })));
         Self {
             diary,
-            gauge: Gauge { budget_bytes, control_bytes: 0, growth_denied: false, denied: None },
+            gauge: Gauge {
+                budget_bytes,
+                control_bytes: 0,
+                growth_denied: false,
+                denied: None,
+                meter: Arc::default(),
+            },
             handles: Handles::new(),
             host_calls: 0,
             passage: Passage::Closed,
@@ -293,6 +302,7 @@ impl StoreState {
             seen: Seen::default(),
             shown: None,
             ticks_left: 0,
+            fuel: 0,
             share,
             rested: Duration::ZERO,
             running_since: None,
@@ -322,6 +332,7 @@ impl StoreState {
         self.rested = Duration::ZERO;
         self.running_since = (self.share != CpuShare::FULL).then(Instant::now);
         self.ticks_left = ticks(limits.deadline);
+        self.fuel = limits.fuel;
         self.diary.with(|diary| {
             diary.lines = 0;
             diary.lines_dropped = 0;
@@ -348,6 +359,8 @@ impl StoreState {
 
     /// Ends a call: text without a line end is logged.
     pub(super) fn end_call(&mut self) -> u32 {
+        // From here on it is the daemon that books it.
+        self.gauge.meter.used(0);
         self.diary.with(|diary| {
             diary.flush_partial();
             diary.lines_dropped
@@ -411,6 +424,7 @@ pub(super) struct Gauge {
     pub(super) growth_denied: bool,
     /// What the running call asked for last and did not get.
     pub(super) denied: Option<Denied>,
+    pub(super) meter: Arc<Meter>,
 }
 
 impl wasmtime::ResourceLimiter for Gauge {
@@ -435,7 +449,11 @@ impl wasmtime::ResourceLimiter for Gauge {
             self.denied = Some(Denied { asked, used: current, limit });
             return Ok(false);
         }
-        Ok(starting || !self.growth_denied)
+        let grows = !starting && !self.growth_denied;
+        if grows {
+            self.meter.grown(desired);
+        }
+        Ok(starting || grows)
     }
 
     fn table_growing(

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::lineage::{Fields, Served};
 use crate::base::error::Fault;
+use crate::base::ids::{NodeId, RequestId};
 use crate::pure::resource::Status;
 use crate::tree::{DaemonView, ResourceView};
 
@@ -27,6 +28,20 @@ pub(super) fn list(served: &Served, fields: Fields) -> Result<Value, Fault> {
         resource_json(resource, &leases, now)
     });
     Ok(json!({ "resources": shown.collect::<Vec<_>>() }))
+}
+
+/// The leases that a request holds.
+pub(super) fn leases_of(
+    resources: &[ResourceView],
+    daemon: NodeId,
+    request: RequestId,
+) -> Vec<Value> {
+    let leases = resources.iter().flat_map(|resource| {
+        let its = resource.leases.iter();
+        its.map(move |lease| (resource, lease))
+    });
+    let its = leases.filter(|(_, lease)| (lease.daemon, lease.request) == (daemon, request));
+    its.map(|(resource, lease)| json!({ "lease": lease.id, "resource": resource.name })).collect()
 }
 
 fn resource_json(resource: &ResourceView, leases: &[Value], now: u64) -> Value {

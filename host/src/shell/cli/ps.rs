@@ -87,6 +87,9 @@ fn state(node: &Value) -> String {
             words.push(format!("{busy} of {} {word}busy", members.len()));
         }
     }
+    for lease in list(node, "leases") {
+        words.push(format!("lease {} of {}", text(lease, "lease"), text(lease, "resource")));
+    }
     words.extend(is("paused").then(|| "paused".to_owned()));
     words.extend(is("disabled").then(|| "disabled".to_owned()));
     let partly = !is("disabled") && !list(off, "contracts").is_empty();

@@ -57,8 +57,7 @@ impl Daemon {
         });
         let why = Fault::new(Code::HostBug, format!("its thread died: {panic}"));
         let parked = self.parked().cloned();
-        let environment = environment(&self.options, &self.world)
-            .with_flags(self.cancel.clone(), self.panic_in_host_call.clone());
+        let environment = environment(&self.options, &self.world).with_flags(self.flags.clone());
         let reason = parked.clone().unwrap_or_else(|| why.clone());
         // Whatever there was of an instance goes.
         self.phase = Phase::Parked(Box::new((environment, reason)));

@@ -1,7 +1,6 @@
 //! A daemon's start: the first state of its guest, or the one that the journal holds.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::now::Now;
@@ -14,12 +13,13 @@ use crate::base::error::{Code, Fault};
 use crate::base::ids::{Generation, Sequence};
 use crate::mechanisms::journal::{ImageSink, JournalFault, SinkError};
 use crate::mechanisms::memory::Images;
-use crate::mechanisms::sandbox::{Cancel, Environment, Guest, Instance, Outside, StartCause};
+use crate::mechanisms::sandbox::{Environment, Flags, Guest, Instance, Outside, StartCause};
 use crate::pure::contract::write_json;
 use crate::pure::keys::{KeptAnswer, Keys};
 use crate::pure::line_rate::LineRate;
 use crate::pure::record::Kind;
 use crate::pure::upgrade::SaveTrials;
+use crate::tree::gauges::Gauges;
 
 impl Daemon {
     /// Makes the guest's first state and commits it as sequence 0. It lives in memory only.
@@ -43,7 +43,7 @@ impl Daemon {
             return Ok(daemon);
         }
         let environment = environment(&options, &world);
-        let flags = (environment.cancel(), environment.panic_flag());
+        let flags = environment.flags();
         let parameters = parameters(&options);
         let context = own_context(&world);
         let generation = Generation::FIRST;
@@ -125,7 +125,7 @@ impl Daemon {
             return Ok(daemon);
         }
         let environment = environment(&options, &world);
-        let flags = (environment.cancel(), environment.panic_flag());
+        let flags = environment.flags();
         let context = own_context(&world);
         let instance =
             Instance::again(&guest, &mut images, environment, None, generation, &context).map_err(
@@ -164,7 +164,7 @@ impl Daemon {
         lacking: Fault,
     ) -> Self {
         let environment = environment(&options, &world);
-        let flags = (environment.cancel(), environment.panic_flag());
+        let flags = environment.flags();
         let phase = Phase::Parked(Box::new((environment, lacking.clone())));
         let daemon = Self::in_phase(guest, images, phase, flags, options, world, generation);
         daemon.gauges.set_parked(Some(lacking));
@@ -175,7 +175,7 @@ impl Daemon {
         guest: Arc<Guest>,
         images: Images,
         phase: Phase,
-        (cancel, panic_in_host_call): Flags,
+        flags: Flags,
         options: DaemonOptions,
         world: World,
         generation: Generation,
@@ -188,9 +188,8 @@ impl Daemon {
             parameters: parameters(&options),
             options,
             world,
-            gauges: Arc::default(),
-            cancel,
-            panic_in_host_call,
+            gauges: Arc::new(Gauges::new(flags.meter.clone())),
+            flags,
             keys: Keys::default(),
             keyed: None,
             recorder: None,
@@ -216,9 +215,6 @@ impl Daemon {
         }
     }
 }
-
-/// What cancels the running call, and the flag that makes a host call panic.
-type Flags = (Arc<Cancel>, Arc<AtomicBool>);
 
 pub(super) fn environment(options: &DaemonOptions, world: &World) -> Environment {
     let (log, outputs) = (world.log.clone(), world.outputs.clone());

@@ -162,9 +162,8 @@ impl Daemon {
         let old = Arc::new(self.save(usize::MAX, RUNNING)?);
         let mut options = self.options.clone();
         options.budget_bytes = images.budget();
-        let environment = environment(&options, &self.world)
-            .with_flags(self.cancel.clone(), self.panic_in_host_call.clone());
-        let flags = (self.cancel.clone(), self.panic_in_host_call.clone());
+        let flags = self.flags.clone();
+        let environment = environment(&options, &self.world).with_flags(flags.clone());
         let (generation, context) = (self.generation.next(), own_context(&self.world));
         let (value, means) = ((version, old.clone()), (&context, &options.upgrade_limits));
         let loaded = Instance::load(&guest, &mut images, environment, value, generation, means);
@@ -192,7 +191,7 @@ impl Daemon {
         if old.pieces() == read.pieces() {
             return Ok(Loss::default());
         }
-        let go_on = || self.cancel.hits(own_context(&self.world).request).is_none();
+        let go_on = || self.flags.cancel.hits(own_context(&self.world).request).is_none();
         let why = |error: Incomparable| format!("the state can't be compared: {error}");
         compare(old.pieces(), read.pieces(), &go_on).map_err(why)
     }

@@ -91,7 +91,7 @@ impl Daemon {
         let fuel_left = self.spent.fuel_of_try().saturating_sub(self.spent.fuel());
         let mut watch = Watch {
             clock: self.world.clock.as_ref(),
-            cancel: &self.cancel,
+            cancel: &self.flags.cancel,
             request,
             fuel_left,
             until_nanos: started_nanos.saturating_add(time),

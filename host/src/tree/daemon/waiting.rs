@@ -48,12 +48,15 @@ impl Daemon {
         let needs = contract.map(|contract| contract.needs.as_slice()).unwrap_or_default();
         let commits = contract.is_some_and(|contract| !contract.read_only);
         let commits = commits && self.keeps_state();
-        hold.begin(bound.request, needs, commits, &self.cancel)
+        hold.begin(bound.request, needs, commits, &self.flags.cancel)
     }
 
     /// The same for what it does for itself.
     fn take_own_leases(&self) -> Result<(), Fault> {
-        self.world.hold.as_ref().map_or(Ok(()), |hold| hold.begin(OWN, &[], false, &self.cancel))
+        self.world
+            .hold
+            .as_ref()
+            .map_or(Ok(()), |hold| hold.begin(OWN, &[], false, &self.flags.cancel))
     }
 
     /// Gives back all leases; answers which of them ended before.
@@ -61,7 +64,7 @@ impl Daemon {
         self.world.hold.as_ref()?.end();
         drop(failpoint::pass(Point::LeasesGivenBack));
         // After that nobody names this request any more.
-        self.cancel.take_stale(request)
+        self.flags.cancel.take_stale(request)
     }
 
     /// The effects that the running request has staged; they end with it unless they are taken.

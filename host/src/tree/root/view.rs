@@ -166,6 +166,7 @@ fn together(instances: &[DaemonView]) -> Report {
     all.cancelled = sum(|one| one.cancelled);
     all.restarts = sum(|one| one.restarts);
     all.resource_restarts = sum(|one| one.resource_restarts);
+    all.instances = sum(|one| one.instances);
     all.fuel = sum(|one| one.fuel);
     all.busy = reports().map(|one| one.busy).sum();
     all.memory_bytes = sum(|one| one.memory_bytes);
