@@ -12,6 +12,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+#[path = "services/held.rs"]
+mod held;
+
 const HOST: &str = env!("CARGO_BIN_EXE_host");
 
 /// A directory with guests and manifests, in which hosts run.
@@ -55,12 +58,18 @@ impl Place {
 
     /// Starts a host and waits until it listens.
     fn start(&self, words: &[&str], environment: &[(&str, &str)]) -> Running {
-        let mut child = self
-            .command(&[&["run", "--output", "json"], words].concat())
-            .envs(environment.iter().copied())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = self.command(&[&["run", "--output", "json"], words].concat());
+        Self::listening(command.envs(environment.iter().copied()))
+    }
+
+    /// The same; its log goes to a file.
+    fn start_logging(&self, words: &[&str], log: &Path) -> Running {
+        let mut command = self.command(&[&["run", "--output", "json"], words].concat());
+        Self::listening(command.stderr(std::fs::File::create(log).unwrap()))
+    }
+
+    fn listening(command: &mut Command) -> Running {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert!(line.contains("listening"), "{line}");

@@ -20,7 +20,7 @@ use host::mechanisms::sandbox::{DeployError, Guest, Sandbox, SandboxOptions};
 
 pub use fake::Fake;
 pub use hostile::{BUMP, Hostile, RUN, VALUE, hostile};
-pub use process::{Holdings, in_own_process, until};
+pub use process::{Holdings, in_own_process, threads, until};
 pub use rig::{Line, Lines, Rig, RigOptions, bind, bound};
 pub use tree::{REAL, REHEARSAL, Tree, limit_for, plan, request};
 

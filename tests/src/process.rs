@@ -19,6 +19,25 @@ pub fn until(what: &str, done: impl Fn() -> bool) {
     }
 }
 
+/// The kernel's numbers of this process's threads of that name.
+///
+/// # Panics
+///
+/// Where there is no `/proc`.
+#[must_use]
+pub fn threads(name: &str) -> Vec<u64> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap());
+    let named = tasks.filter(|task| {
+        // One that ended meanwhile has none.
+        let its = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        its.trim_end() == name
+    });
+    let mut ids: Vec<u64> =
+        named.map(|task| task.file_name().to_str().unwrap().parse().unwrap()).collect();
+    ids.sort_unstable();
+    ids
+}
+
 const MARK: &str = "BULKHEAD_TEST_PROCESS";
 
 /// Runs `body` in a process of its own: this test binary again, with this test alone. For tests

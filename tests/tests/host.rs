@@ -49,6 +49,7 @@ mod host {
     mod tree;
     mod unknown;
     mod upgrade;
+    mod usage;
     mod values;
     mod wasi_calls;
     mod wasi_http;

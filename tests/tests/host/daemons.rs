@@ -76,6 +76,37 @@ fn s4_04_after_a_crash_ask_does_what_the_guest_says() {
     assert_eq!(rig.hash(), hash_before, "resumed on the last commit");
 }
 
+/// It notes what it is told, and answers that when it has been told twice.
+#[test]
+fn s4_04_recover_is_told_which_crash_of_which_instance_it_was() {
+    let text = |what: usize| format!("(local.get {}) (local.get {})", 2 * what, 2 * what + 1);
+    let (code, message, contract) = (text(0), text(1), text(2));
+    let recover = format!(
+        "(call $write #2 {code} {message}) (call $write #2 {contract} {contract})
+         (i32.store #4192 (i32.add (i32.load #4192) #1))
+         (i32.store8 #4200 #0x93) (i32.store8 #4201 (local.get 6))
+         (i32.store8 #4202 (i32.wrap_i64 (local.get 7))) (i32.store8 #4203 #0xcf)
+         (local.set $l (local.get 8)) (local.set $i #8)
+         (loop $more
+           (i32.store8 (i32.add #4203 (local.get $i)) (i32.wrap_i64 (local.get $l)))
+           (local.set $l (i64.shr_u (local.get $l) (i64.const 8)))
+           (br_if $more (local.tee $i (i32.sub (local.get $i) #1))))"
+    );
+    let run = "(if (i32.eq (i32.load #4192) #2) (then (return (call $answer #4200 #12))))
+        (call $panicked #1226 #5) unreachable";
+    let guest = Hostile { recover, run: run.to_owned(), hooks: 1, ..Hostile::default() };
+    let options = RigOptions { on_crash: OnCrash::Ask, retries_max: 1, ..RigOptions::default() };
+    let mut rig = Rig::start(&deploy(&guest.build()).unwrap(), options);
+    let crash = rig.crashes_with(RUN, json!({}), Code::Unreachable);
+    assert!(crash.message.contains("value"), "its last words: {crash:?}");
+    assert_eq!((crash.attempt, crash.generation.0), (2, 2));
+    let told = rig.lines.take().into_iter().filter(|line| line.target != "panic");
+    let told: Vec<[String; 2]> = told.map(|line| [line.target, line.message]).collect();
+    let expected = [["E_TRAP_UNREACHABLE", crash.message.as_str()], [RUN, RUN]];
+    assert_eq!(told, [expected, expected].concat(), "at each crash");
+    assert_eq!(rig.committed(RUN, json!({})), json!([2, 2, crash.fuel_used]));
+}
+
 #[test]
 fn s4_04_a_guest_that_dies_in_recover_falls_back_and_is_parked_at_last() {
     for parameters in [

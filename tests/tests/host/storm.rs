@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use host::base::error::Code;
 use host::base::ids::RequestId;
-use host::tree::{DaemonPlan, DaemonState, DaemonView, Root};
+use host::tree::{DaemonPlan, DaemonState, DaemonView};
 use serde_json::json;
 use supervisor::policy::{Exhausted, Policy, Restart};
 use tests::{Holdings, Tree, deployed, in_own_process, plan};
@@ -71,7 +71,7 @@ fn storm(crashes: u64) {
         chaos("twin", FUEL, long),
     ]);
     let tree = Tree::start_quietly(plans);
-    let before = tree.root.daemons();
+    let (before, root) = (tree.root.daemons(), super::chaos::roots());
     let threads = Holdings::now().threads;
     let mut all = Done::default();
     // All threads have allocated by then, and no buffer grows any more.
@@ -85,7 +85,7 @@ fn storm(crashes: u64) {
     assert!(done.of_mortals >= crashes, "{done:?}");
     let rare = [done.missed, done.cancelled, done.deaths, done.calm];
     assert!(rare.iter().all(|&count| count > 0), "{done:?}");
-    assert_eq!(Root::GENERATION, 1);
+    assert_eq!(super::chaos::roots(), root, "the root is the first one's own thread");
     assert_flat(&held_before, &held);
     assert_eq!(held.threads, threads);
     assert_states(&tree, &all, &before);

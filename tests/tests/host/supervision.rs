@@ -70,6 +70,43 @@ fn s4_14_a_daemon_whose_thread_dies_goes_on_with_its_state_and_its_sibling_does_
     }
 }
 
+/// In the guest, in a function that it calls, and in the code around it.
+#[test]
+fn s1_11_a_trap_and_a_panic_are_events_with_their_texts_and_whoever_supervises_goes_on() {
+    let chaos = plan("chaos", &deployed("chaos"), |options| options.retries_max = 0);
+    let tree = Tree::start_quietly(vec![chaos]);
+    let last_exit = || tree.view("chaos").report.last_exit.unwrap();
+    let crash = |how: &str| {
+        let answer = tree.call("chaos", "die", json!({"how": how}));
+        let Outcome::Crashed(crash) = answer.outcome else { panic!("{answer:?}") };
+        let exit = last_exit();
+        assert_eq!((exit.code, exit.generation), (crash.code, crash.generation.0));
+        assert!(exit.unix_nanos > 0);
+        crash
+    };
+    for (how, code, text) in [
+        ("panic", Code::Unreachable, "died on request"),
+        ("out_of_bounds", Code::MemoryTrap, "out of bounds memory access"),
+        ("divide_by_zero", Code::Arithmetic, "divide by zero"),
+    ] {
+        let crash = crash(how);
+        assert_eq!(crash.code, code);
+        assert!(crash.message.contains(text) && !crash.backtrace.is_empty(), "{crash:?}");
+    }
+    tree.root.panic_in_next_host_call("chaos").unwrap();
+    let bug = crash("hostcall_storm");
+    assert_eq!(bug.code, Code::HostBug);
+    assert!(bug.message.contains("a panic that a test asked for"), "{bug:?}");
+    let before = tree.view("chaos");
+    assert_eq!((before.deaths, before.report.restarts), (0, 4), "none of them ended its thread");
+    tree.root.let_thread_die("chaos", 0).unwrap();
+    assert_eq!(tree.committed("chaos", "balances", json!({})), json!([1000, 1000]));
+    let exits = tree.root.thread_exits();
+    assert_eq!((exits.len(), exits[0].panic.as_str()), (1, "it was asked to die"));
+    assert_eq!((last_exit().code, tree.view("chaos").deaths), (Code::HostBug, 1));
+    assert_eq!(tree.view("chaos").id, before.id);
+}
+
 #[test]
 fn r9_a_daemon_that_dies_as_soon_as_it_begins_starves_nobody_and_ends_as_its_policy_says() {
     let plans = vec![

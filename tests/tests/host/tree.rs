@@ -7,12 +7,15 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use host::base::error::{Code, Fault};
-use host::base::limits::{DAEMON_OVERHEAD_BYTES, MAILBOX_REQUESTS_MAX};
+use host::base::limits::{DAEMON_OVERHEAD_BYTES, MAILBOX_REQUESTS_MAX, RETRIES_MAX};
 use host::pure::pace::CpuShare;
 use host::pure::request::{Answer, Outcome, Request};
 use host::tree::{DaemonPlan, DaemonState};
 use serde_json::{Value, json};
-use tests::{Holdings, Tree, deployed, in_own_process, limit_for, plan, request};
+use tests::{
+    BUMP, Holdings, RUN, Tree, deploy, deployed, hostile, in_own_process, limit_for, plan, request,
+    threads,
+};
 
 fn counter(name: &str) -> DaemonPlan {
     plan(name, &deployed("counter"), |_| {})
@@ -218,26 +221,54 @@ fn s2_29_daemons_with_shares_of_one_to_two_progress_about_one_to_two() {
         })
     };
     let tree = Tree::start_quietly(vec![share("half", 200), share("full", 400)]);
-    let work = |name: &'static str| {
-        let (mut done, end) = (0_u32, Instant::now() + Duration::from_secs(2));
+    let work = |name: &'static str, end: Instant| {
+        let mut done = 0_u32;
         while Instant::now() < end {
             let _value = tree.committed(name, "run", json!({"program": "sieve", "rounds": 1}));
             done += 1;
         }
-        done
+        f64::from(done)
     };
-    let progress = || {
-        std::thread::scope(|scope| {
-            let half = scope.spawn(|| work("half"));
-            let full = scope.spawn(|| work("full"));
-            f64::from(full.join().unwrap()) / f64::from(half.join().unwrap())
-        })
-    };
-    // A machine that is busy gives neither its share: it is asked again.
-    let mut seen = Vec::new();
-    while !seen.last().is_some_and(|ratio| (1.4..3.0).contains(ratio)) {
-        assert!(seen.len() < 15, "1 : {seen:.2?}");
-        seen.push(progress());
+    // Time that a busy machine takes away counts for both, so all of it is looked at.
+    let end = Instant::now() + Duration::from_secs(10);
+    let (half, full) = std::thread::scope(|scope| {
+        let half = scope.spawn(|| work("half", end));
+        let full = scope.spawn(|| work("full", end));
+        (half.join().unwrap(), full.join().unwrap())
+    });
+    eprintln!("{half} : {full}");
+    assert!((1.5..2.7).contains(&(full / half)), "{half} : {full}");
+}
+
+/// Each start of the guest writes a line, and each of its crashes is another one than the last.
+#[test]
+fn s4_18_s2_22_a_crash_is_tried_again_up_to_the_maximum_and_the_daemon_stays_the_same() {
+    let run = "(call $write #2 #1216 #3 #1216 #3)
+        (if (i32.and (call $attempt) #1) (then unreachable)) (drop (i32.div_u #1 (local.get $i)))";
+    let guest = deploy(&hostile(run)).unwrap();
+    for retries_max in [0, 1, 3, RETRIES_MAX] {
+        // No other test has a thread of this name.
+        let name = format!("tried-{retries_max}");
+        let tree = Tree::start(vec![plan(&name, &guest, |options| {
+            options.retries_max = retries_max;
+        })]);
+        let (before, thread) = (tree.view(&name), threads(&format!("daemon-{name}")));
+        assert_eq!(thread.len(), 1);
+        let answer = tree.call(&name, RUN, json!({}));
+        let Outcome::Crashed(crash) = &answer.outcome else { panic!("{answer:?}") };
+        let tries = retries_max + 1;
+        assert_eq!((answer.attempts, crash.attempt, crash.poison), (tries, tries, false));
+        // Whoever comes next finds the state before it, and no try of it comes after that.
+        assert_eq!(tree.committed(&name, BUMP, json!({})), 1);
+        let attempts: Vec<u32> = tree.lines.take().iter().map(|line| line.attempt).collect();
+        assert!(attempts.into_iter().eq(1..=tries));
+        let view = tree.view(&name);
+        assert_eq!(
+            (view.id, view.deaths, threads(&format!("daemon-{name}"))),
+            (before.id, 0, thread)
+        );
+        let generations = view.report.generation - before.report.generation;
+        assert_eq!((generations, view.report.crashed), (u64::from(tries), 1), "instances");
     }
 }
 
@@ -258,29 +289,6 @@ fn s4_26_s4_30_ids_increase_and_lines_carry_them() {
     }
     let views = tree.root.daemons();
     assert!(views.iter().all(|view| view.id > host::base::ids::NodeId::ROOT));
-}
-
-#[test]
-fn s2_33_usage_is_reported_live_and_at_the_end() {
-    let tree = Tree::start_quietly(vec![spinner()]);
-    let start = tree.view("spinner").report;
-    assert_eq!(tree.committed("spinner", "hold", json!({"mib": 1})), 1);
-    let held = tree.view("spinner").report;
-    assert!(held.fuel > start.fuel && held.busy > start.busy && held.bytes_changed >= 1 << 20);
-    assert!(held.memory_bytes > start.memory_bytes && held.memory_peak_bytes >= held.memory_bytes);
-    std::thread::scope(|scope| {
-        let spin = scope.spawn(|| tree.call("spinner", "die", json!({"how": "spin"})));
-        wait_until(|| tree.view("spinner").report.running.is_some());
-        let running = tree.view("spinner").report;
-        assert_eq!(running.state, DaemonState::Running);
-        tree.root.cancel("spinner").unwrap();
-        let answer = spin.join().unwrap();
-        assert_eq!(running.running.unwrap().0, answer.request.0);
-    });
-    let ended = tree.view("spinner").report;
-    assert_eq!((ended.running, ended.state), (None, DaemonState::Ready));
-    assert_eq!((ended.committed, ended.crashed, ended.restarts), (1, 1, 1));
-    assert!(ended.fuel > held.fuel && ended.busy > held.busy);
 }
 
 #[test]
@@ -403,14 +411,24 @@ fn s4_09_a_restart_takes_no_longer_over_a_large_state() {
         });
         let tree = Tree::start_quietly(vec![plan]);
         assert_eq!(tree.committed("chaos", "hold", json!({"mib": mib})), mib);
-        for _ in 0..300 {
+        for _ in 0..1000 {
             assert_eq!(tree.code("chaos", "die", json!({"how": "panic"})), "E_TRAP_UNREACHABLE");
         }
-        tree.view("chaos").report.restart_times.p50
+        tree.view("chaos").report.restart_times
     };
+    // What a copy of the large one takes here and now, as fast as it goes.
+    let large = vec![1_u8; 40 << 20];
+    let mut copy = vec![0_u8; 40 << 20];
+    let copies = (0..20).map(|_| {
+        let start = Instant::now();
+        copy.copy_from_slice(std::hint::black_box(&large));
+        start.elapsed()
+    });
+    let copied = copies.min().unwrap();
     let (small, large) = (restart(1), restart(40));
-    eprintln!("p50 of a restart: {small:?} over 1 MiB, {large:?} over 40 MiB");
-    // Forty times the state; a copy of it alone would take milliseconds.
-    assert!(large < small * 3 + Duration::from_micros(20), "{small:?}, {large:?}");
-    assert!(large < Duration::from_millis(1), "{large:?}");
+    eprintln!("{small:?} over 1 MiB, {large:?} over 40 MiB, of which a copy takes {copied:?}");
+    assert!(large.p50 < small.p50 * 3 + Duration::from_micros(20), "{small:?}, {large:?}");
+    assert!(large.p50 < copied / 4, "{large:?}, and a copy {copied:?}");
+    // The slowest of a hundred may have been interrupted, over a small state as over a large one.
+    assert!(large.p99 < (small.p99 * 5).max(copied), "{small:?}, {large:?}, copy {copied:?}");
 }
