@@ -175,7 +175,7 @@ fn c4_s2_30_s4_22_growth_over_the_budget_fails_in_the_guest_alone() {
             ("by -1", "(if (i32.ne (memory.grow #-1) #-1) (then unreachable))", None),
             ("by 64 GiB", "(if (i32.ne (memory.grow #0x100000) #-1) (then unreachable))", None),
             ("page by page", &format!("{grow} {full}"), None),
-            ("then trap", &format!("{grow} {full} unreachable"), Some(Code::Unreachable)),
+            ("then trap", &format!("{grow} {full} unreachable"), Some(Code::OutOfMemory)),
             ("for ever", "(loop (drop (memory.grow #1)) (br 0))", Some(Code::Fuel)),
         ],
     );

@@ -145,7 +145,7 @@ fn what_the_engine_dies_of_is_undone_and_it_goes_on() {
     let row = format!("('{}')", "x".repeat(100_000));
     let sql = format!("CREATE TABLE large (text TEXT); INSERT INTO large VALUES {row}");
     let many = format!("{sql}{}", format!(", {row}").repeat(60));
-    rig.crashes_with("execute", json!({ "sql": many }), Code::Unreachable);
+    rig.crashes_with("execute", json!({ "sql": many }), Code::OutOfMemory);
     assert_eq!(rig.hash(), before);
     rig.committed("execute", json!({ "sql": sql }));
     assert_eq!(rows(&mut rig, "SELECT COUNT(*) FROM account"), json!([[2]]));

@@ -166,7 +166,8 @@ fn s4_23_what_is_mapped_before_the_first_daemon_is_what_the_plan_says_to_the_byt
     );
 }
 
-/// Room for three daemons and the copy of a state: what is refused takes none, and what is removed gives its own back.
+/// Room for three daemons and the copy of a state: what is refused takes none, and what is removed
+/// gives its own back.
 #[test]
 fn s4_26_a_place_that_is_given_up_is_free_again_and_its_id_never_comes_again() {
     let dir = tempfile::tempdir().unwrap();
