@@ -253,6 +253,23 @@ fn a_replay_goes_all_the_way_with_more_fuel_and_shows_all_frames() {
     }
 }
 
+/// The sandbox that the guest was made in is gone by then.
+#[test]
+fn a_replay_with_much_fuel_ends_at_its_deadline() {
+    let spin = hostile("(loop (br 0))");
+    let dir = tempfile::tempdir().unwrap();
+    let tree = durable(dir.path(), vec![plan("hostile", &deploy(&spin).unwrap(), |_| {})]);
+    let crash = crash(&tree, "hostile", RUN, json!({}));
+    kept(&tree, "hostile", crash.report.unwrap());
+    let materials = tree.root.replay_materials(crash.report.unwrap()).unwrap();
+    let guest = Sandbox::new(SandboxOptions::default()).unwrap().deploy(&spin).unwrap();
+    let limits = Limits { fuel: 20_000_000_000, deadline: Duration::from_millis(50) };
+    match replay(&guest, &materials, &limits, Arc::new(NoLog)).unwrap() {
+        Replayed::Crashed { crash, .. } => assert_eq!(crash.code, Code::Deadline),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn reports_survive_a_restart_and_name_what_can_be_run_again() {
     let dir = tempfile::tempdir().unwrap();

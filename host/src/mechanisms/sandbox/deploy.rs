@@ -10,7 +10,7 @@ use super::bindings::{
 };
 use super::compile::CompileError;
 use super::crash::Caught;
-use super::engine::Sandbox;
+use super::engine::{Sandbox, Ticker};
 use super::instance::{Environment, Instance, StartCause};
 use super::prepare::Prepared;
 use super::state::{CallContext, NoLog, StoreState};
@@ -43,6 +43,8 @@ pub struct Guest {
     upgrade: Option<u32>,
     facts: GuestFacts,
     code: Arc<[u8]>,
+    /// Without it no deadline would end its calls.
+    _ticker: Arc<Ticker>,
 }
 
 impl fmt::Debug for Guest {
@@ -267,8 +269,9 @@ impl Sandbox {
             DeployError::World(printable(&format!("{error:#}"), MESSAGE_BYTES_MAX))
         })?;
         let (contracts, hooks) = (Vec::new(), Hooks::default());
-        let (upgrade, code) = (None, bytes.into());
-        let mut guest = Guest { pre, layout, exports, contracts, hooks, upgrade, facts, code };
+        let (upgrade, code, _ticker) = (None, bytes.into(), self.ticker.clone());
+        let mut guest =
+            Guest { pre, layout, exports, contracts, hooks, upgrade, facts, code, _ticker };
         let undescribed = Arc::new(guest);
         let (description, declaration) = describe(&undescribed)?;
         guest = Arc::into_inner(undescribed).ok_or_else(|| {

@@ -63,13 +63,13 @@ pub enum EngineError {
 
 /// The engine with everything that guests may import, and the ticker that ends late calls.
 ///
-/// Cheap to clone. The ticker ends with the last clone.
+/// Cheap to clone. The ticker ends with the last clone and the last guest.
 #[derive(Clone)]
 pub struct Sandbox {
     pub(super) engine: Engine,
     pub(super) linker: Arc<Linker<StoreState>>,
     pub(super) options: Arc<SandboxOptions>,
-    _ticker: Arc<Ticker>,
+    pub(super) ticker: Arc<Ticker>,
 }
 
 impl std::fmt::Debug for Sandbox {
@@ -97,7 +97,7 @@ impl Sandbox {
             engine,
             linker: Arc::new(linker),
             options: Arc::new(options),
-            _ticker: Arc::new(ticker),
+            ticker: Arc::new(ticker),
         })
     }
 }
@@ -140,7 +140,7 @@ pub(super) fn config(signals: bool, full_backtraces: bool) -> Config {
 }
 
 /// A thread that advances the engine's epoch.
-struct Ticker {
+pub(super) struct Ticker {
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
