@@ -165,7 +165,8 @@ fn c4_bulk_operations_are_bounded_and_trap_like_stores() {
 
 #[test]
 fn c4_s2_30_s4_22_growth_over_the_budget_fails_in_the_guest_alone() {
-    let options = RigOptions { budget_bytes: 1 << 20, ..RigOptions::default() };
+    // A refusal takes longer than its fuel would.
+    let options = RigOptions { budget_bytes: 1 << 20, fuel: 10_000_000, ..RigOptions::default() };
     let grow = "(loop (br_if 0 (i32.ne (memory.grow #1) #-1)))";
     let full = "(if (i32.ne (memory.size) #16) (then unreachable))";
     check_with(
