@@ -159,10 +159,12 @@ impl Root {
         unstarted.into_iter().for_each(|one| root.park_unstarted(one));
         unfit.into_iter().try_for_each(|(plan, error)| root.spare(&plan, error))?;
         let images = (0..shapes.len()).map_while(|index| arena.take(index));
+        let running: Vec<[u8; 32]> =
+            plans.iter().map(|plan| *plan.guest.facts().digest.as_bytes()).collect();
         root.start_all(plans, images)?;
         if let Some(journal) = &root.ground.journal {
             // What is left is dropped at the next start.
-            if let Err(fault) = journal.store.drop_unused_codes() {
+            if let Err(fault) = journal.store.drop_unused_codes(&running) {
                 tracing::warn!(%fault, "codes that nothing needs are kept");
             }
         }

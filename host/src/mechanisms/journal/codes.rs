@@ -1,5 +1,7 @@
 //! The code of guests, by its digest: a state can be loaded again only with the code that made it.
 
+use std::collections::BTreeSet;
+
 use redb::ReadableTable;
 
 use super::base::{seal, unseal};
@@ -71,20 +73,21 @@ impl Store {
         })
     }
 
-    /// Drops the codes that made no state that is still kept.
+    /// Drops the codes that made no state that is still kept, but those that are `running`: what
+    /// they make next must find its code.
     ///
     /// # Errors
     ///
     /// [`JournalFault`].
-    pub fn drop_unused_codes(&self) -> Result<(), JournalFault> {
+    pub fn drop_unused_codes(&self, running: &[[u8; 32]]) -> Result<(), JournalFault> {
         let _listing = lock(&self.listing);
         let inner = self.lock();
         if inner.names_bad.is_some() || inner.tails.values().any(|tail| tail.bad.is_some()) {
             // Which codes a damaged chain needs is not known.
             return Ok(());
         }
-        let used: std::collections::BTreeSet<[u8; 32]> =
-            inner.tails.values().flat_map(|tail| tail.codes.iter().copied()).collect();
+        let made = inner.tails.values().flat_map(|tail| &tail.codes);
+        let used: BTreeSet<[u8; 32]> = made.chain(running).copied().collect();
         drop(inner);
         if self.codes()?.iter().all(|digest| used.contains(digest)) {
             return Ok(());

@@ -230,7 +230,9 @@ fn plan_all(
         go_on()?;
         let (layer, needs, uses) = (daemon.layer(), daemon.needs(), daemon.uses());
         let prepared = preparing.listed(daemon, &options);
-        let stated = store.is_some_and(|store| store.may_have_state(&daemon.name));
+        // What is stateless now would not be started on the state that it had.
+        let stated = options.stateless.is_none()
+            && store.is_some_and(|store| store.may_have_state(&daemon.name));
         match prepared {
             Ok(Prepared { guest, upgrade }) => {
                 let upgrade = upgrade.map(|to| (daemon.name.clone(), to, daemon.path.clone()));

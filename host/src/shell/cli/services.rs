@@ -228,7 +228,7 @@ fn admit_guests(services: &[Service], known: &dyn Fn(&str) -> bool, mistakes: &m
         for daemon in &service.manifest.daemons {
             let path = service.guest_path(daemon);
             let is_missing = path.try_exists().is_ok_and(|exists| !exists);
-            if is_missing && known(&daemon.name.name) {
+            if is_missing && daemon.stateless.is_none() && known(&daemon.name.name) {
                 continue;
             }
             let result = admitted.entry(path.clone()).or_insert_with(|| admit_path(&path));

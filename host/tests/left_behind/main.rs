@@ -6,12 +6,16 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![expect(clippy::indexing_slicing, reason = "a test may panic")]
 
+mod ways;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use redb::{Database, ReadableTable, TableDefinition};
+use redb::Database;
 use serde_json::Value;
+
+use ways::{DEPOSIT, FORK, FORK_LEDGER, UPGRADE, WAYS};
 
 const HOST: &str = env!("CARGO_BIN_EXE_host");
 
@@ -136,309 +140,6 @@ impl Running<'_> {
         self.child.wait().unwrap();
     }
 }
-
-const CODES: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("codes");
-const SETUPS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("setups");
-const DAEMONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("daemons");
-const RECORDS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("records");
-
-/// One way to have state without what it belongs to.
-struct Way {
-    what: &'static str,
-    /// What the first host runs, beside the counter, and what it is asked.
-    files: &'static [&'static str],
-    asked: &'static [&'static [&'static str]],
-    /// What happens while no host runs.
-    then: fn(&Place),
-    /// What the next host is started with, beside the counter.
-    next: &'static [&'static str],
-    /// The daemon in question.
-    daemon: &'static str,
-    /// Its state then, or none when it is not shown; and the code of the reason.
-    state: Option<&'static str>,
-    code: &'static str,
-    /// What the log says of it.
-    said: &'static str,
-    /// The verb that ends it, asked of that host.
-    end: &'static [&'static str],
-    /// Its state after that; none when it is gone.
-    after: Option<&'static str>,
-}
-
-const DEPOSIT: &[&str] = &["call", "ledger", "deposit", "account=ann", "amount=7"];
-const FORK: &[&str] = &["fork", "limits", "trial"];
-const FORK_LEDGER: &[&str] = &["fork", "ledger", "trial"];
-const UPGRADE: &[&str] = &["upgrade", "ledger", "next.wasm"];
-
-fn nothing(_place: &Place) {}
-
-fn lose_codes(place: &Place) {
-    let tables = place.tables();
-    let write = tables.begin_write().unwrap();
-    write.open_table(CODES).unwrap().retain(|_, _| false).unwrap();
-    write.commit().unwrap();
-}
-
-fn rot_setups(place: &Place) {
-    let tables = place.tables();
-    let write = tables.begin_write().unwrap();
-    {
-        let mut table = write.open_table(SETUPS).unwrap();
-        let keys: Vec<u64> = table.iter().unwrap().map(|row| row.unwrap().0.value()).collect();
-        assert!(!keys.is_empty());
-        for key in keys {
-            table.insert(key, &b"rotten"[..]).unwrap();
-        }
-    }
-    write.commit().unwrap();
-}
-
-fn rot_name(place: &Place) {
-    let tables = place.tables();
-    let write = tables.begin_write().unwrap();
-    write.open_table(DAEMONS).unwrap().insert("ledger", &b"rotten"[..]).unwrap();
-    write.commit().unwrap();
-}
-
-/// Rots the first record of each daemon but the counter, which is the first.
-fn rot_records(place: &Place) {
-    // Whoever opens it to change something moves what is in the log into the tables.
-    assert_eq!(place.host(&["rename", "nobody", "x"]).code, 1);
-    let tables = place.tables();
-    let write = tables.begin_write().unwrap();
-    {
-        let mut table = write.open_table(RECORDS).unwrap();
-        let rows = table.range((2, 0)..).unwrap().map(|row| {
-            let (key, value) = row.unwrap();
-            (key.value(), value.value().to_vec())
-        });
-        let rows: Vec<_> = rows.collect();
-        assert!(!rows.is_empty());
-        for (key, mut record) in rows {
-            let middle = record.len() / 2;
-            record[middle] ^= 1;
-            table.insert(key, record.as_slice()).unwrap();
-        }
-    }
-    write.commit().unwrap();
-}
-
-const WAYS: &[Way] = &[
-    Way {
-        what: "a copy whose resource is there again is no case at all",
-        files: &["s.toml"],
-        asked: &[FORK],
-        then: nothing,
-        next: &["s.toml"],
-        daemon: "trial",
-        state: Some("ready"),
-        code: "",
-        said: "",
-        end: &["remove", "trial"],
-        after: None,
-    },
-    Way {
-        what: "a copy without its resource",
-        files: &["s.toml"],
-        asked: &[FORK],
-        then: nothing,
-        next: &[],
-        daemon: "trial",
-        state: Some("parked"),
-        code: "E_RESOURCE_UNKNOWN",
-        said: "limits/cache",
-        end: &["remove", "trial"],
-        after: None,
-    },
-    Way {
-        what: "a daemon whose manifest has lost its resource",
-        files: &["s.toml"],
-        asked: &[],
-        then: |place| {
-            let text = "[service]\nname = \"limits\"\n[daemons.limits]\nguest = \"limits.wasm\"\n";
-            std::fs::write(place.path("s.toml"), text).unwrap();
-        },
-        next: &["s.toml"],
-        daemon: "limits",
-        state: Some("parked"),
-        code: "E_RESOURCE_UNKNOWN",
-        said: "its guest needs cache",
-        end: &["history", "limits"],
-        after: Some("parked"),
-    },
-    Way {
-        what: "a daemon that left the command line",
-        files: &["ledger.wasm"],
-        asked: &[DEPOSIT],
-        then: nothing,
-        next: &[],
-        daemon: "ledger",
-        state: None,
-        code: "",
-        said: "has state here, but no guest file",
-        end: &["remove", "ledger"],
-        after: None,
-    },
-    Way {
-        what: "a daemon without its file",
-        files: &["ledger.wasm"],
-        asked: &[DEPOSIT],
-        then: |place| std::fs::remove_file(place.path("ledger.wasm")).unwrap(),
-        next: &["ledger.wasm"],
-        daemon: "ledger",
-        state: Some("ready"),
-        code: "",
-        said: "ledger.wasm is not there: started on the code that made its state",
-        end: &["call", "ledger", "total"],
-        after: Some("ready"),
-    },
-    Way {
-        what: "a daemon of a manifest without its file",
-        files: &["s.toml"],
-        asked: &[],
-        then: |place| std::fs::remove_file(place.path("limits.wasm")).unwrap(),
-        next: &["s.toml"],
-        daemon: "limits",
-        state: Some("ready"),
-        code: "",
-        said: "limits.wasm is not there: started on the code that made its state",
-        end: &["history", "limits"],
-        after: Some("ready"),
-    },
-    Way {
-        what: "a daemon whose file is older than its state",
-        files: &["ledger.wasm"],
-        asked: &[DEPOSIT, UPGRADE],
-        then: nothing,
-        next: &["ledger.wasm"],
-        daemon: "ledger",
-        state: Some("ready"),
-        code: "",
-        said: "ledger.wasm is older than the state, which was upgraded",
-        end: &["call", "ledger", "uses", "account=ann"],
-        after: Some("ready"),
-    },
-    Way {
-        what: "the same where an upgrade is asked for at each start",
-        files: &["ledger.wasm"],
-        asked: &[DEPOSIT, UPGRADE],
-        then: nothing,
-        next: &["ledger.wasm", "--upgrade"],
-        daemon: "ledger",
-        state: Some("ready"),
-        code: "",
-        said: "ledger.wasm is older than the state, which was upgraded",
-        end: &["call", "ledger", "uses", "account=bob"],
-        after: Some("ready"),
-    },
-    Way {
-        what: "a daemon whose file has code that never ran",
-        files: &["ledger.wasm"],
-        asked: &[DEPOSIT],
-        then: Place::put_next_ledger,
-        next: &["ledger.wasm"],
-        daemon: "ledger",
-        state: Some("parked"),
-        code: "E_CODE_CHANGED",
-        said: "ledger.wasm has code that daemon `ledger` never ran",
-        end: &["resume", "ledger"],
-        after: Some("ready"),
-    },
-    Way {
-        what: "a daemon whose upgrade at the start fails",
-        files: &["ledger.wasm"],
-        asked: &[DEPOSIT],
-        then: |place| place.put("counter", "ledger"),
-        next: &["ledger.wasm", "--upgrade"],
-        daemon: "ledger",
-        state: Some("parked"),
-        code: "E_CODE_CHANGED",
-        said: "the upgrade to ledger.wasm failed",
-        end: &["resume", "ledger"],
-        after: Some("ready"),
-    },
-    Way {
-        what: "a copy whose code is lost",
-        files: &["ledger.wasm"],
-        asked: &[DEPOSIT, FORK_LEDGER],
-        then: lose_codes,
-        next: &["ledger.wasm"],
-        daemon: "trial",
-        state: Some("parked"),
-        code: "E_STORE_CORRUPT",
-        said: "is not kept",
-        end: &["remove", "trial"],
-        after: None,
-    },
-    Way {
-        what: "a copy of which nobody knows any more how it is run",
-        files: &["ledger.wasm"],
-        asked: &[DEPOSIT, FORK_LEDGER],
-        then: rot_setups,
-        next: &["ledger.wasm"],
-        daemon: "trial",
-        state: Some("parked"),
-        code: "E_STORE_CORRUPT",
-        said: "how it is run is rotten",
-        end: &["remove", "trial"],
-        after: None,
-    },
-    Way {
-        what: "a daemon whose records are rotten",
-        files: &["ledger.wasm"],
-        asked: &[DEPOSIT],
-        then: rot_records,
-        next: &["ledger.wasm"],
-        daemon: "ledger",
-        state: Some("parked"),
-        code: "E_STORE_CORRUPT",
-        said: "parked",
-        end: &["crashes", "ledger"],
-        after: Some("parked"),
-    },
-    Way {
-        what: "a daemon whose name is rotten",
-        files: &["ledger.wasm"],
-        asked: &[DEPOSIT],
-        then: rot_name,
-        next: &["ledger.wasm"],
-        daemon: "ledger",
-        state: Some("parked"),
-        code: "E_STORE_CORRUPT",
-        said: "the list of daemons is rotten at `ledger`",
-        end: &["ps"],
-        after: Some("parked"),
-    },
-    Way {
-        what: "a daemon whose budget its state does not fit",
-        files: &["ledger.wasm"],
-        asked: &[DEPOSIT],
-        then: nothing,
-        next: &["ledger.wasm", "--budget", "ledger=1MiB"],
-        daemon: "ledger",
-        state: Some("parked"),
-        code: "E_MEM_LIMIT",
-        said: "parked",
-        end: &["snapshot", "ledger"],
-        after: Some("parked"),
-    },
-    Way {
-        what: "a daemon that is stateless now",
-        files: &["s.toml"],
-        asked: &[],
-        then: |place| {
-            let text = SERVICE.replace("uses =", "stateless = true\nuses =");
-            std::fs::write(place.path("s.toml"), text).unwrap();
-        },
-        next: &["s.toml"],
-        daemon: "limits",
-        state: Some("ready"),
-        code: "",
-        said: "is stateless now: the state that it has here is left alone",
-        end: &["ps"],
-        after: Some("ready"),
-    },
-];
 
 #[test]
 fn state_without_what_it_belongs_to_is_named_and_ended_and_the_others_start() {
@@ -591,4 +292,31 @@ fn an_upgrade_says_what_the_next_start_needs() {
     assert!(said.contains("put next.wasm in the place of ledger.wasm"), "{said}");
     let said = place.done(&["upgrade", "trial", "next.wasm"]);
     assert!(said.contains("nothing to change: the data directory has the code"), "{said}");
+}
+
+/// A daemon that waits has made no state yet, and makes some once it runs.
+#[test]
+fn the_code_of_a_daemon_that_waits_is_kept() {
+    let place = Place::new();
+    std::fs::write(place.path("s.toml"), SERVICE.replace("uses =", "needs =")).unwrap();
+    let running = place.start(&["counter.wasm", "s.toml"]);
+    assert_eq!(running.daemon("limits")["state"], "waiting");
+    running.stop();
+    let code = std::fs::read(place.path("limits.wasm")).unwrap();
+    assert!(ways::keeps_code(&place, *blake3::hash(&code).as_bytes()));
+}
+
+/// Its state is left alone: without its file there is nothing to start.
+#[test]
+fn what_became_stateless_is_not_started_on_its_old_state() {
+    let place = Place::new();
+    place.start(&["s.toml"]).stop();
+    let stateless = SERVICE.replace("uses =", "stateless = true\nuses =");
+    std::fs::write(place.path("s.toml"), stateless).unwrap();
+    std::fs::remove_file(place.path("limits.wasm")).unwrap();
+    std::fs::write(place.path("none"), "").unwrap();
+    let refused = place.host(&["run", "s.toml", "--requests", "none"]);
+    assert_ne!(refused.code, 0, "{}", refused.out);
+    assert!(refused.err.contains("E_FILE"), "{}", refused.err);
+    assert!(refused.err.contains("limits.wasm"), "{}", refused.err);
 }
