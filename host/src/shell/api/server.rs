@@ -124,7 +124,7 @@ impl Client {
             _ => blocking(move || Command::read(&line)).await?,
         }?;
         drop(room);
-        let is_urgent = command.call.is_none() && is_urgent(&command.fields);
+        let is_urgent = command.call.is_none() && is_urgent(&command.fields, &self.served.root);
         let _place = if is_urgent { None } else { Some(self.place().await?) };
         match command {
             Command { call: Some(request), .. } => {
@@ -274,8 +274,11 @@ impl Command {
 const URGENT: [&str; 9] =
     ["ps", "health", "kill", "disable", "enable", "pause", "resume", "resources", "resource"];
 
-fn is_urgent(fields: &Map<String, Value>) -> bool {
-    URGENT.iter().any(|name| fields.contains_key(*name)) && !wants_hashes(fields)
+/// Starting a daemon compiles its code: that is not done in a moment.
+fn is_urgent(fields: &Map<String, Value>, root: &Root) -> bool {
+    let starts = fields.get("resume").and_then(Value::as_str);
+    let is_long = wants_hashes(fields) || starts.is_some_and(|name| root.is_unstarted(name));
+    URGENT.iter().any(|name| fields.contains_key(*name)) && !is_long
 }
 
 /// A daemon is asked for its hash.

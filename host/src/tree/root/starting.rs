@@ -202,6 +202,12 @@ impl Root {
         read(&self.unstarted).values().cloned().collect()
     }
 
+    /// True of a daemon that has a state and could not be started.
+    #[must_use]
+    pub fn is_unstarted(&self, name: &str) -> bool {
+        read(&self.unstarted).contains_key(name)
+    }
+
     /// Why a daemon has no thread, when it could not be started.
     pub(super) fn why_unstarted(&self, name: &str) -> Option<Unstarted> {
         read(&self.unstarted).get(name).map(|(_, unstarted)| unstarted.clone())
@@ -246,6 +252,10 @@ impl Root {
     ///
     /// Why it can't be started.
     pub fn start_unstarted(&self, name: &str, deploy: Deploy<'_>) -> Result<bool, Fault> {
+        // One that is merely paused waits for no change of another.
+        if !self.is_unstarted(name) {
+            return Ok(false);
+        }
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(unstarted) = self.why_unstarted(name) else { return Ok(false) };
         let started = self.guest_of_state(name, deploy).and_then(|guest| {
