@@ -77,6 +77,11 @@ pub(super) trait Files: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Others write them meanwhile.
+    fn are_written(&self) -> bool {
+        false
+    }
+
     /// All files are made: from now on state is expected here.
     ///
     /// # Errors

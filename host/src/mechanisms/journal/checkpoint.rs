@@ -147,7 +147,11 @@ impl Store {
     ///
     /// [`JournalFault`] when a record is rotten.
     pub fn commits(&self, daemon: DaemonKey, count: u64) -> Result<Vec<CommitLine>, JournalFault> {
-        self.reading(Self::drain, |store, ()| store.read_commits(daemon, count))
+        let read = |store: &Self| {
+            store.drain()?;
+            store.read_commits(daemon, count)
+        };
+        self.reading(read, |_, lines| Ok(lines))
     }
 
     fn read_commits(&self, daemon: DaemonKey, count: u64) -> Result<Vec<CommitLine>, JournalFault> {

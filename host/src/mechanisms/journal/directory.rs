@@ -93,8 +93,22 @@ struct View(PathBuf);
 impl Files for View {
     fn open(&self, which: Which, _: bool) -> Result<Arc<dyn StorageBackend>, JournalFault> {
         let path = self.0.join(which.name());
-        let open = || Overlay::new(File::open(&path)?);
-        Ok(Arc::new(open().map_err(|error| broken(&path, "can't be read", &error))?))
+        let open = || -> io::Result<Arc<dyn StorageBackend>> {
+            let mut file = File::open(&path)?;
+            if which != Which::Acked {
+                return Ok(Arc::new(Overlay::new(file)?));
+            }
+            // It is read first, and as it is now: what is acknowledged meanwhile may be in no log
+            // that was read before.
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            Ok(Arc::new(Overlay::new(bytes)?))
+        };
+        open().map_err(|error| broken(&path, "can't be read", &error))
+    }
+
+    fn are_written(&self) -> bool {
+        true
     }
 }
 

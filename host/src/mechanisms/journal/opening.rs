@@ -146,7 +146,7 @@ impl Store {
         recovery_point()?;
         log.restart(scanned.end);
         tracing::debug!(groups = scanned.groups.len(), "groups were read from the log");
-        if scanned.torn_bytes > 0 {
+        if scanned.torn_bytes > 0 && !self.files.are_written() {
             let bytes = scanned.torn_bytes;
             tracing::warn!(bytes, "dropped a last group that was cut short, never acknowledged");
         }

@@ -90,6 +90,19 @@ fn outside() -> io::Error {
     io::ErrorKind::UnexpectedEof.into()
 }
 
+impl Below for Vec<u8> {
+    fn len(&self) -> io::Result<u64> {
+        Ok(Self::len(self) as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let some = self.get(start..).and_then(|rest| rest.get(..out.len()));
+        out.copy_from_slice(some.ok_or_else(outside)?);
+        Ok(())
+    }
+}
+
 impl<F: Below> StorageBackend for Overlay<F> {
     fn len(&self) -> io::Result<u64> {
         Ok(self.over().length)
@@ -165,18 +178,6 @@ impl<F: Below> StorageBackend for Overlay<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    impl Below for Vec<u8> {
-        fn len(&self) -> io::Result<u64> {
-            Ok(Vec::len(self) as u64)
-        }
-
-        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-            let start = usize::try_from(offset).unwrap();
-            out.copy_from_slice(self.get(start..start + out.len()).ok_or_else(outside)?);
-            Ok(())
-        }
-    }
 
     /// Against a vector that does the same.
     #[test]
