@@ -1,8 +1,8 @@
 //! Values as they travel: JSON text outside, MessagePack inside.
 //!
 //! A [`Source`] is read head by head and a [`Sink`] is written in the same order, so that whatever
-//! goes from one form to the other goes in one pass, and no tree of it is ever made. Nothing here
-//! recurses: `contract::walk` does, and counts how deep.
+//! goes from one form to the other goes in one pass, and no tree of it is ever made. What recurses
+//! counts how deep: `contract::walk`, and what shows a value that doesn't fit.
 
 pub(super) mod json;
 pub(super) mod packed;
