@@ -135,12 +135,21 @@ fn count_folder(folder: &Path, counts: &mut BTreeMap<Id, usize>) -> Result<(), F
     Ok(())
 }
 
+/// What stands over a function that is run as a test; between `proptest!`'s braces, too.
+const TEST_ATTRIBUTES: [&str; 2] = ["#[test]", "#[tokio::test"];
+
 fn count_source(source: &str, counts: &mut BTreeMap<Id, usize>) {
+    let mut is_test = false;
     for line in source.lines() {
         let line = line.trim_start();
+        is_test |= TEST_ATTRIBUTES.iter().any(|attribute| line.starts_with(attribute));
         let line = line.strip_prefix("async ").unwrap_or(line);
         let Some(name) = line.strip_prefix("fn ") else { continue };
         let name = name.split('(').next().unwrap_or(name);
+        // The attribute goes with the function that comes next, whatever stands in between.
+        if !std::mem::take(&mut is_test) {
+            continue;
+        }
         for id in ids_of(name) {
             *counts.entry(id).or_default() += 1;
         }
@@ -190,19 +199,20 @@ mod tests {
 
     #[test]
     fn ids_are_read_off_the_beginning_of_names() {
-        let source = "
-            fn s4_01_commits() {}
-            async fn s4_01_s0_13_both() {}
-            fn c4_s2_30_after_a_fault() {}
-            fn soak_i20_h14_r9_all_three() {}
-            fn s4_1_is_no_id() {}
-            fn same_s0_03_is_none() {}
-            fn c17_is_not_known() {}
-            fn s4_36_neither() {}
-            // fn s4_02_in_a_comment() {}
-        ";
+        let source = [
+            "fn s4_01_commits() {}",
+            "async fn s4_01_s0_13_both() {}",
+            "fn c4_s2_30_after_a_fault() {}",
+            "fn soak_i20_h14_r9_all_three() {}",
+            "fn s4_1_is_no_id() {}",
+            "fn same_s0_03_is_none() {}",
+            "fn c17_is_not_known() {}",
+            "fn s4_36_neither() {}",
+            "// fn s4_02_in_a_comment() {}",
+        ];
+        let source = source.map(|line| format!("    #[test]\n    {line}\n")).concat();
         let mut counts = BTreeMap::new();
-        count_source(source, &mut counts);
+        count_source(&source, &mut counts);
         let expected = [
             (id("C", 4), 1),
             (id("H", 14), 1),
@@ -211,6 +221,40 @@ mod tests {
             (id("S2", 30), 1),
             (id("S4", 1), 2),
         ];
+        assert_eq!(counts, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn functions_that_nothing_runs_prove_nothing() {
+        let source = "
+            |fn s4_01_helps() {}
+            |#[test]
+            |#[ignore = \"long\"]
+            |#[expect(
+            |    clippy::panic,
+            |    reason = \"a test\"
+            |)]
+            |fn s4_02_is_run() {}
+            |fn s4_02_helps_it() {}
+            |#[tokio::test(start_paused = true)]
+            |async fn s4_03_is_run() {}
+            |async fn s4_03_helps_it() {}
+            |// #[test]
+            |fn s4_04_was_a_test() {}
+            |#[cfg(test)]
+            |fn s4_05_helps_tests() {}
+            |proptest! {
+            |    /// Whatever comes.
+            |    #[test]
+            |    fn s4_06_is_run(bytes in any::<Vec<u8>>()) { s4_06_helps(bytes) }
+            |    fn s4_06_helps(bytes: Vec<u8>) {}
+            |}
+        ";
+        // A line that begins otherwise is no test of this tree.
+        let source = source.replace('|', "");
+        let mut counts = BTreeMap::new();
+        count_source(&source, &mut counts);
+        let expected = [(id("S4", 2), 1), (id("S4", 3), 1), (id("S4", 6), 1)];
         assert_eq!(counts, BTreeMap::from(expected));
     }
 
