@@ -105,9 +105,12 @@ impl<'a> Compiler<'a> {
             None => Ok(ANY),
             Some(Value::String(name)) => self.typed(name, keywords, depth),
             Some(Value::Array(names)) => {
-                let mut ids = Vec::with_capacity(names.len());
-                for name in names {
-                    let name = name.as_str().ok_or(SchemaError::Keyword("type"))?;
+                let mut ids = Vec::new();
+                for (place, name) in names.iter().enumerate() {
+                    // Each reads all that the schema says besides, so none may stand there twice.
+                    let first = names.iter().position(|other| other == name) == Some(place);
+                    let name = name.as_str().filter(|_| first);
+                    let name = name.ok_or(SchemaError::Keyword("type"))?;
                     ids.push(self.typed(name, keywords, depth)?);
                 }
                 self.push(Draft::Union(ids))
@@ -354,7 +357,10 @@ impl Node {
 
     /// How much of it there is to copy.
     fn weight(&self) -> usize {
-        self.names.len() + self.integers.len() + self.numbers.len() + self.lengths.len()
+        let nested = self.arrays.len() + self.objects.len();
+        let numbers = self.integers.len() + self.numbers.len();
+        let names: usize = self.names.iter().map(|name| weight(name)).sum();
+        names + self.lengths.len() + numbers + nested
     }
 
     fn add(&mut self, other: &Self) {
@@ -395,9 +401,9 @@ impl Shapes {
     fn outer(&self, node: &Node, room: &mut usize) -> Option<Tag> {
         let mut by = BTreeMap::new();
         for place in &node.objects {
-            *room = room.checked_sub(1)?;
             let object = self.object(*place);
             let (name, property) = object.properties.first_key_value()?;
+            *room = room.checked_sub(weight(name))?;
             let is_only = object.properties.len() == 1 && object.integer_keys.is_none();
             let is_closed = self.node(object.additional).is_never();
             let is_tag = is_only && is_closed && property.required.is_some();
@@ -410,7 +416,15 @@ impl Shapes {
 
     fn inner(&self, node: &Node, room: &mut usize) -> Option<Tag> {
         let first = self.object(*node.objects.first()?);
-        first.properties.keys().find_map(|tag| self.inner_by(node, tag, room))
+        for tag in first.properties.keys() {
+            if *room == 0 {
+                break;
+            }
+            if let Some(found) = self.inner_by(node, tag, room) {
+                return Some(found);
+            }
+        }
+        None
     }
 
     fn inner_by(&self, node: &Node, tag: &str, room: &mut usize) -> Option<Tag> {
@@ -422,7 +436,7 @@ impl Shapes {
             if property.required.is_none() || !constant.has_only_names() {
                 return None;
             }
-            *room = room.checked_sub(constant.names.len())?;
+            *room = room.checked_sub(constant.weight())?;
             for name in &constant.names {
                 if by.insert(name.clone(), *place).is_some() {
                     return None;
@@ -431,6 +445,11 @@ impl Shapes {
         }
         Some(Tag::Inner(tag.into(), by))
     }
+}
+
+/// How much of a name there is to copy: a long one counts as several.
+fn weight(name: &str) -> usize {
+    1 + name.len() / 32
 }
 
 /// Sorts ranges, and joins those that overlap.

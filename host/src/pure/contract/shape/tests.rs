@@ -9,6 +9,7 @@ fn broken_schemas_are_refused_with_the_keyword() {
         (json!({"type": "text"}), "`type`"),
         (json!({"type": 3}), "`type`"),
         (json!({"type": [3]}), "`type`"),
+        (json!({"type": ["null", "null"]}), "`type`"),
         (json!({"enum": 3}), "`enum`"),
         (json!({"anyOf": {}}), "`anyOf`"),
         (json!({"type": "object", "properties": []}), "`properties`"),
@@ -50,6 +51,79 @@ fn wide_schemas_are_bounded() {
     let copies =
         json!({ "type": "array", "prefixItems": copies["prefixItems"], "$defs": copies["$defs"] });
     assert_eq!(Shapes::compile(&copies), Err(SchemaError::TooWide));
+}
+
+/// All that a schema was compiled to: each of it took a step to copy.
+fn held(shapes: &Shapes) -> usize {
+    let names = |names: &mut dyn Iterator<Item = &Box<str>>| -> usize {
+        names.map(|name| 1 + name.len() / 32).sum()
+    };
+    let node = |node: &Node| {
+        let tags = match &node.tag {
+            None => 0,
+            Some(Tag::Outer(by) | Tag::Inner(_, by)) => names(&mut by.keys()),
+        };
+        let numbers = node.integers.len() + node.numbers.len() + node.lengths.len();
+        1 + tags + names(&mut node.names.iter()) + numbers + node.arrays.len() + node.objects.len()
+    };
+    let nodes: usize = shapes.nodes.iter().map(node).sum();
+    let arrays: usize = shapes.arrays.iter().map(|array| 1 + array.prefix.len()).sum();
+    let object = |object: &ObjectShape| 1 + names(&mut object.properties.keys());
+    nodes + arrays + shapes.objects.iter().map(object).sum::<usize>()
+}
+
+/// What grows with the square of a schema's bytes is refused before it is large.
+#[test]
+fn work_for_nested_lists_and_objects_is_linear_or_refused() {
+    // One definition that stands in many unions.
+    let unions = |all: Value, unions: usize| {
+        let again = vec![json!({"anyOf": [{"$ref": "#/$defs/all"}]}); unions];
+        json!({"$defs": {"all": all}, "type": "array", "prefixItems": again})
+    };
+    let objects = |count: usize| {
+        let one = |number| {
+            json!({"type": "object", "properties": {format!("p{number}"): true},
+                   "required": [format!("p{number}")], "additionalProperties": false})
+        };
+        json!({"anyOf": (0..count).map(one).collect::<Value>()})
+    };
+    let nested = |count: usize| {
+        let list = |inner: Value, _| json!({"type": ["array", "object"], "items": inner});
+        (0..count).fold(json!({"additionalProperties": true}), list)
+    };
+    let properties = |count: usize| (0..count).map(|n| (format!("p{n}"), json!(true)));
+    let families: [(&str, &dyn Fn(usize) -> Value); 8] = [
+        ("lists", &|n| unions(json!({"enum": vec![json!([]); n]}), n)),
+        ("objects", &|n| unions(json!({"enum": vec![json!({"a": [{}]}); n]}), n)),
+        ("objects with tags", &|n| unions(objects(n), n)),
+        ("a long name", &|n| unions(json!({"enum": ["x".repeat(8 * n)]}), n)),
+        ("elements", &|n| json!({"type": vec!["array"; n], "prefixItems": vec![true; n]})),
+        ("properties", &|n| {
+            let properties: serde_json::Map<_, _> = properties(n).collect();
+            json!({"type": vec!["object"; n], "properties": properties})
+        }),
+        ("other names", &|n| {
+            let properties: serde_json::Map<_, _> = properties(n).collect();
+            json!({"type": ["array", "object"], "items": {"properties": properties},
+                   "patternProperties": properties})
+        }),
+        ("depth", &|n| nested(n.min(VALUE_DEPTH_MAX))),
+    ];
+    for (what, family) in families {
+        for size in [10, 20, 40, 80, 160, 320, 640, 1280, 2560] {
+            let schema = family(size);
+            let linear = schema.to_string().len() + 2 * SCHEMA_ALTERNATIVES_MAX;
+            if let Ok(shapes) = Shapes::compile(&schema) {
+                let held = held(&shapes);
+                assert!(held <= linear, "{what}, {size}: {held} of {linear}");
+            }
+        }
+    }
+    // Those that people write are none of these.
+    assert!(Shapes::compile(&unions(objects(80), 80)).is_ok());
+    assert_eq!(Shapes::compile(&unions(objects(320), 320)), Err(SchemaError::TooWide));
+    let twice = json!({"type": ["object", "object"]});
+    assert_eq!(Shapes::compile(&twice), Err(SchemaError::Keyword("type")));
 }
 
 #[test]
