@@ -13,6 +13,7 @@ mod host {
     mod calls;
     pub(crate) mod chaos;
     mod codes;
+    mod confining;
     mod crashes;
     mod crew;
     mod daemons;

@@ -6,7 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use rustix::process::{
+    Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
+};
+use rustix::thread::set_no_new_privs;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, apply_filter_all_threads,
@@ -52,26 +55,38 @@ const ALLOWED: [libc::c_long; 27] = [
     libc::SYS_sigaltstack,
 ];
 
-/// Confines this process for good.
+/// Confines this process for good. Each step is tried, whatever became of the others.
 ///
 /// # Errors
 ///
 /// What can't be had, in the system's words: a kernel, or a container around it, may not let a
-/// process filter its own system calls. Limits of time and memory hold then all the same.
+/// process filter its own system calls. The rest holds then all the same.
 pub fn confine(bounds: Bounds) -> Result<(), String> {
-    // Whoever asked for the code may be killed: nobody else wants it.
-    let orphaned = set_parent_process_death_signal(Some(Signal::KILL));
-    orphaned.map_err(|error| format!("prctl: {error}"))?;
-    let limit = |resource, maximum| {
-        let rlimit = Rlimit { current: Some(maximum), maximum: Some(maximum) };
-        setrlimit(resource, rlimit).map_err(|error| format!("setrlimit: {error}"))
-    };
-    limit(Resource::As, bounds.memory_bytes)?;
-    limit(Resource::Cpu, bounds.cpu_seconds)?;
-    limit(Resource::Core, 0)?;
-    let filter = filter().map_err(|error| format!("seccomp: {error}"))?;
-    // Sets no_new_privs, too.
-    apply_filter_all_threads(&filter).map_err(|error| format!("seccomp: {error}"))
+    let steps = [
+        // Whoever asked for the code may be killed: nobody else wants it.
+        named("prctl", set_parent_process_death_signal(Some(Signal::KILL))),
+        named("setrlimit", lower(Resource::As, bounds.memory_bytes)),
+        named("setrlimit", lower(Resource::Cpu, bounds.cpu_seconds)),
+        named("setrlimit", lower(Resource::Core, 0)),
+        // The filter would set it, too, if there is to be one.
+        named("prctl", set_no_new_privs(true)),
+        // Last: after it no limit can be set.
+        named("seccomp", filter().map_err(Into::into).and_then(|f| apply_filter_all_threads(&f))),
+    ];
+    let missing: Vec<String> = steps.into_iter().filter_map(Result::err).collect();
+    if missing.is_empty() { Ok(()) } else { Err(missing.join("; ")) }
+}
+
+fn named<E: std::fmt::Display>(call: &str, result: Result<(), E>) -> Result<(), String> {
+    result.map_err(|error| format!("{call}: {error}"))
+}
+
+/// Sets a limit for good. One that is lower already stays: asking for more than the hard limit is
+/// an error, and asking for more than the soft one is not why this is called.
+fn lower(resource: Resource, maximum: u64) -> rustix::io::Result<()> {
+    let at_most = |limit: Option<u64>| Some(limit.map_or(maximum, |limit| limit.min(maximum)));
+    let Rlimit { current, maximum: hard } = getrlimit(resource);
+    setrlimit(resource, Rlimit { current: at_most(current), maximum: at_most(hard) })
 }
 
 fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
@@ -86,8 +101,11 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
     // An abort is a signal that a process sends itself.
     let own = u64::from(std::process::id());
     rules.insert(libc::SYS_tgkill, vec![only(0, INT, SeccompCmpOp::Eq, own)?]);
-    // Asked for the size of a stack; of itself alone.
-    rules.insert(libc::SYS_prlimit64, vec![only(0, INT, SeccompCmpOp::Eq, 0)?]);
+    // Asked for the size of a stack. Only of itself, and without new limits: it keeps those that it
+    // has.
+    let itself = SeccompCondition::new(0, INT, SeccompCmpOp::Eq, 0)?;
+    let no_new_limits = SeccompCondition::new(2, LONG, SeccompCmpOp::Eq, 0)?;
+    rules.insert(libc::SYS_prlimit64, vec![SeccompRule::new(vec![itself, no_new_limits])?]);
     let refused = SeccompAction::Errno(u32::try_from(libc::ENOSYS).unwrap_or_default());
     let arch = std::env::consts::ARCH.try_into()?;
     SeccompFilter::new(rules, refused, SeccompAction::Allow, arch)?.try_into()
