@@ -294,6 +294,19 @@ fn swap(mut bytes: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn h9_a_memory_may_start_with_all_pages_but_the_last_one() {
+    for pages in [65_278, 65_279, 65_280, 65_281, 65_499, 65_500, 65_534, 65_535] {
+        let guest = deploy(&with_memory(&pages.to_string()));
+        let guest = guest.unwrap_or_else(|error| panic!("{pages} pages: {error}"));
+        assert_eq!(guest.facts().memory_minimum_bytes, pages << 16);
+    }
+    let refused = Fault::from(&deploy(&with_memory("65536")).unwrap_err());
+    assert_eq!(refused.code, Code::MemoryLimit);
+    let words = "starts with 65536 pages, and 65535 are the most";
+    assert!(refused.message.contains(words), "{refused}");
+}
+
+#[test]
 fn h9_a_memory_over_the_budget_is_refused_at_the_start() {
     let guest = deploy(&with_memory("64")).unwrap();
     let plan = tests::plan("large", &guest, |options| options.budget_bytes = 1 << 20);

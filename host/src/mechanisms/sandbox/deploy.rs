@@ -17,8 +17,8 @@ use super::state::{CallContext, NoLog, StoreState};
 use crate::base::error::{Code, Fault, printable};
 use crate::base::ids::{Generation, RequestId};
 use crate::base::limits::{
-    ARGUMENTS_MAX, CARD_SHIFT, CONTRACTS_MAX, DESCRIPTION_BYTES_MAX, MESSAGE_BYTES_MAX,
-    RESOURCES_MAX, WASM_PAGE_BYTES,
+    ARGUMENTS_MAX, BUDGET_MAX_BYTES, CARD_SHIFT, CONTRACTS_MAX, DESCRIPTION_BYTES_MAX,
+    MESSAGE_BYTES_MAX, RESOURCES_MAX, WASM_PAGE_BYTES,
 };
 use crate::mechanisms::memory::{ControlShape, Images, ImagesError, Shape};
 use crate::pure::admission::ImportedInterface;
@@ -336,7 +336,9 @@ fn exports(component: &Component) -> Result<Exports, DeployError> {
 /// Runs `describe` in an instance that is thrown away.
 fn describe(guest: &Arc<Guest>) -> Result<(WitDescription, Option<WitDeclaration>), DeployError> {
     let minimum = usize::try_from(guest.layout.data_minimum_bytes).unwrap_or(usize::MAX);
-    let budget = minimum.saturating_add(DESCRIBE_EXTRA_BYTES).next_multiple_of(WASM_PAGE_BYTES);
+    // One whose memory is about as large as memories can be has less room to grow.
+    let budget = minimum.saturating_add(DESCRIBE_EXTRA_BYTES).min(BUDGET_MAX_BYTES);
+    let budget = budget.next_multiple_of(WASM_PAGE_BYTES);
     let mut images = Images::untouched(budget, &shape(&guest.layout))?;
     let environment =
         Environment::new(Arc::new(NoLog), Arc::default(), [0; 32], CpuShare::FULL, budget);

@@ -263,9 +263,10 @@ impl<'c> ModuleReader<'c> {
         let limit = self.caps.memory_bytes_max;
         let bytes = memory_bytes(memory);
         if bytes.minimum > limit {
+            let (pages, most) = (bytes.minimum / PAGE_BYTES, limit / PAGE_BYTES);
             let message = format!(
-                "starts with {} bytes, at most {limit} are allowed; raise the budget",
-                bytes.minimum
+                "starts with {pages} pages, and {most} are the most: the write barrier needs the \
+                 rest; link the guest with a smaller initial memory"
             );
             return Err(Refusal::MemoryLimit { message });
         }
