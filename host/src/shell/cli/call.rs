@@ -1,5 +1,6 @@
 //! `host call`: asks a daemon of the running host; and how all commands ask.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -11,6 +12,7 @@ use crate::pure::json;
 use crate::pure::request::Request;
 use crate::shell::api::{Client, ClientError};
 use crate::shell::exit;
+use crate::shell::place::{self, State};
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
@@ -97,14 +99,35 @@ fn tell<T>(
     socket: &SocketArgs,
     ask: impl FnOnce(&mut Client) -> Result<T, ClientError>,
 ) -> Result<T, u8> {
-    let connected = Client::connect(&socket.path());
+    let path = socket.path();
+    let connected = Client::connect(&path);
     connected.and_then(|mut client| ask(&mut client)).map_err(|error| {
-        eprint(&format!("error: {error}"));
+        let why = match error {
+            ClientError::NoHost { .. } => not_yet(&path),
+            ClientError::Foreign(_) | ClientError::Lost => None,
+        };
+        eprint(&format!("error: {}", why.unwrap_or_else(|| error.to_string())));
         match error {
             ClientError::NoHost { .. } | ClientError::Foreign(_) => exit::NO_HOST,
             ClientError::Lost => exit::UNKNOWN,
         }
     })
+}
+
+/// Why a host that is there does not answer: its run file says that it starts, or stops.
+fn not_yet(socket: &Path) -> Option<String> {
+    let run = place::look(socket).ok().flatten()?;
+    if !place::is_alive(socket, &run.process) {
+        return None;
+    }
+    let (pid, path) = (run.process.pid, socket.display());
+    match run.state {
+        State::Starting | State::Binding => Some(format!(
+            "the host on {path}, process {pid}, is still starting; ask again in a moment"
+        )),
+        State::Stopping => Some(format!("the host on {path}, process {pid}, is stopping")),
+        State::Running | State::Ended => None,
+    }
 }
 
 /// Asks the running host, or prints the error, its own or the connection's, and answers the exit
@@ -123,7 +146,7 @@ pub(super) fn print_error(error: &Value) -> u8 {
     let (code, message) = (text("code"), text("message"));
     match code.parse::<Code>() {
         Ok(code) => super::print_fault(&Fault::new(code, message)),
-        Err(_) => eprint(&format!("error[{code}]: {message}\n  blame: {}", text("blame"))),
+        Err(_) => eprint(&words(error)),
     }
     if let Some(frames) = error.get("backtrace").and_then(Value::as_array) {
         for frame in frames.iter().filter_map(Value::as_str) {
@@ -136,16 +159,35 @@ pub(super) fn print_error(error: &Value) -> u8 {
     if code == Code::Request.as_str() { exit::USAGE } else { exit::FAILED }
 }
 
+/// An error in the words of whoever made it: nothing that this program knows of its code is true of
+/// it.
+fn words(error: &Value) -> String {
+    let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (code, message, blame) = (text("code"), text("message"), text("blame"));
+    let code = if code.is_empty() { String::new() } else { format!("[{code}]") };
+    format!("error{code}: {message}\n  blame: {blame}")
+}
+
+/// True for a "no" of the guest, which has any code that the guest likes: one of the host's, too.
+/// The host's own "no" comes before the guest has run, or says that somebody else is to blame; but
+/// arguments that don't fit are refused by both, and mean the same.
+fn is_guests(outcome: &str, attempts: &str, error: &Value) -> bool {
+    let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
+    let ran = outcome == "rejected" && attempts != "0";
+    ran && text("blame") == "caller" && text("code") != Code::Args.as_str()
+}
+
 /// Shows an answer as it came: whoever reads it wants the numbers that the guest wrote.
 fn show(args: &CallArgs, answer: &str) -> u8 {
     let (mut outcome, mut value, mut error) = (None, "null", Value::Null);
-    let (mut by_key, mut sequence) = (false, "0");
+    let (mut by_key, mut sequence, mut attempts) = (false, "0", "0");
     let read = json::fields(answer, "an answer", |name, text| {
         match name {
             "outcome" => outcome = json::text(text),
             "value" => value = text,
             "by_key" => by_key = text == "true",
             "sequence" => sequence = text,
+            "attempts" => attempts = text,
             "error" => error = serde_json::from_str(text).unwrap_or_default(),
             _ => {}
         }
@@ -166,6 +208,8 @@ fn show(args: &CallArgs, answer: &str) -> u8 {
         if by_key {
             eprint(&format!("answered by its key: commit {sequence}, nothing was done again"));
         }
+    } else if is_guests(&outcome, attempts, &error) {
+        eprint(&words(&error));
     } else {
         print_error(&error);
     }
@@ -179,11 +223,52 @@ fn show(args: &CallArgs, answer: &str) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn read(arguments: &[&str]) -> Result<Args, String> {
         let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
         read_arguments(&arguments)
+    }
+
+    #[test]
+    fn a_no_of_the_guest_is_shown_in_its_own_words_whatever_its_code() {
+        for (outcome, attempts, code, blame, guests) in [
+            ("rejected", "1", "E_STORE_POISONED", "caller", true),
+            ("rejected", "1", "", "caller", true),
+            // Refused between two tries, and before the first one.
+            ("rejected", "1", "E_STORE_POISONED", "environment", false),
+            ("rejected", "0", "E_CONTRACT_UNKNOWN", "caller", false),
+            ("rejected", "1", "E_ARGS", "caller", false),
+            ("crashed", "1", "E_FUEL", "guest", false),
+        ] {
+            let found = is_guests(outcome, attempts, &json!({ "code": code, "blame": blame }));
+            assert_eq!(found, guests, "{outcome} {attempts} {code} {blame}");
+        }
+        for (code, shown) in [
+            ("overdraft", "error[overdraft]: no\n  blame: caller"),
+            ("E_STORE_POISONED", "error[E_STORE_POISONED]: no\n  blame: caller"),
+            ("", "error: no\n  blame: caller"),
+        ] {
+            let error = json!({ "code": code, "blame": "caller", "message": "no" });
+            assert_eq!(words(&error), shown);
+        }
+    }
+
+    #[test]
+    fn a_host_that_starts_or_stops_is_said_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("run/host.sock");
+        assert_eq!(not_yet(&socket), None);
+        let mut place = place::Place::claim(&socket).unwrap();
+        assert!(not_yet(&socket).unwrap().contains("is still starting; ask again"));
+        place.bind(|path| std::os::unix::net::UnixListener::bind(path)).unwrap();
+        assert_eq!(not_yet(&socket), None);
+        place.note_stopping("as it is tested");
+        assert!(not_yet(&socket).unwrap().contains("is stopping"));
+        place.leave(0);
+        assert_eq!(not_yet(&socket), None);
     }
 
     #[test]
