@@ -142,14 +142,18 @@ fn s4_29_a_kill_says_what_it_stopped_and_how_long_that_took() {
         (&["kill", &id][..], 1, "E_NO_TRANSACTION"),
         (&["kill", "0"], 1, "E_NO_TRANSACTION"),
         (&["kill", "latest"], 2, "hexadecimal"),
+        (&["kill", "-1"], 2, "hexadecimal"),
         (&["kill"], 2, "ID"),
     ] {
         let said = host.says(words, code);
         assert!(said.contains(expected), "{words:?}: {said}");
     }
-    for argument in [json!("latest"), json!(7), json!(null), json!("")] {
+    for argument in [json!("latest"), json!(-1), json!(7), json!(null), json!("")] {
         let refused = answer(host.send(&json!({ "kill": argument })));
         assert_eq!(refused["error"]["code"], "E_REQUEST", "{refused}");
+        let message = refused["error"]["message"].as_str().unwrap();
+        let names = format!("{argument} is not the id of a transaction: that is a text of 1 to 16");
+        assert!(message.contains(&names), "{refused}");
     }
 }
 

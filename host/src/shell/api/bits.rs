@@ -12,10 +12,12 @@ use crate::pure::kill_bits::Bits;
 use crate::tree::{Stopped, Switched};
 
 pub(super) fn kill(served: &Served, argument: &Value) -> Result<Value, Fault> {
-    let text = argument.as_str().unwrap_or_default();
-    let id = parse_id(text).ok_or_else(|| {
-        let shown = printable(text, 64);
-        let message = format!("`kill`: `{shown}` is not the id of a transaction");
+    let id = argument.as_str().and_then(parse_id).ok_or_else(|| {
+        let shown = printable(&argument.to_string(), 64);
+        let message = format!(
+            "`kill`: {shown} is not the id of a transaction: that is a text of 1 to 16 hexadecimal \
+             digits"
+        );
         Fault::new(Code::Request, message)
     })?;
     let (daemon, stopped) = served.root.kill(id)?;

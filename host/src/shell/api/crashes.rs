@@ -58,14 +58,16 @@ fn exit_json(exit: &ThreadExit) -> Value {
 
 /// One crash, whole.
 pub(super) fn crash(served: &Served, argument: &Value) -> Result<Value, Fault> {
-    let report = served.root.crash(read_id(argument.as_str().unwrap_or_default())?)?;
+    let text = argument.as_str().map_or_else(|| argument.to_string(), str::to_owned);
+    let report = served.root.crash(read_id(&text)?)?;
     Ok(json!({ "crash": crash_json(&report) }))
 }
 
 pub(super) fn read_id(text: &str) -> Result<RequestId, Fault> {
     parse_id(text).ok_or_else(|| {
         let shown = printable(text, 64);
-        Fault::new(Code::Request, format!("`{shown}` is not the id of a crash"))
+        let what = "is not the id of a crash: that is a text of 1 to 16 hexadecimal digits";
+        Fault::new(Code::Request, format!("`{shown}` {what}"))
     })
 }
 

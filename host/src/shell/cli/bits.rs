@@ -10,19 +10,26 @@ use crate::base::ids::RequestId;
 use crate::pure::crash_report::parse_id;
 use crate::shell::exit;
 
+// Whom these commands ask, and how they show the answer: words for `--help` are those of a command.
+#[derive(Args, Debug)]
+struct Asking {
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+    #[command(flatten)]
+    socket: SocketArgs,
+}
+
 #[derive(Args, Debug)]
 #[command(after_help = "\
 It ends within a tick and its longest host call, is rolled back, and its caller gets E_CANCELLED.
 A request that waits for its turn has no id that anybody knows; `host pause` holds those.")]
 pub(super) struct KillArgs {
     /// The transaction's id, from `host ps`
-    #[arg(value_name = "ID", value_parser = transaction_id)]
+    #[arg(value_name = "ID", value_parser = transaction_id, allow_hyphen_values = true)]
     id: RequestId,
-    /// How to print
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
     #[command(flatten)]
-    socket: SocketArgs,
+    asking: Asking,
 }
 
 #[derive(Args, Debug)]
@@ -36,11 +43,8 @@ pub(super) struct DisableArgs {
     /// Cancel the transaction that runs
     #[arg(long)]
     cancel: bool,
-    /// How to print
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
     #[command(flatten)]
-    socket: SocketArgs,
+    asking: Asking,
 }
 
 #[derive(Args, Debug)]
@@ -48,11 +52,8 @@ pub(super) struct EnableArgs {
     /// A daemon, or one of its contracts
     #[arg(value_name = "DAEMON[/CONTRACT]")]
     target: String,
-    /// How to print
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
     #[command(flatten)]
-    socket: SocketArgs,
+    asking: Asking,
 }
 
 #[derive(Args, Debug)]
@@ -65,22 +66,16 @@ pub(super) struct PauseArgs {
     /// Cancel the transaction that runs
     #[arg(long)]
     cancel: bool,
-    /// How to print
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
     #[command(flatten)]
-    socket: SocketArgs,
+    asking: Asking,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct ResumeArgs {
     /// The daemon's name
     daemon: String,
-    /// How to print
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
     #[command(flatten)]
-    socket: SocketArgs,
+    asking: Asking,
 }
 
 fn transaction_id(text: &str) -> Result<RequestId, String> {
@@ -96,7 +91,7 @@ fn parts(target: &str) -> (&str, Option<&str>) {
 }
 
 pub(super) fn kill(args: &KillArgs) -> u8 {
-    ask(&args.socket, args.output, &json!({ "kill": args.id.to_string() }), |answer| {
+    ask(&args.asking, &json!({ "kill": args.id.to_string() }), |answer| {
         let stopped = answer.get("stopped").unwrap_or(&Value::Null);
         stop_text(stopped, &text(answer, "daemon"))
     })
@@ -105,7 +100,7 @@ pub(super) fn kill(args: &KillArgs) -> u8 {
 pub(super) fn disable(args: &DisableArgs) -> u8 {
     let (daemon, contract) = parts(&args.target);
     let asked = json!({ "daemon": daemon, "contract": contract, "cancel": args.cancel });
-    ask(&args.socket, args.output, &json!({ "disable": asked }), |answer| {
+    ask(&args.asking, &json!({ "disable": asked }), |answer| {
         let first = format!("`{}` is disabled: new requests are refused", args.target);
         off_text(first, daemon, answer)
     })
@@ -114,21 +109,21 @@ pub(super) fn disable(args: &DisableArgs) -> u8 {
 pub(super) fn enable(args: &EnableArgs) -> u8 {
     let (daemon, contract) = parts(&args.target);
     let asked = json!({ "enable": { "daemon": daemon, "contract": contract } });
-    ask(&args.socket, args.output, &asked, |answer| {
+    ask(&args.asking, &asked, |answer| {
         on_text(format!("`{}` is enabled", args.target), daemon, answer)
     })
 }
 
 pub(super) fn pause(args: &PauseArgs) -> u8 {
     let asked = json!({ "pause": { "daemon": args.daemon, "cancel": args.cancel } });
-    ask(&args.socket, args.output, &asked, |answer| {
+    ask(&args.asking, &asked, |answer| {
         let first = format!("daemon `{}` is paused: requests wait", args.daemon);
         off_text(first, &args.daemon, answer)
     })
 }
 
 pub(super) fn resume(args: &ResumeArgs) -> u8 {
-    ask(&args.socket, args.output, &json!({ "resume": args.daemon }), |answer| {
+    ask(&args.asking, &json!({ "resume": args.daemon }), |answer| {
         let first = match answer.get("was_parked").and_then(Value::as_bool) {
             Some(true) => format!("daemon `{}` is running again on its last commit", args.daemon),
             _ => format!("daemon `{}` goes on", args.daemon),
@@ -138,17 +133,12 @@ pub(super) fn resume(args: &ResumeArgs) -> u8 {
 }
 
 /// Asks, prints, and fails when something that was to be stopped still runs.
-fn ask(
-    socket: &SocketArgs,
-    output: Output,
-    asked: &Value,
-    show: impl FnOnce(&Value) -> String,
-) -> u8 {
-    let answer = match fetch(socket, asked) {
+fn ask(asking: &Asking, asked: &Value, show: impl FnOnce(&Value) -> String) -> u8 {
+    let answer = match fetch(&asking.socket, asked) {
         Ok(answer) => answer,
         Err(code) => return code,
     };
-    match output {
+    match asking.output {
         Output::Json => print(&answer.to_string()),
         Output::Human => print(&show(&answer)),
     }

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
 use super::eprint;
-use crate::base::error::{Code, Fault};
+use crate::base::error::{Code, Fault, printable};
 use crate::mechanisms::journal::catches_panics;
 use crate::shell::sink;
 
@@ -80,10 +80,12 @@ fn read_filter(text: &str) -> Result<EnvFilter, String> {
         let is_word = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         let is_level = word.parse::<tracing::Level>().is_ok();
         if is_word && !is_level && !TARGETS.contains(&word) {
-            return Err(format!("`{word}` is neither a level nor one of {}", TARGETS.join(", ")));
+            let (word, known) = (printable(word, 64), TARGETS.join(", "));
+            return Err(format!("`{word}` is neither a level nor one of {known}"));
         }
     }
-    EnvFilter::builder().parse(text).map_err(|error| error.to_string())
+    let read = EnvFilter::builder().parse(text);
+    read.map_err(|error| printable(&error.to_string(), 200))
 }
 
 /// Starts logging to standard error; `default` holds unless `BULKHEAD_LOG` says otherwise.
@@ -139,5 +141,13 @@ mod tests {
         {
             assert!(read_filter(bad).is_err(), "{bad}");
         }
+        // What is not understood is shown as far as it helps.
+        for long in ["x".repeat(1 << 20), format!("a={}", "x".repeat(1 << 20)), "[".repeat(1 << 20)]
+        {
+            let why = read_filter(&long).unwrap_err();
+            assert!(why.len() < 300, "{} bytes", why.len());
+        }
+        let escapes = read_filter("\u{1b}[2J\n").unwrap_err();
+        assert!(!escapes.contains(char::is_control), "{escapes}");
     }
 }
