@@ -204,8 +204,8 @@ impl<'e, 'a, W: Write> ser::Serializer for &'e mut Encoder<'a, W> {
     fn serialize_i128(self, value: i128) -> Result<()> {
         match i64::try_from(value) {
             Ok(value) => self.signed(value),
-            Err(_) => match u64::try_from(value) {
-                Ok(value) => self.unsigned(value),
+            Err(_) => match u128::try_from(value) {
+                Ok(value) => self.serialize_u128(value),
                 Err(_) => self.text(&value.to_string()),
             },
         }

@@ -50,13 +50,17 @@ fn each_mistake_is_named() {
 }
 
 #[test]
-fn duplicate_names_are_refused() {
+fn duplicate_names_are_refused_but_in_maps() {
     let mut bytes = vec![0x82];
     for _ in 0..2 {
         bytes.extend(rmp_serde::to_vec("from").unwrap());
         bytes.extend(rmp_serde::to_vec("ann").unwrap());
     }
     assert_eq!(refuse(&bytes), "duplicate field `from`");
+    // A map has no names of its own: it keeps what comes last.
+    let twice = [0x82, 0xa1, b'a', 1, 0xa1, b'a', 2];
+    let map = decode::<BTreeMap<String, u8>>(&twice);
+    assert_eq!(map, Ok(BTreeMap::from([("a".to_owned(), 2)])));
 }
 
 #[test]
