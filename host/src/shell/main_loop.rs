@@ -120,3 +120,28 @@ impl MainLoop {
         &self.vitals
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s3_14_the_loop_leaves_at_the_tick_after_the_latch_whoever_set_it_and_whenever() {
+        let vitals = Arc::<Vitals>::default();
+        let (done, result) = sync_channel(1);
+        let main = MainLoop::new(vitals.clone(), Signals::default(), None, Duration::from_secs(60));
+        done.send(7).unwrap();
+        assert_eq!(main.until(&result), Some(7));
+        // It is looked at before each wait: what is there by then does not count.
+        let setter = std::thread::spawn(move || {
+            std::thread::sleep(LOOP_TICK * 2);
+            assert!(vitals.stop().trigger(Reason::Asked));
+        });
+        let since = std::time::Instant::now();
+        assert_eq!(main.until(&result), None);
+        assert!(since.elapsed() < Duration::from_secs(30));
+        setter.join().unwrap();
+        done.send(8).unwrap();
+        assert_eq!((main.until(&result), result.try_recv()), (None, Ok(8)));
+    }
+}

@@ -18,7 +18,7 @@ use signal_hook::flag;
 use super::exit;
 
 /// What came from outside.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Signals {
     /// The last signal's number; 0 while there was none.
     last: Arc<AtomicUsize>,

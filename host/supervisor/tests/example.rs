@@ -5,6 +5,11 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+/// Longest time that the example may take to end.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Where cargo puts examples: it builds them before it runs tests.
 fn example() -> PathBuf {
@@ -22,7 +27,16 @@ fn s1_15_s1_16_the_stream_example_prints_four_lines_and_ends_by_ctrl_c() {
     }
     let interrupt = format!("kill -INT {}", child.id());
     assert!(Command::new("sh").args(["-c", &interrupt]).status().unwrap().success());
+    let (ended, end) = channel();
+    let mut watched = child;
+    let watch = std::thread::spawn(move || {
+        if end.recv_timeout(GRACE).is_err() {
+            watched.kill().unwrap();
+        }
+        watched.wait().unwrap()
+    });
     output.read_to_string(&mut text).unwrap();
+    drop(ended.send(()));
     assert_eq!(
         text,
         "starting component task\n\
@@ -30,5 +44,5 @@ fn s1_15_s1_16_the_stream_example_prints_four_lines_and_ends_by_ctrl_c() {
          starting component task\n\
          terminating component task\n"
     );
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(watch.join().unwrap().code(), Some(0));
 }

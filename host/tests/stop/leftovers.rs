@@ -49,13 +49,37 @@ fn s4_10_a_second_host_is_refused_with_the_first_ones_pid() {
     assert!(said.contains("error[E_HOST_RUNNING]") && said.contains(&expected), "{said}");
 }
 
-/// A service manager: starts the host again when it exits with an error, and only then.
+/// Longest time from a start until the host says that it serves.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// What the unit says of something.
+fn unit(of: &str) -> &'static str {
+    let lines = include_str!("../../systemd/bulkhead.service").lines();
+    let mut said = lines.filter_map(|line| line.strip_prefix(of)?.strip_prefix('='));
+    said.next().unwrap_or_else(|| panic!("the unit says nothing of {of}"))
+}
+
+/// A service manager that does what the unit says, and which exit codes it saw.
 fn managed(place: &Place, stops: &[&[&str]]) -> Vec<i32> {
     let notify = place.0.path().join("notify");
     let messages = UnixDatagram::bind(&notify).unwrap();
+    messages.set_read_timeout(Some(START_MAX)).unwrap();
+    let here = |word: &str| match word {
+        "/var/lib/bulkhead" => place.0.path().join("data").display().to_string(),
+        "/run/bulkhead/host.sock" => place.socket().display().to_string(),
+        "/etc/bulkhead/guests/counter.wasm" => guest("counter"),
+        word => word.to_owned(),
+    };
+    let (program, words) = unit("ExecStart").split_once(' ').unwrap();
+    assert!(program.ends_with("/host"), "{program}");
+    let words: Vec<String> = words.split(' ').map(here).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let pause = unit("RestartSec").strip_suffix('s').unwrap().parse().map(Duration::from_secs);
+    let pause = pause.unwrap();
+    assert!(pause < Duration::from_secs(3), "{pause:?}");
     let mut codes = Vec::new();
-    for words in stops {
-        let mut command = place.command(&["run", &guest("counter")]);
+    for stop in stops {
+        let mut command = place.command(&words);
         command.env("NOTIFY_SOCKET", &notify).env("WATCHDOG_USEC", "2000000");
         let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut running = Running::of(child);
@@ -67,12 +91,19 @@ fn managed(place: &Place, stops: &[&[&str]]) -> Vec<i32> {
         let until = |wanted: &str| while message() != wanted {};
         until("READY=1");
         until("WATCHDOG=1");
-        assert_eq!(place.stop(words).0, 0);
+        assert_eq!(place.stop(stop).0, 0);
         until("STOPPING=1");
-        codes.push(running.end().0);
-        if codes.last() == Some(&0) {
+        let code = running.end().0;
+        codes.push(code);
+        let again = match unit("Restart") {
+            "on-failure" => code != 0,
+            "always" => true,
+            other => panic!("Restart={other}"),
+        };
+        if !again {
             break;
         }
+        std::thread::sleep(pause);
     }
     codes
 }
