@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use redb::ReadableTable;
+use redb::{ReadableTable, Table};
 
 use super::base::{seal, unseal};
 use super::setups::forget;
@@ -70,6 +70,17 @@ fn removed_name(key: DaemonKey) -> String {
 /// True for the places of removed daemons.
 pub(super) fn is_removed(name: &str) -> bool {
     name.starts_with(REMOVED)
+}
+
+/// Keeps the place of a daemon that goes and had the highest id: the highest one is always among
+/// the rows. Of others no place is needed.
+fn keep_id(table: &mut Table<'_, &str, &[u8]>, row: DaemonRow) -> Result<(), JournalFault> {
+    let all = REMOVED..REMOVED_END;
+    table.retain_in(all, |_, _| false).map_err(|error| fault(&error.into()))?;
+    let removed = removed_name(row.key);
+    let value = row.encode(&removed);
+    table.insert(removed.as_str(), value.as_slice()).map_err(|error| fault(&error.into()))?;
+    Ok(())
 }
 
 impl Store {
@@ -161,14 +172,7 @@ impl Store {
                 let mut table = write.open_table(DAEMONS).map_err(|e| fault(&e.into()))?;
                 table.remove(name).map_err(|error| fault(&error.into()))?;
                 if daemon == highest {
-                    // The only one that is needed: the highest id is among the rows.
-                    let all = REMOVED..REMOVED_END;
-                    table.retain_in(all, |_, _| false).map_err(|e| fault(&e.into()))?;
-                    let removed = removed_name(row.key);
-                    let value = row.encode(&removed);
-                    table
-                        .insert(removed.as_str(), value.as_slice())
-                        .map_err(|error| fault(&error.into()))?;
+                    keep_id(&mut table, row)?;
                 }
                 let pairs = (daemon, 0)..=(daemon, u64::MAX);
                 for table in [RECORDS, ANSWERS] {
@@ -215,6 +219,11 @@ impl Store {
             let mut table = write.open_table(DAEMONS).map_err(|e| fault(&e.into()))?;
             for name in &names {
                 table.remove(name.as_str()).map_err(|error| fault(&error.into()))?;
+            }
+            // A lower one may have been removed while this one held the highest id.
+            let mut gone = names.iter().filter_map(|name| inner.names.get(name));
+            if let Some(row) = gone.find(|row| row.key.0 == inner.highest) {
+                keep_id(&mut table, *row)?;
             }
         }
         write.commit().map_err(|error| fault(&error.into()))?;
