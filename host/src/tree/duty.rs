@@ -168,8 +168,7 @@ impl Duty {
         let options = self.daemon.options();
         let transaction = options.limits.deadline * (options.retries_max + 1) + WATCH_SLACK;
         let mut pace = Pace::new(self.daemon.options().share);
-        let mut now = self.world.clock.monotonic_nanos();
-        while let Some(message) = self.next_due(now) {
+        while let Some(message) = self.next_due() {
             self.heart.work(match message {
                 Message::Transact(..) => transaction,
                 Message::Control(_) | Message::Wake | Message::Die(_) => CONTROL_TIME_MAX,
@@ -193,7 +192,7 @@ impl Duty {
                     self.transact(bound, &guest, reply);
                     let rested = self.daemon.rested().as_nanos();
                     let rested = u64::try_from(rested).unwrap_or(u64::MAX);
-                    now = self.world.clock.monotonic_nanos();
+                    let now = self.world.clock.monotonic_nanos();
                     let wait = pace.after(started, now, rested);
                     self.heart.rest();
                     if wait > 0 && !self.is_stopping() {
@@ -206,7 +205,6 @@ impl Duty {
                         show(&mut self.daemon);
                     }
                     self.heart.rest();
-                    now = self.world.clock.monotonic_nanos();
                 }
                 Message::Wake => self.heart.rest(),
                 Message::Die(times) => {
@@ -323,7 +321,7 @@ impl Duty {
     }
 
     /// The next message that isn't held, none at the end.
-    fn next_due(&mut self, now: u64) -> Option<Message> {
+    fn next_due(&mut self) -> Option<Message> {
         loop {
             self.renew();
             self.mind_needs();
@@ -343,7 +341,7 @@ impl Duty {
             if let Some(request) = self.next_of_crew(self.is_stopping()) {
                 return Some(request);
             }
-            let Some(message) = self.next(now) else {
+            let Some(message) = self.next() else {
                 // Without a mailbox there is nobody left to let go what is held.
                 return self.bits.next(true).or_else(|| self.next_of_crew(true));
             };
@@ -368,14 +366,14 @@ impl Duty {
 
     /// The next message, none at the end. Now and then the guest's `save` is tried in between, and
     /// requests that have waited long enough are refused.
-    fn next(&mut self, mut now: u64) -> Option<Message> {
+    fn next(&mut self) -> Option<Message> {
         loop {
+            let now = self.world.clock.monotonic_nanos();
             let expiry = self.lines().filter_map(KillBits::next_expiry_nanos).min();
             let expiry = expiry.map(|at| Duration::from_nanos(at.saturating_sub(now)));
             let trial = match self.daemon.save_trial_wait(now) {
                 Some(Duration::ZERO) if !self.is_stopping() => {
                     drop(self.daemon.try_save());
-                    now = self.world.clock.monotonic_nanos();
                     continue;
                 }
                 Some(Duration::ZERO) => None,
@@ -394,7 +392,6 @@ impl Duty {
                 }
                 Err(RecvTimeoutError::Timeout) => self.refuse_expired(),
             }
-            now = self.world.clock.monotonic_nanos();
         }
     }
 

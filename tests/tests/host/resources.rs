@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use super::supervision::DeadlyClock;
+use host::base::clock::{Clock, SystemClock};
 use host::base::entropy::SeededEntropy;
 use host::base::error::{Code, Fault};
 use host::mechanisms::journal::{DirectoryId, Store, StoreOptions};
@@ -64,6 +65,43 @@ fn generation(tree: &Tree, daemon: &str) -> u64 {
 
 fn waiting(daemon: &str, wait: Duration) -> Request {
     Request { wait: Some(wait), ..request(daemon, "increment", json!({"by": 1})) }
+}
+
+/// The machine's clock, and what it jumped ahead.
+#[derive(Debug, Default)]
+struct AheadClock(SystemClock, AtomicU64);
+
+impl Clock for AheadClock {
+    fn unix_nanos(&self) -> u64 {
+        self.0.unix_nanos()
+    }
+
+    fn monotonic_nanos(&self) -> u64 {
+        self.0.monotonic_nanos() + self.1.load(Ordering::Relaxed)
+    }
+}
+
+/// An hour in which nothing was asked is not added to what a request waits.
+#[test]
+fn s0_01_a_request_waits_for_a_resource_as_long_as_it_says_however_long_the_host_is_up() {
+    let (cache, clock) = (Fake::alive(), Arc::new(AheadClock::default()));
+    let options = RootOptions {
+        resources: vec![cache.plan(CACHE, &[])],
+        ..RootOptions::new(usize::MAX, clock.clone(), Arc::new(SeededEntropy::new(7)))
+    };
+    let root = Root::start(vec![counter("bank", &[CACHE])], options).unwrap();
+    let tree = Tree { root, lines: Arc::default() };
+    until("up", || is_up(&tree, CACHE));
+    assert_eq!(tree.committed("bank", "increment", json!({"by": 3})), 3);
+    cache.kill();
+    until("down", || !is_up(&tree, CACHE) && state(&tree, "bank") == DaemonState::Waiting);
+    clock.1.store(3_600_000_000_000, Ordering::Relaxed);
+    let (reply, answer) = channel();
+    let asked = waiting("bank", Duration::from_millis(50));
+    tree.root.submit(asked, Box::new(move |answer| drop(reply.send(answer))));
+    let answer = answer.recv_timeout(MINUTE).unwrap();
+    let Outcome::Rejected(rejection) = answer.outcome else { panic!("{answer:?}") };
+    assert_eq!(rejection.code, "E_UNAVAILABLE");
 }
 
 #[test]
