@@ -306,8 +306,9 @@ pub const LAST_WORDS: Duration = Duration::from_millis(100);
 /// resources.
 pub const DESCRIPTORS_MIN: usize = 64;
 
-/// Threads that a host has to be able to start: some ten of its own, a compiler, a few daemons.
-pub const THREADS_MIN: usize = 24;
+/// Threads that a host has to be able to start: some ten of its own, those of commands, a compiler,
+/// a few daemons.
+pub const THREADS_MIN: usize = 32;
 
 /// Bytes that a host needs for itself beside the budgets of daemons, where the system limits data:
 /// without them it would end at the first value that finds no room.
@@ -332,6 +333,20 @@ pub const CONTROL_TIME_MAX: Duration = Duration::from_secs(600);
 
 /// Time that `host health` waits for the host: an answer needs no daemon and no disk.
 pub const HEALTH_WAIT: Duration = Duration::from_secs(2);
+
+/// Threads for commands of the socket and of HTTP that wait for something; they are there from the
+/// start on. More are started while the system allows it.
+pub const COMMAND_THREADS: usize = 8;
+
+/// How long such a thread stays without work: as good as for ever.
+pub const COMMAND_THREADS_KEPT: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// Time that a copy which could not be started has to be taken back, while the journal is opened
+/// again.
+pub const TAKE_BACK_MAX: Duration = Duration::from_secs(2);
+
+/// Time between two tries of that.
+pub const TAKE_BACK_TICK: Duration = Duration::from_millis(20);
 
 /// Time between two beats of the control plane.
 pub const API_BEAT: Duration = Duration::from_secs(1);

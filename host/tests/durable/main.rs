@@ -7,6 +7,7 @@
 #![expect(clippy::indexing_slicing, reason = "a test may panic")]
 #![expect(clippy::panic, reason = "a test may panic")]
 
+mod copies;
 mod disk;
 mod trace;
 
@@ -45,8 +46,11 @@ fn command(dir: &Path, guests: &[PathBuf]) -> Command {
 }
 
 fn start(dir: &Path, guests: &[PathBuf]) -> Child {
-    let mut child =
-        command(dir, guests).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    begin(&mut command(dir, guests))
+}
+
+fn begin(command: &mut Command) -> Child {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let greeting: Value = serde_json::from_str(&line).unwrap();

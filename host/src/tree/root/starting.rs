@@ -6,12 +6,14 @@
 //! started again or removed.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use super::plan::{check_budget, check_names};
 use super::{DaemonPlan, Deploy, Root, RootError, read};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::NodeId;
-use crate::mechanisms::journal::Store;
+use crate::base::limits::{TAKE_BACK_MAX, TAKE_BACK_TICK};
+use crate::mechanisms::journal::{JournalFault, Store};
 use crate::mechanisms::memory::{BillLine, Images};
 use crate::tree::daemon::DaemonOptions;
 use crate::tree::worker::{First, Starting, Worker};
@@ -226,7 +228,30 @@ impl Root {
         {
             return Err(RootError::Exists(name.clone()));
         }
-        self.take_in(plan, first)
+        let name = name.clone();
+        self.take_in(plan, first).map_err(|error| self.take_back(&name, error))
+    }
+
+    /// What was written of a copy that could not be started goes again: the next start would start
+    /// it. When that can't be done in its time, the answer says so.
+    fn take_back(&self, name: &str, error: RootError) -> RootError {
+        let Some(journal) = &self.ground.journal else { return error };
+        let why = Fault::from(&error);
+        let left = if why.code == Code::Stopping {
+            // Its thread may not have ended.
+            "the host stops".to_owned()
+        } else {
+            match remove_in_time(&journal.store, name) {
+                Ok(()) => return error,
+                Err(fault) => fault.to_string(),
+            }
+        };
+        let message = format!(
+            "{}; what was written of it could not be taken back ({left}), so it may be there at \
+             the next start: `host remove {name}` removes it",
+            why.message
+        );
+        RootError::Daemon(Fault::new(why.code, message))
     }
 
     /// Starts a daemon of a name that is free. `changing` is held.
@@ -277,4 +302,17 @@ impl Root {
         }
         started.map(|()| true)
     }
+}
+
+/// Removes what a name has, as soon as the journal can be written.
+fn remove_in_time(store: &Store, name: &str) -> Result<(), JournalFault> {
+    let since = Instant::now();
+    while store.find_daemon(name).is_some() {
+        match store.remove_daemon(name) {
+            Ok(()) => break,
+            Err(_) if since.elapsed() < TAKE_BACK_MAX => std::thread::sleep(TAKE_BACK_TICK),
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(())
 }
