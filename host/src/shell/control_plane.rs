@@ -7,20 +7,21 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use supervisor::{
     BoxError, Child, Emergency, Escalation, Exhausted, Group, Irrecoverable, Manageable, Policy,
     Reporter, Restart, Signals, Strategy, Supervisor, Task,
 };
+use tokio::runtime::{self, Runtime};
 use tokio::sync::Notify;
 
 use super::api::{self, Listening, Served};
 use super::ingress::{self, Ingress};
 use crate::base::error::Code;
 use crate::base::failpoint::{self, Point};
-use crate::base::limits::API_BEAT;
+use crate::base::limits::{API_BEAT, COMMAND_THREADS, COMMAND_THREADS_KEPT};
 use crate::base::stop::StopLatch;
 use crate::base::vitals::{Heart, Kind, Pulse};
 
@@ -36,7 +37,10 @@ pub(super) fn serve_until(
     heart: &Heart,
     slack: Duration,
 ) -> Result<(), BoxError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_keep_alive(COMMAND_THREADS_KEPT)
+        .build()?;
     let (listening, same) = (Arc::new(listening), served.clone());
     let socket = Server::new(heart.pulse(), move || {
         let (listening, served) = (listening.clone(), same.clone());
@@ -55,6 +59,7 @@ pub(super) fn serve_until(
     }
     let supervisor = Supervisor::group(group).name("control-plane");
     let supervisor = supervisor.emergency(Arc::new(Latch(served.vitals.stop().clone())));
+    keep_threads(&runtime);
     let ended = runtime.block_on(async {
         let supervised = supervisor.spawn().await?;
         let beat = async {
@@ -77,6 +82,19 @@ pub(super) fn serve_until(
     // Commands that wait for a disk or a compiler are not waited for.
     runtime.shutdown_background();
     ended
+}
+
+/// Starts the threads of commands that wait, all at once; idle ones stay. So commands are carried
+/// out when the system gives this process no more threads, and one that takes long holds up none of
+/// the others.
+fn keep_threads(runtime: &Runtime) {
+    let gate = Arc::new(Mutex::new(()));
+    let shut = gate.lock();
+    for _ in 0..COMMAND_THREADS {
+        let gate = gate.clone();
+        drop(runtime.spawn_blocking(move || drop(gate.lock())));
+    }
+    drop(shut);
 }
 
 fn child(name: &str, server: impl Manageable) -> Child {

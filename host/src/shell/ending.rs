@@ -31,24 +31,28 @@ pub(super) fn stop_in_order(
     root.refuse_requests();
     let now = || root.clock().monotonic_nanos();
     let mut order = StopOrder::begin(now(), deadlines);
-    let mut closing: Option<JoinHandle<()>> = None;
+    let (mut closing, mut closed): (Option<JoinHandle<()>>, bool) = (None, false);
     loop {
         main.tick();
         // Its operation is a look, which can't fail.
         drop(failpoint::pass(Point::DuringStop));
         let seen = Seen {
             daemons: root.daemons_left().len(),
-            journal_closed: closing.as_ref().is_some_and(JoinHandle::is_finished),
+            journal_closed: closed || closing.as_ref().is_some_and(JoinHandle::is_finished),
             hurry: main.vitals().stop().hurries(),
         };
         match order.look(now(), seen) {
             Phase::Drain => {}
             Phase::Cancel => root.cancel_all(),
-            Phase::Sync if closing.is_none() => {
-                let served = served.clone();
-                let close = move || served.root.close_journal();
-                // Without a thread it stays open, and the phase ends at its deadline.
+            Phase::Sync if closing.is_none() && !closed => {
+                let same = served.clone();
+                let close = move || same.root.close_journal();
                 closing = Builder::new().name("stop".to_owned()).spawn(close).ok();
+                if closing.is_none() {
+                    // The system gives no more threads. A disk that hangs is the watchdog's then.
+                    served.root.close_journal();
+                    closed = true;
+                }
             }
             Phase::Sync => {}
             Phase::Left => break,

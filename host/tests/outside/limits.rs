@@ -72,7 +72,7 @@ fn r3_b13_few_threads_are_said_at_the_start_and_are_enough_after_that() {
         eprintln!("NOT TESTED: this needs a user of its own, which root alone can be");
         return;
     }
-    let threads = [1, 4, 8, 12, 16, 20, 24, 25, 26, 28, 40];
+    let threads = [1, 4, 8, 12, 16, 20, 24, 28, 31, 32, 33, 36, 48];
     sweep("-u", &threads, Some(NOBODY), &["E_PROCESS_LIMIT"]);
 }
 
@@ -116,6 +116,75 @@ fn r3_a_daemon_that_gets_no_thread_is_refused_and_the_others_go_on() {
     assert_eq!(place.stop(&[]).0, 0);
     let (code, said) = running.end();
     assert!(code == 0 && !said.contains("panicked"), "{said}");
+}
+
+/// The limit is lowered while the host runs: what it began with is enough for all but new daemons.
+#[test]
+fn r3_a_host_that_gets_no_more_threads_answers_and_stops_in_order() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("NOT TESTED: this needs a user of its own, which root alone can be");
+        return;
+    }
+    let (place, user) = (Place::new(), NOBODY + 2);
+    std::os::unix::fs::chown(place.0.path(), Some(user), Some(user)).unwrap();
+    let start = || {
+        let mut command = std::process::Command::new(HOST);
+        command.args(["run", &guest("counter"), "--output", "json"]);
+        command.current_dir(place.0.path()).process_group(0);
+        for (name, value) in place.command(&[]).get_envs() {
+            command.env(name, value.unwrap());
+        }
+        command.uid(user).gid(user).stdin(Stdio::null());
+        let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut running = Running::of(piped.spawn().unwrap());
+        running.greeting();
+        running
+    };
+    let done = |words: &[&str]| {
+        let output = place.host(words);
+        assert!(output.status.success(), "{words:?}: {output:?}");
+    };
+    let mut running = start();
+    done(&["fork", "counter", "first"]);
+    // Root may lack the right to limit others; the user may limit its own.
+    let mut limit = std::process::Command::new("prlimit");
+    limit.args(["--pid", &running.child.id().to_string(), "--nproc=1:1"]);
+    assert!(limit.uid(user).gid(user).status().unwrap().success());
+    // One that waits, and the others beside it.
+    let waits = ["simulate-crash", "first", "--thread"];
+    let mut waits =
+        place.command(&waits).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    for words in [
+        &["history", "counter"][..],
+        &["snapshot", "counter", "-o", "state"],
+        &["pause", "counter"],
+        &["resume", "counter"],
+        &["call", "counter", "increment", "by=1"],
+        &["revert", "counter", "--last", "1"],
+        &["health"],
+    ] {
+        // A daemon without its thread is no reason to call the host unwell here.
+        let output = place.host(words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(words == ["health"] || output.status.success(), "{words:?}: {said}");
+    }
+    let refused = place.host(&["fork", "counter", "second"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("error[E_PROCESS_LIMIT]"), "{said}");
+    waits.kill().unwrap();
+    waits.wait().unwrap();
+    assert_eq!(place.stop(&[]).0, 0);
+    let (code, said) = running.end();
+    assert!(code == 0 && !said.contains("panicked"), "{said}");
+    // What was refused has left nothing, so that the one with the last id can go.
+    let mut running = start();
+    done(&["remove", "first"]);
+    assert_eq!(place.stop(&[]).0, 0);
+    running.end();
+    let mut running = start();
+    done(&["fork", "counter", "second"]);
+    assert_eq!(place.stop(&[]).0, 0);
+    running.end();
 }
 
 #[test]
