@@ -22,15 +22,19 @@ fn guest(name: &str) -> PathBuf {
     path
 }
 
-fn host(dir: &Path, words: &[&str]) -> Output {
-    Command::new(HOST)
+fn command(dir: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(HOST);
+    command
         .args(words)
         .current_dir(dir)
         .env("BULKHEAD_SOCKET", dir.join("run/host.sock"))
         .env("BULKHEAD_CACHE_DIR", dir.join("cache"))
-        .env_remove("RUST_BACKTRACE")
-        .output()
-        .unwrap()
+        .env_remove("RUST_BACKTRACE");
+    command
+}
+
+fn host(dir: &Path, words: &[&str]) -> Output {
+    command(dir, words).output().unwrap()
 }
 
 fn code(output: &Output) -> i32 {
@@ -112,6 +116,13 @@ fn calls_print_values_and_exit_as_documented() {
         running.host(&["call", "ledger", "transfer", "from=bob", "to=ann", "amount=500"]);
     assert_eq!(code(&rejected), 1);
     assert!(stderr(&rejected).contains("overdraft"), "{}", stderr(&rejected));
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut unwritten =
+        command(running.dir(), &["call", "ledger", "deposit", "account=eve", "amount=3"]);
+    let unwritten = unwritten.stdout(full).output().unwrap();
+    assert_eq!(code(&unwritten), 10, "{}", stderr(&unwritten));
+    assert!(stderr(&unwritten).contains("was done all the same"), "{}", stderr(&unwritten));
+    assert_eq!(stdout(&running.host(&["call", "ledger", "balance", "account=eve"])), "3\n");
     let ill_typed = running.host(&["call", "ledger", "deposit", "account=ann", "amount=x"]);
     assert_eq!(code(&ill_typed), 1);
     assert!(stderr(&ill_typed).contains("E_ARGS"), "{}", stderr(&ill_typed));
@@ -267,7 +278,7 @@ fn mistakes_are_named_with_their_code() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let mut unprinted = Command::new(HOST);
     let unprinted = unprinted.args(["explain", "E_FUEL"]).stdout(full).output().unwrap();
-    assert_eq!(code(&unprinted), 1, "{}", stderr(&unprinted));
+    assert_eq!(code(&unprinted), 10, "{}", stderr(&unprinted));
     assert!(stderr(&unprinted).contains("could not be written"), "{}", stderr(&unprinted));
     std::fs::write(dir.path().join("text.wasm"), "no component").unwrap();
     let refused = host(dir.path(), &["inspect", "text.wasm", "--output", "json"]);

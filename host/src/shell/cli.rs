@@ -57,8 +57,8 @@ use crate::mechanisms::sandbox::compile_in_this_process;
     max_term_width = 100,
     after_help = "\
 Exit codes: 0 done or committed, 1 rejected or failed, 2 wrong usage, 3 crashed, 4 unknown,
-5 no host answers; of `host run` also 6 emergency, 7 forced stop; of `host health` 8 not
-well, 9 stuck.
+5 no host answers, 10 done but the answer could not be written; of `host run` also
+6 emergency, 7 forced stop; of `host health` 8 not well, 9 stuck.
 Environment: BULKHEAD_SOCKET, BULKHEAD_DATA, BULKHEAD_MEMORY, BULKHEAD_CACHE_DIR, BULKHEAD_LOG (like
 `info,guest=debug`), NO_COLOR."
 )]
@@ -180,6 +180,7 @@ pub fn main() -> ExitCode {
         print_fault(&fault);
         return ExitCode::from(exit::USAGE);
     }
+    let is_host = matches!(cli.command, Command::Run(_));
     let code = match cli.command {
         Command::New(args) => new::new(&args),
         Command::Build(args) => build::build(&args),
@@ -222,10 +223,14 @@ pub fn main() -> ExitCode {
             }
         },
     };
+    // An answer that nobody could get is no success, though a script must not do it once more. What a
+    // host says as it starts is no answer.
+    let lost = code == exit::DONE && !is_host && sink::has_lost_answers();
+    if lost {
+        eprint("error: what was asked for was done all the same");
+    }
     sink::flush(FLUSH_TIME_MAX);
-    // An answer that nobody could get is a failure, whatever it says.
-    let lost = code == exit::DONE && sink::has_lost_answers();
-    ExitCode::from(if lost { exit::FAILED } else { code })
+    ExitCode::from(if lost { exit::UNWRITTEN } else { code })
 }
 
 /// Prints an error: its code, who is to blame, what happened, and where to read on.

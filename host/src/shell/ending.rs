@@ -59,7 +59,7 @@ pub(super) fn stop_in_order(
         }
         std::thread::sleep(STOP_TICK);
     }
-    root.finish_effects(|| {
+    let _logged = root.finish_effects(|| {
         main.tick();
         !main.vitals().stop().hurries()
     });

@@ -30,3 +30,6 @@ pub const UNWELL: u8 = 8;
 
 /// `host health`: the host is there, but stuck.
 pub const STUCK: u8 = 9;
+
+/// It was done, and the answer could not be written to standard output.
+pub const UNWRITTEN: u8 = 10;

@@ -311,7 +311,7 @@ impl Root {
         self.ground.root_loop.end();
         // After the last daemon: what they handed over is still made durable and answered.
         self.close_journal();
-        self.finish_effects(|| true);
+        let _logged = self.finish_effects(|| true);
         self.ground.board.stop();
     }
 

@@ -249,6 +249,21 @@ fn more_than_can_wait_is_refused_while_it_is_staged() {
     assert_eq!(settled(&tree).done, u64::from(EFFECTS_WAITING_MAX) + 1);
 }
 
+/// A stop waits for none whose resource is down, and says how many are lost.
+#[test]
+fn a_stop_says_how_many_effects_are_lost() {
+    let fake = Fake::shared(1);
+    let tree = tree_of(&fake, caller(&[], &[CACHE]));
+    echo(&tree, "first");
+    assert_eq!(settled(&tree), done(1));
+    fake.kill();
+    until("down", || tree.committed("a", "look", json!({"name": "cache"}))[0] == json!(false));
+    echo(&tree, "second");
+    echo(&tree, "third");
+    assert_eq!(tree.root.finish_effects(|| true), [(CACHE.to_owned(), 2)]);
+    assert!(tree.root.finish_effects(|| true).is_empty(), "it is said once");
+}
+
 /// What a crash may undo has no effect, and a commit that failed has none.
 #[test]
 fn effects_are_released_when_their_commit_is_durable() {

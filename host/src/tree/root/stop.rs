@@ -63,15 +63,21 @@ impl Root {
 
     /// Gives effects [`EFFECTS_STOP_MAX`] once the journal is closed, while `goes_on` says so at
     /// each look. Whoever calls this first decides: later calls, of the root's own end too, wait
-    /// no more.
-    pub fn finish_effects(&self, mut goes_on: impl FnMut() -> bool) {
+    /// no more. Answers the effects that are lost, by resource, and logs them.
+    pub fn finish_effects(&self, mut goes_on: impl FnMut() -> bool) -> Vec<(String, u64)> {
         if self.effects_finished.swap(true, Ordering::Relaxed) {
-            return;
+            return Vec::new();
         }
         let start = Instant::now();
         while self.effects_left() > 0 && start.elapsed() < EFFECTS_STOP_MAX && goes_on() {
             std::thread::sleep(STOP_TICK);
         }
+        let lost = self.ground.board.effects_waiting();
+        for (resource, effects) in &lost {
+            let text = "staged effects of commits are lost: the host stops before they were done";
+            tracing::warn!(resource, effects, "{text}");
+        }
+        lost
     }
 
     /// Why commits are refused now, if they are.

@@ -183,6 +183,14 @@ impl Board {
         there.map(|(resource, _)| resource.caller().outbox().counts().waiting).sum()
     }
 
+    /// Effects that were released and are not over, of each resource that has some.
+    pub(in crate::tree) fn effects_waiting(&self) -> Vec<(String, u64)> {
+        let waiting = self.resources.iter().map(|(name, (resource, _))| {
+            (name.clone(), resource.caller().outbox().counts().waiting)
+        });
+        waiting.filter(|(_, waiting)| *waiting > 0).collect()
+    }
+
     /// Lets go of all resources: closes every connection, ends the keepers' thread.
     pub(in crate::tree) fn stop(&self) {
         if let Some(providers) = &self.providers {
