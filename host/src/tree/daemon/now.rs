@@ -21,7 +21,8 @@ impl Now {
         let monotonic = clock.monotonic_nanos();
         let since_read = self.read_at.map(|read_at| monotonic.saturating_sub(read_at));
         if since_read.is_some_and(|since| since < Self::READ_EVERY_NANOS) {
-            self.unix_nanos += monotonic.saturating_sub(self.monotonic_nanos);
+            let passed = monotonic.saturating_sub(self.monotonic_nanos);
+            self.unix_nanos = self.unix_nanos.saturating_add(passed);
         } else {
             self.unix_nanos = clock.unix_nanos();
             self.read_at = Some(monotonic);
@@ -44,6 +45,29 @@ mod tests {
             clock.advance(step);
             let monotonic = now.look(&clock);
             assert_eq!((monotonic, now.unix_nanos), (clock.monotonic_nanos(), clock.unix_nanos()));
+        }
+    }
+    /// A clock of a machine that is beyond all years that it can say.
+    #[derive(Debug)]
+    struct LastClock(ManualClock);
+
+    impl Clock for LastClock {
+        fn unix_nanos(&self) -> u64 {
+            u64::MAX
+        }
+
+        fn monotonic_nanos(&self) -> u64 {
+            self.0.monotonic_nanos()
+        }
+    }
+
+    #[test]
+    fn d26_the_wall_clock_stays_at_its_last_moment() {
+        let (clock, mut now) = (LastClock(ManualClock::at(5)), Now::default());
+        for _ in 0..3 {
+            clock.0.advance(1000);
+            now.look(&clock);
+            assert_eq!(now.unix_nanos, u64::MAX);
         }
     }
 }
