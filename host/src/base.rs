@@ -7,6 +7,7 @@ pub mod error;
 pub mod failpoint;
 pub mod ids;
 pub mod limits;
+pub mod regular;
 pub mod room;
 pub mod sdk_codes;
 pub mod stop;

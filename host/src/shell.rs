@@ -6,6 +6,7 @@ mod clients;
 mod control_plane;
 mod ending;
 pub mod exit;
+mod files;
 pub mod health;
 mod ingress;
 mod main_loop;

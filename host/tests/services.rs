@@ -424,7 +424,7 @@ fn s0_11_what_is_wrong_with_init_jobs_and_their_files_is_said_at_their_lines() {
             "services/jobs.toml:7:1: services/none.lua: No such file",
             "services/jobs.toml:8:1: a ' is not closed",
             "services/jobs.toml:9:1: services/large.lua: it has more than 1048576 bytes",
-            "services/jobs.toml:10:1: services/.: it is not a file",
+            "services/jobs.toml:10:1: services/.: it is a directory, not a regular file",
         ] {
             assert!(refused.err.contains(expected), "{expected}\n{}", refused.err);
         }

@@ -135,6 +135,9 @@ codes! {
     File "E_FILE" Operator
         "A file could not be read or written."
         "The message gives the path and the system's reason.";
+    FileRefused "E_FILE_REFUSED" Caller
+        "The path is none to read or write: no regular file, or inside a data directory."
+        "Nothing was changed. Name a regular file; to write, one that may go, or a new one elsewhere.";
     Build "E_BUILD" Guest
         "The guest's crate could not be built."
         "The compiler's messages say why; [lib] crate-type = [\"cdylib\"] makes a component.";

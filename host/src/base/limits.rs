@@ -181,6 +181,9 @@ pub const DAEMONS_KEPT_MAX: usize = 1 << 16;
 /// Bytes of a guest file. Python guests with their library are about 40 MiB.
 pub const MODULE_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes of a snapshot's file: the largest state, incompressible, with its code.
+pub const SNAPSHOT_BYTES_MAX: usize = 2 * BUDGET_MAX_BYTES + MODULE_BYTES_MAX;
+
 /// Steps for which the write barrier follows one function, to leave out marks that others stand
 /// for: one for each instruction, operand and local that it looks at. After them it marks store by
 /// store. Milliseconds of work; a function of hand-made size would take minutes.

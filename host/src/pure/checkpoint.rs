@@ -193,52 +193,107 @@ fn head(checkpoint: &Checkpoint) -> Vec<u8> {
 /// # Errors
 ///
 /// [`SnapshotError`] for anything but the bytes that [`encode_snapshot`] made.
-pub fn decode_snapshot(file: &[u8]) -> Result<(Checkpoint, Vec<u8>), SnapshotError> {
-    let mut reader = Reader(file);
-    if reader.array() != Some(MAGIC) {
-        return Err(SnapshotError::Foreign);
-    }
-    match reader.u32() {
-        Some(SNAPSHOT_FORMAT) => {}
-        Some(format) => return Err(SnapshotError::Format(format)),
-        None => return Err(SnapshotError::Corrupt("it is cut")),
-    }
-    let Some((body, hash)) = file.split_last_chunk::<HASH_BYTES>() else {
-        return Err(SnapshotError::Corrupt("it is cut"));
-    };
-    if blake3::hash(body) != *hash {
-        return Err(SnapshotError::Corrupt("wrong checksum, or it is cut"));
-    }
-    let mut reader = Reader(body.get(8..).unwrap_or_default());
-    read(&mut reader)
-        .filter(|_| reader.0.is_empty())
-        .ok_or(SnapshotError::Corrupt("a field is out of range"))
+pub fn decode_snapshot(file: &[u8]) -> Result<(Checkpoint, &[u8]), SnapshotError> {
+    Packed::check(file)?.unpack()
 }
 
-fn read(reader: &mut Reader<'_>) -> Option<(Checkpoint, Vec<u8>)> {
-    let name = reader.counted().filter(|name| name.len() <= NAME_BYTES_MAX)?;
-    let daemon = printable(std::str::from_utf8(name).ok()?, NAME_BYTES_MAX);
-    let sequence = reader.sequence()?;
-    let generation = Generation(reader.u64()?);
-    let unix_nanos = reader.u64()?;
-    let code = reader.array()?;
-    let memory_bytes = usize::try_from(reader.u64()?).ok().filter(|&b| b <= BUDGET_MAX_BYTES)?;
-    let count = usize::try_from(reader.u32()?).ok().filter(|&count| count <= CONTROLS_MAX)?;
-    let mut controls = Vec::new();
-    for _ in 0..count {
-        controls.push(reader.counted()?.to_vec());
+/// A snapshot's file with the right checksum, whose state is still packed: a small file may hold a
+/// large one.
+#[derive(Clone, Copy, Debug)]
+pub struct Packed<'a> {
+    body: &'a [u8],
+    bytes: usize,
+}
+
+impl<'a> Packed<'a> {
+    /// Looks at a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode_snapshot`].
+    pub fn check(file: &'a [u8]) -> Result<Self, SnapshotError> {
+        let mut reader = Reader(file);
+        if reader.array() != Some(MAGIC) {
+            return Err(SnapshotError::Foreign);
+        }
+        match reader.u32() {
+            Some(SNAPSHOT_FORMAT) => {}
+            Some(format) => return Err(SnapshotError::Format(format)),
+            None => return Err(SnapshotError::Corrupt("it is cut")),
+        }
+        let Some((body, hash)) = file.split_last_chunk::<HASH_BYTES>() else {
+            return Err(SnapshotError::Corrupt("it is cut"));
+        };
+        if blake3::hash(body) != *hash {
+            return Err(SnapshotError::Corrupt("wrong checksum, or it is cut"));
+        }
+        let body = body.get(8..).unwrap_or_default();
+        let head = Head::read(&mut Reader(body)).ok_or(OUT_OF_RANGE)?;
+        let controls = head.controls.iter().map(|control| control.len()).sum::<usize>();
+        Ok(Self { body, bytes: head.memory_bytes.saturating_add(controls) })
     }
-    let mut memory = vec![0; memory_bytes];
+
+    /// Bytes of the state.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The checkpoint, in memory of its own, and the code.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError::Corrupt`] for a field out of range.
+    pub fn unpack(&self) -> Result<(Checkpoint, &'a [u8]), SnapshotError> {
+        let mut reader = Reader(self.body);
+        read(&mut reader).filter(|_| reader.0.is_empty()).ok_or(OUT_OF_RANGE)
+    }
+}
+
+const OUT_OF_RANGE: SnapshotError = SnapshotError::Corrupt("a field is out of range");
+
+/// All that is before the number of chunks.
+struct Head<'a> {
+    daemon: String,
+    sequence: Sequence,
+    generation: Generation,
+    unix_nanos: u64,
+    code: [u8; HASH_BYTES],
+    memory_bytes: usize,
+    controls: Vec<&'a [u8]>,
+}
+
+impl<'a> Head<'a> {
+    fn read(reader: &mut Reader<'a>) -> Option<Self> {
+        let name = reader.counted().filter(|name| name.len() <= NAME_BYTES_MAX)?;
+        let daemon = printable(std::str::from_utf8(name).ok()?, NAME_BYTES_MAX);
+        let sequence = reader.sequence()?;
+        let generation = Generation(reader.u64()?);
+        let unix_nanos = reader.u64()?;
+        let code = reader.array()?;
+        let memory_bytes = reader.u64()?;
+        let memory_bytes = usize::try_from(memory_bytes).ok().filter(|&b| b <= BUDGET_MAX_BYTES)?;
+        let count = usize::try_from(reader.u32()?).ok().filter(|&count| count <= CONTROLS_MAX)?;
+        let controls = (0..count).map(|_| reader.counted()).collect::<Option<_>>()?;
+        Some(Self { daemon, sequence, generation, unix_nanos, code, memory_bytes, controls })
+    }
+}
+
+fn read<'a>(reader: &mut Reader<'a>) -> Option<(Checkpoint, &'a [u8])> {
+    let head = Head::read(reader)?;
+    let mut memory = vec![0; head.memory_bytes];
     let mut next = 0;
     for _ in 0..reader.u64()? {
         let index = usize::try_from(reader.u64()?).ok().filter(|&index| index >= next)?;
         next = index + 1;
         read_chunk(reader.counted()?, index, &mut memory)?;
     }
-    let file = reader.counted().filter(|code| code.len() <= MODULE_BYTES_MAX)?.to_vec();
-    if blake3::hash(&file) != code {
+    let file = reader.counted().filter(|code| code.len() <= MODULE_BYTES_MAX)?;
+    let Head { daemon, sequence, generation, unix_nanos, code, .. } = head;
+    if blake3::hash(file) != code {
         return None;
     }
+    let controls = head.controls.iter().map(|control| control.to_vec()).collect();
     let checkpoint =
         Checkpoint { daemon, sequence, generation, unix_nanos, code, memory, controls };
     Some((checkpoint, file))
@@ -291,6 +346,8 @@ mod tests {
         for memory_bytes in [0, 1, CHUNK_BYTES, 5 * CHUNK_BYTES, 300_001] {
             let (checkpoint, code) = checkpoint(memory_bytes);
             let file = encode_snapshot(&checkpoint, &code);
+            let packed = Packed::check(&file).unwrap();
+            assert_eq!(packed.bytes(), memory_bytes + 3, "its memory and its controls");
             let (found, found_code) = decode_snapshot(&file).unwrap();
             assert_eq!(found.hash(), checkpoint.hash());
             assert!(found == checkpoint && found_code == code, "{memory_bytes} bytes");

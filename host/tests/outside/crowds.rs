@@ -15,7 +15,7 @@ use super::rig::{Place, Running, guest};
 const CROWD: usize = 300;
 
 /// Longer than any answer takes here.
-const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 fn is_well(place: &Place) {
     let health = place.host(&["health"]);
@@ -26,7 +26,7 @@ fn is_well(place: &Place) {
     }
 }
 
-fn crowd(place: &Place, says: &[u8]) -> Vec<UnixStream> {
+pub(crate) fn crowd(place: &Place, says: &[u8]) -> Vec<UnixStream> {
     let one = |_| {
         let mut client = UnixStream::connect(place.socket()).unwrap();
         // It may be let go of meanwhile.

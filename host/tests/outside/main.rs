@@ -10,6 +10,7 @@
 mod containers;
 mod crowds;
 mod descriptors;
+mod files;
 mod limits;
 mod owners;
 #[expect(dead_code, reason = "other tests' rig, of which these need a part")]

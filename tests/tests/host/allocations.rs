@@ -13,7 +13,7 @@ use host::base::room::Room;
 use host::mechanisms::journal::{DirectoryId, Durability, Store, StoreOptions};
 use host::mechanisms::memory::Images;
 use host::mechanisms::sandbox::{CallContext, Called, Environment, Guest, Instance, Limits, NoLog};
-use host::pure::checkpoint::encode_snapshot_to;
+use host::pure::checkpoint::{encode_snapshot, encode_snapshot_to};
 use host::pure::contract::{Argument, Contract, Meter, Schema, show_any};
 use host::pure::pace::CpuShare;
 use host::pure::request::Request;
@@ -366,4 +366,29 @@ fn copies_count_against_the_limit_of_memory() {
     let refused = tree.root.lend_for("chaos").unwrap_err();
     assert_eq!(refused.code, Code::Budget, "{refused}");
     assert!(refused.message.contains("copies"), "{refused}");
+}
+
+#[test]
+fn a_small_snapshot_of_a_large_state_counts_before_it_is_unpacked() {
+    const NAME: &str =
+        "host::allocations::a_small_snapshot_of_a_large_state_counts_before_it_is_unpacked";
+    in_own_process(NAME, || {
+        let chaos = plan("chaos", &deployed("chaos"), |options| options.budget_bytes = 8 << 20);
+        let tree = Tree::try_start(vec![chaos], 128 << 20).unwrap();
+        let (mut checkpoint, code) = tree.root.checkpoint_with_code("chaos", None).unwrap();
+        checkpoint.memory.resize(160 << 20, 0);
+        let snapshot = encode_snapshot(&checkpoint, &code);
+        drop(checkpoint);
+        assert!(snapshot.len() < 2 << 20, "{}", snapshot.len());
+        let deploy = |_: &[u8]| -> Result<Arc<Guest>, Fault> { panic!("nothing to deploy") };
+        let options = DaemonOptions::new("copy", 16 << 20);
+        let restore = || tree.root.restore(&snapshot, options, &deploy).map(drop);
+        let (restored, took) = process_peak(restore);
+        assert_eq!(restored.unwrap_err().code, Code::Budget);
+        assert!(took < 16 << 20, "a restore took {took}");
+        let (restored, took) = process_peak(|| tree.root.restore_into("chaos", &snapshot));
+        assert_eq!(restored.unwrap_err().code, Code::Budget);
+        assert!(took < 16 << 20, "a restore into a daemon took {took}");
+        assert_eq!(tree.root.bill().lent_bytes, 0, "nothing stays lent");
+    });
 }

@@ -103,6 +103,7 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ("E_STORE_CORRUPT", "the journal has tests of its own"),
     ("E_STORE_POISONED", "the journal has tests of its own"),
     ("E_FILE", "the command line has tests of its own"),
+    ("E_FILE_REFUSED", "the command line has tests of its own"),
     ("E_BUILD", "the command line has tests of its own"),
     ("E_SOCKET", "the command line has tests of its own"),
     ("E_PROCESS_LIMIT", "the real binary has tests of its own, under `ulimit`"),

@@ -14,16 +14,14 @@ use tokio::sync::watch;
 
 use crate::base::error::{Code, Fault};
 use crate::base::ids::Sequence;
-use crate::base::limits::{BUDGET_MAX_BYTES, COMMITS_LISTED_MAX, MODULE_BYTES_MAX};
+use crate::base::limits::{COMMITS_LISTED_MAX, SNAPSHOT_BYTES_MAX};
 use crate::base::vitals::Vitals;
 use crate::mechanisms::journal::{CommitLine, RanCode};
 use crate::mechanisms::sandbox::{Guest, Sandbox};
 use crate::pure::checkpoint::{Checkpoint, Facts, encode_snapshot_to};
+use crate::shell::files::{self, Unread};
 use crate::shell::health::Health;
-use crate::tree::{DaemonOptions, Depends, KeptCommits, RevertTo, Root};
-
-/// Bytes of a snapshot's file: the largest state, incompressible, with its code.
-const SNAPSHOT_BYTES_MAX: u64 = 2 * BUDGET_MAX_BYTES as u64 + MODULE_BYTES_MAX as u64;
+use crate::tree::{DaemonOptions, Depends, KeptCommits, Lent, RevertTo, Root};
 
 /// What the commands need of the host.
 #[derive(Debug)]
@@ -52,6 +50,23 @@ impl Served {
     /// How the host is, and the status that HTTP has for it.
     pub(in crate::shell) fn look(&self) -> (Value, u16) {
         self.health.look(&self.root, &self.vitals, &self.services)
+    }
+
+    /// Reads a file that a client names, when there is room for it; that is taken for as long as
+    /// the second part lives.
+    ///
+    /// # Errors
+    ///
+    /// As [`Unread::open`] and [`Unread::read`]; `E_BUDGET`.
+    pub(super) fn read(
+        &self,
+        path: &Path,
+        most: usize,
+        over: Code,
+    ) -> Result<(Vec<u8>, Lent<'_>), Fault> {
+        let file = Unread::open(path, most, over)?;
+        let lent = self.root.lend(file.bytes())?;
+        Ok((file.read()?, lent))
     }
 }
 
@@ -223,9 +238,11 @@ pub(super) fn checkpoint_json(checkpoint: &Facts) -> Value {
 
 pub(super) fn restore(served: &Served, mut fields: Fields) -> Result<Value, Fault> {
     let path = fields.text("path")?;
+    let read = || served.read(Path::new(&path), SNAPSHOT_BYTES_MAX, Code::Snapshot);
     if let Some(name) = fields.optional_text("into")? {
         fields.done()?;
-        let (facts, sequence) = served.root.restore_into(&name, &read_whole(Path::new(&path))?)?;
+        let (file, _lent) = read()?;
+        let (facts, sequence) = served.root.restore_into(&name, &file)?;
         let from = checkpoint_json(&facts);
         return Ok(json!({ "restored": name, "from": from, "sequence": sequence }));
     }
@@ -233,7 +250,7 @@ pub(super) fn restore(served: &Served, mut fields: Fields) -> Result<Value, Faul
     let budget = fields.number("budget_bytes")?;
     let depends = Depends { needs: fields.texts("needs")?, uses: fields.texts("uses")? };
     fields.done()?;
-    let file = read_whole(Path::new(&path))?;
+    let (file, _lent) = read()?;
     let budget = match budget {
         Some(budget) => usize::try_from(budget).unwrap_or(usize::MAX),
         None => crate::base::limits::BUDGET_DEFAULT_BYTES,
@@ -279,16 +296,6 @@ pub fn deploy_stored(
     sandbox.deploy_within(code, budget_bytes).map_err(|error| Fault::from(&error))
 }
 
-fn read_whole(path: &Path) -> Result<Vec<u8>, Fault> {
-    let failed = |error: std::io::Error| file_fault(path, &error);
-    let bytes = fs::metadata(path).map_err(failed)?.len();
-    if bytes > SNAPSHOT_BYTES_MAX {
-        let message = format!("{}: too large for a snapshot", path.display());
-        return Err(Fault::new(Code::Snapshot, message));
-    }
-    fs::read(path).map_err(failed)
-}
-
 /// Writes a file so that its name is never seen with half of its content.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
     write_pieces(path, |file| file.write_all(bytes))
@@ -299,7 +306,7 @@ fn write_pieces(
     path: &Path,
     write: impl FnOnce(&mut File) -> std::io::Result<()>,
 ) -> Result<(), Fault> {
-    let failed = |error: std::io::Error| file_fault(path, &error);
+    let failed = |error: std::io::Error| files::fault(path, &error);
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".part");
     let temporary = Path::new(&temporary);
@@ -322,8 +329,4 @@ fn is_gone(removed: std::io::Result<()>) -> std::io::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
-}
-
-pub(super) fn file_fault(path: &Path, error: &std::io::Error) -> Fault {
-    Fault::new(Code::File, format!("{}: {error}", path.display()))
 }

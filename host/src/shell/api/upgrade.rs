@@ -1,15 +1,14 @@
 //! New code for a daemon: the command, and what is said about it.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::lineage::{Fields, Served, deploy_stored, file_fault};
-use crate::base::error::Fault;
+use super::lineage::{Fields, Served, deploy_stored};
+use crate::base::error::{Code, Fault};
 use crate::base::limits::MODULE_BYTES_MAX;
 use crate::pure::upgrade::{Fate, Loss};
+use crate::shell::files::Unread;
 use crate::tree::{Upgradable, UpgradeOptions, Upgraded};
 
 pub(super) fn upgrade(served: &Served, mut fields: Fields) -> Result<Value, Fault> {
@@ -20,8 +19,11 @@ pub(super) fn upgrade(served: &Served, mut fields: Fields) -> Result<Value, Faul
     };
     fields.done()?;
     let budget = served.root.budget(&daemon)?;
-    let guest = deploy_stored(&served.sandbox, &read_code(Path::new(&path))?, budget)
+    let (code, lent) = served.read(Path::new(&path), MODULE_BYTES_MAX, Code::ModuleTooLarge)?;
+    let guest = deploy_stored(&served.sandbox, &code, budget)
         .map_err(|fault| Fault::new(fault.code, format!("{path}: {}", fault.message)))?;
+    // The guest has its own copy.
+    drop((code, lent));
     let upgraded = served.root.upgrade(&daemon, guest, options)?;
     let mut answer = upgraded_json(&daemon, &upgraded);
     if let Some(fields) = answer.as_object_mut() {
@@ -41,17 +43,13 @@ fn next_start(served: &Served, daemon: &str, new: &Path) -> Value {
     json!({ "file": file, "is_new": same, "kept": served.data.is_some() })
 }
 
-/// Reads a guest's file, at most one byte over the limit.
+/// Reads a guest's file.
 ///
 /// # Errors
 ///
-/// `E_FILE`.
+/// `E_FILE`, `E_FILE_REFUSED`, `E_MODULE_TOO_LARGE`.
 pub fn read_code(path: &Path) -> Result<Vec<u8>, Fault> {
-    let failed = |error: std::io::Error| file_fault(path, &error);
-    let mut bytes = Vec::new();
-    let limit = MODULE_BYTES_MAX as u64 + 1;
-    File::open(path).map_err(failed)?.take(limit).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
+    Unread::open(path, MODULE_BYTES_MAX, Code::ModuleTooLarge)?.read()
 }
 
 fn upgraded_json(daemon: &str, upgraded: &Upgraded) -> Value {

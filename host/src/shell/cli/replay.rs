@@ -102,8 +102,10 @@ fn from_host(args: &ReplayArgs) -> Result<ReplayMaterials, u8> {
     let report = answer.get("report").unwrap_or(&Value::Null).to_string();
     let report = CrashReport::decode(report.as_bytes())
         .map_err(|error| failed(&Fault::new(Code::Format, error.to_string())))?;
-    let (checkpoint, code) = decode_snapshot(&std::fs::read(&path).map_err(file)?)
+    let snapshot = std::fs::read(&path).map_err(file)?;
+    let (checkpoint, code) = decode_snapshot(&snapshot)
         .map_err(|error| failed(&Fault::new(Code::Snapshot, error.to_string())))?;
+    let code = code.to_vec();
     let named = answer.get("seen").cloned().unwrap_or(Value::Array(Vec::new()));
     let named: Vec<SeenOutput> = serde_json::from_value(named)
         .map_err(|error| failed(&Fault::new(Code::Format, error.to_string())))?;

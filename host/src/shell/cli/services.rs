@@ -4,7 +4,6 @@ mod plans;
 
 use std::collections::BTreeMap;
 use std::env::VarError;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +18,7 @@ use crate::pure::manifest::{
     BoundManifest, BoundText, Complaint, DaemonSpec, Given, Manifest, Place, bind, nearest, parse,
 };
 use crate::shell::api::read_code;
+use crate::shell::files::open;
 use crate::tree::ResourcePlan;
 
 /// A service whose manifest is valid.
@@ -149,7 +149,7 @@ pub(super) fn read(
 fn read_file(file: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let limit = MANIFEST_BYTES_MAX as u64 + 1;
-    File::open(file)
+    open(file)
         .and_then(|file| file.take(limit).read_to_end(&mut bytes))
         .map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(bytes)

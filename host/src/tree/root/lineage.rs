@@ -7,7 +7,7 @@ use crate::base::error::{Code, Fault};
 use crate::base::ids::Sequence;
 use crate::mechanisms::journal::{CommitLine, DaemonKey, RanCode, Store};
 use crate::mechanisms::sandbox::Guest;
-use crate::pure::checkpoint::{Checkpoint, Facts, decode_snapshot, encode_snapshot};
+use crate::pure::checkpoint::{Checkpoint, Facts, Packed, SnapshotError, encode_snapshot};
 use crate::tree::daemon::DaemonOptions;
 use crate::tree::worker::First;
 
@@ -156,7 +156,8 @@ impl Root {
         self.adopt(plan, checkpoint)
     }
 
-    /// Starts a daemon on the state of a snapshot. `options` say how, its name among them.
+    /// Starts a daemon on the state of a snapshot. `options` say how, its name among them. There
+    /// has to be room for the state while it is unpacked; the snapshot itself is the caller's.
     ///
     /// # Errors
     ///
@@ -187,10 +188,10 @@ impl Root {
             names.collect::<Result<Vec<_>, Fault>>()
         };
         let (needs, uses) = (names(&depends.needs)?, names(&depends.uses)?);
-        let (checkpoint, code) = decode_snapshot(snapshot)
-            .map_err(|error| Fault::new(Code::Snapshot, error.to_string()))?;
-        let _lent = self.lend(checkpoint.memory.len().saturating_add(snapshot.len()))?;
-        let plan = DaemonPlan::new(deploy(&code)?, options);
+        let packed = Packed::check(snapshot).map_err(not_one)?;
+        let _lent = self.lend(packed.bytes())?;
+        let (checkpoint, code) = packed.unpack().map_err(not_one)?;
+        let plan = DaemonPlan::new(deploy(code)?, options);
         self.adopt(DaemonPlan { copied: true, needs, uses, ..plan }, checkpoint)
     }
 
@@ -203,9 +204,9 @@ impl Root {
     /// snapshot, and as [`Root::revert`]. The daemon is then as it was.
     pub fn restore_into(&self, name: &str, snapshot: &[u8]) -> Result<(Facts, Sequence), Fault> {
         self.keeper(name)?;
-        let (mut checkpoint, _code) = decode_snapshot(snapshot)
-            .map_err(|error| Fault::new(Code::Snapshot, error.to_string()))?;
-        let _lent = self.lend(checkpoint.memory.len().saturating_add(snapshot.len()))?;
+        let packed = Packed::check(snapshot).map_err(not_one)?;
+        let _lent = self.lend(packed.bytes())?;
+        let (mut checkpoint, _code) = packed.unpack().map_err(not_one)?;
         let facts = checkpoint.facts();
         let sequence = self.control(name, move |daemon| daemon.restore(&mut checkpoint))?;
         Ok((facts, sequence))
@@ -323,4 +324,8 @@ impl Root {
         };
         Ok((journal.store.clone(), key))
     }
+}
+
+fn not_one(error: SnapshotError) -> Fault {
+    Fault::new(Code::Snapshot, error.to_string())
 }

@@ -242,8 +242,8 @@ fn u4_what_a_later_build_wrote_is_refused_with_words_and_not_touched() {
 
 #[test]
 fn u1_a_snapshot_of_an_earlier_build_is_read() {
-    let (checkpoint, code) =
-        decode_snapshot(&fs::read(golden("state-1.snapshot")).unwrap()).unwrap();
+    let file = fs::read(golden("state-1.snapshot")).unwrap();
+    let (checkpoint, code) = decode_snapshot(&file).unwrap();
     assert_eq!(code, CODE);
     let (name, sequence, _, state, _) = EXPECTED[0];
     assert_eq!((checkpoint.daemon.as_str(), checkpoint.sequence.0), (name, sequence));

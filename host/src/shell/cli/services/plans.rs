@@ -2,7 +2,6 @@
 //! at the start, and never again.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use crate::mechanisms::providers::stateless::Stateless;
 use crate::pure::manifest::{AllowRule, BoundText, Complaint, ProviderSpec, ResourceSpec};
 use crate::pure::resource::allow::Rule;
 use crate::pure::resource::words::{Word, words};
+use crate::shell::files::open;
 use crate::tree::ResourcePlan;
 
 /// What is wrong with a resource: each a complaint.
@@ -129,12 +129,8 @@ fn command(service: &Service, text: &str) -> Result<Vec<Vec<u8>>, (Code, String)
 
 fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     let failed = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
-    let file = path.metadata().map_err(|error| failed(&error))?;
-    if !file.is_file() {
-        return Err(failed(&"it is not a file"));
-    }
     let mut bytes = Vec::new();
-    File::open(path)
+    open(path)
         .and_then(|file| file.take(INIT_FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
         .map_err(|error| failed(&error))?;
     match bytes.len() as u64 > INIT_FILE_BYTES_MAX {

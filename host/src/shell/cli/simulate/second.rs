@@ -90,19 +90,19 @@ impl Second {
         let (checkpoint, code) = decode_snapshot(snapshot)
             .map_err(|error| Fault::new(Code::Snapshot, error.to_string()))?;
         let guest = dir.join(daemon).with_extension("wasm");
-        fs::write(&guest, &code).map_err(file(&guest))?;
+        fs::write(&guest, code).map_err(file(&guest))?;
         let service = dir.join("drill.toml");
         fs::write(&service, absent_service(daemon, resources)).map_err(file(&service))?;
         let budget = budget.and_then(|bytes| usize::try_from(bytes).ok());
         let budget = budget.unwrap_or(BUDGET_DEFAULT_BYTES);
         let sandbox = Sandbox::new(SandboxOptions::default())
             .map_err(|error| Fault::new(Code::Engine, error.to_string()))?;
-        let deployed = deploy_stored(&sandbox, &code, budget)?;
+        let deployed = deploy_stored(&sandbox, code, budget)?;
         let changes_itself = deployed.hooks().on_restore;
         let store = open(dir)?;
         let fault = |fault| Fault::from(&fault);
         let key = store.daemon(daemon, Origin::Init, budget as u64).map_err(fault)?;
-        store.put_code(checkpoint.code, &code).map_err(fault)?;
+        store.put_code(checkpoint.code, code).map_err(fault)?;
         let journal: Arc<dyn Journal> = Arc::new(store);
         let seat = JournalSeat { journal: journal.clone(), key };
         let images = Images::new(budget, &deployed.shape())

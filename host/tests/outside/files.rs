@@ -1,0 +1,101 @@
+//! Files that are none, where a client or a person names one.
+
+use std::fs::{self, File};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use serde_json::{Value, json};
+
+use super::crowds::{LONG, crowd};
+use super::rig::{Place, Running};
+
+fn pipe(path: &Path) {
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+}
+
+/// A file that takes no place on the disk.
+fn sparse(path: &Path, bytes: u64) {
+    File::create(path).unwrap().set_len(bytes).unwrap();
+}
+
+fn refused(place: &Place, words: &[&str], code: &str, blame: &str) {
+    let output = place.host(words);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
+    assert!(said.contains(&format!("error[{code}]")), "{words:?}: {said}");
+    assert!(said.contains(&format!("blame: {blame}")), "{words:?}: {said}");
+}
+
+/// Most memory that a process has had, in bytes.
+fn peak(running: &Running) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", running.child.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+#[test]
+fn what_a_client_names_is_a_file_of_a_size_for_which_there_is_room() {
+    let place = Place::new();
+    let mut running = place.run(&["counter"], &["--memory", "200MiB"]);
+    let at = |name: &str| place.0.path().join(name);
+    pipe(&at("pipe"));
+    fs::create_dir(at("directory")).unwrap();
+    let _listener = UnixListener::bind(at("socket")).unwrap();
+    sparse(&at("endless"), 1 << 42);
+    sparse(&at("large"), 1 << 30);
+    for (path, restore, upgrade) in [
+        ("pipe", "E_FILE_REFUSED", "E_FILE_REFUSED"),
+        ("directory", "E_FILE_REFUSED", "E_FILE_REFUSED"),
+        ("socket", "E_FILE_REFUSED", "E_FILE_REFUSED"),
+        ("/dev/zero", "E_FILE_REFUSED", "E_FILE_REFUSED"),
+        ("endless", "E_SNAPSHOT", "E_MODULE_TOO_LARGE"),
+        ("large", "E_BUDGET", "E_MODULE_TOO_LARGE"),
+        ("missing", "E_FILE", "E_FILE"),
+    ] {
+        let blame = |code| match code {
+            "E_FILE_REFUSED" => "caller",
+            "E_MODULE_TOO_LARGE" => "guest",
+            _ => "operator",
+        };
+        refused(&place, &["restore", path, "--as", "copy"], restore, blame(restore));
+        refused(&place, &["restore", path, "--into", "counter"], restore, blame(restore));
+        refused(&place, &["upgrade", "counter", path], upgrade, blame(upgrade));
+    }
+    assert!(peak(&running) < 1 << 30, "nothing of it was read: {}", peak(&running));
+    // More of them than there are places.
+    let path = at("pipe");
+    let asked = json!({ "restore": { "path": path, "as": "copy" } });
+    for client in crowd(&place, format!("{asked}\n").as_bytes()) {
+        client.set_read_timeout(Some(LONG)).unwrap();
+        let mut line = String::new();
+        // Some are let go of.
+        drop(std::io::BufRead::read_line(&mut std::io::BufReader::new(client), &mut line));
+        let answer: Value = serde_json::from_str(&line).unwrap_or_default();
+        let code = answer["error"]["code"].as_str().unwrap_or("E_QUEUE_FULL");
+        assert!(["E_FILE_REFUSED", "E_QUEUE_FULL"].contains(&code), "{answer}");
+    }
+    assert!(place.host(&["snapshot", "counter", "--out", "good"]).status.success());
+    assert!(place.host(&["restore", "good", "--as", "copy", "--budget", "2MiB"]).status.success());
+    assert_eq!(place.stop(&[]).0, 0);
+    assert_eq!(running.end().0, 0);
+}
+
+#[test]
+fn a_start_and_its_commands_wait_for_no_pipe() {
+    let place = Place::new();
+    let at = |name: &str| place.0.path().join(name);
+    pipe(&at("pipe.wasm"));
+    pipe(&at("pipe.toml"));
+    for words in [
+        &["run", "pipe.wasm"][..],
+        &["inspect", "pipe.wasm"],
+        &["run", "pipe.toml"],
+        &["validate", "pipe.toml"],
+    ] {
+        let output = place.host(words);
+        let said = format!("{output:?}");
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
+        assert!(said.contains("not a regular file"), "{words:?}: {said}");
+    }
+}
