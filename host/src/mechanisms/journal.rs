@@ -48,7 +48,7 @@ use crate::pure::keys::KeptAnswer;
 pub use checkpoint::CommitLine;
 pub use committer::{Committer, Metrics, OnSynced, Submission, SubmitError, Submitter};
 pub use daemons::{DaemonRow, Origin};
-pub use directory::DirectoryId;
+pub use directory::{DirectoryId, MARKER};
 pub use options::StoreOptions;
 pub use setups::RanCode;
 pub use store::{Store, catches_panics};

@@ -1,4 +1,9 @@
-//! Files that people name: regular ones, read whole, inside a limit.
+//! Files that people name: read whole, inside a limit, and written in the place of nothing but a
+//! regular file.
+
+mod target;
+
+pub(super) use target::Target;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};

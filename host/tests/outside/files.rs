@@ -1,6 +1,7 @@
 //! Files that are none, where a client or a person names one.
 
 use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
@@ -98,4 +99,64 @@ fn a_start_and_its_commands_wait_for_no_pipe() {
         assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
         assert!(said.contains("not a regular file"), "{words:?}: {said}");
     }
+}
+
+#[test]
+fn a_snapshot_takes_the_place_of_a_regular_file_alone_and_never_of_the_hosts_own() {
+    let place = Place::new();
+    let mut running = place.run(&["counter", "rates"], &[]);
+    let at = |name: &str| place.0.path().join(name);
+    assert!(place.host(&["call", "counter", "increment", "by=3"]).status.success());
+    assert!(place.host(&["call", "rates", "set", "currency=EUR", "rate=10"]).status.success());
+    pipe(&at("pipe"));
+    fs::create_dir(at("directory")).unwrap();
+    symlink(at("bulkhead-data/log"), at("link")).unwrap();
+    symlink(at("bulkhead-data"), at("linked")).unwrap();
+    symlink("/dev/null", at("device")).unwrap();
+    fs::write(at("file"), "before").unwrap();
+    let targets = [
+        "bulkhead-data/log",
+        "bulkhead-data/bulkhead.data",
+        "bulkhead-data/lock",
+        "bulkhead-data/state.redb",
+        "bulkhead-data/acked",
+        "bulkhead-data/new",
+        "linked/log",
+        "directory/../bulkhead-data/log",
+        "link",
+        "pipe",
+        "directory",
+        "device",
+        "run/host.sock",
+    ];
+    for target in targets {
+        for words in [["snapshot", "counter", "-o", target], ["output", "rates", "-o", target]] {
+            refused(&place, &words, "E_FILE_REFUSED", "caller");
+        }
+    }
+    fs::hard_link(at("bulkhead-data/log"), at("second")).unwrap();
+    for target in ["file", "new", "second"] {
+        for words in [["output", "rates", "-o", target], ["snapshot", "counter", "-o", target]] {
+            let output = place.host(&words);
+            assert!(output.status.success(), "{words:?}: {output:?}");
+        }
+        assert!(fs::read(at(target)).unwrap().starts_with(b"BKSN"), "{target}");
+    }
+    let parts = fs::read_dir(place.0.path()).unwrap().map(|entry| entry.unwrap().path());
+    let parts = parts.filter(|path| path.extension().is_some_and(|it| it == "part"));
+    assert_eq!(parts.count(), 0);
+    running.child.kill().unwrap();
+    running.end();
+    // A directory that no host uses says itself what it is.
+    for target in ["bulkhead-data/log", "linked/new"] {
+        let words = ["snapshot", "counter", "-o", target, "--data", "bulkhead-data"];
+        refused(&place, &words, "E_FILE_REFUSED", "caller");
+    }
+    let words = ["snapshot", "counter", "-o", "file", "--data", "bulkhead-data"];
+    assert!(place.host(&words).status.success());
+    let mut running = place.run(&["counter", "rates"], &[]);
+    let value = place.host(&["call", "counter", "value"]);
+    assert_eq!(String::from_utf8(value.stdout).unwrap(), "3\n", "what was acknowledged is there");
+    assert_eq!(place.stop(&[]).0, 0);
+    assert_eq!(running.end().0, 0);
 }

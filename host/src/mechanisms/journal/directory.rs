@@ -46,7 +46,8 @@ pub(super) const FORMAT: u32 = 1;
 /// The format of tables in which some state has come in parts. An earlier host refuses them.
 pub(super) const FORMAT_PARTS: u32 = 2;
 
-pub(super) const MARKER: &str = "bulkhead.data";
+/// The file that says of a directory that it is a data directory.
+pub const MARKER: &str = "bulkhead.data";
 const MARKER_NEW: &str = "bulkhead.data.new";
 const LOCK: &str = "lock";
 pub(super) const STATE: &str = "state.redb";

@@ -1,10 +1,10 @@
 //! The commands about crashes: those of the past, the way to run one again, and one on purpose.
 
-use std::path::Path;
+use std::io::Write;
 
 use serde_json::{Value, json};
 
-use super::lineage::{Fields, Served, time, write_snapshot, write_whole};
+use super::lineage::{Fields, Served, time, write_snapshot};
 use crate::base::error::{Code, Fault, printable};
 use crate::base::ids::RequestId;
 use crate::base::limits::CRASH_REPORTS_MAX;
@@ -86,10 +86,12 @@ pub(super) fn replay(served: &Served, mut fields: Fields) -> Result<Value, Fault
     let path = fields.text("path")?;
     fields.done()?;
     let id = read_id(&text)?;
+    let target = served.target(&path)?;
     let materials = served.root.replay_materials(id)?;
-    write_snapshot(&path, &materials.checkpoint, &materials.code)?;
+    write_snapshot(&target, &materials.checkpoint, &materials.code)?;
     for (place, (_, output)) in materials.seen.iter().enumerate() {
-        write_whole(Path::new(&format!("{path}-seen-{place}")), &output.bytes)?;
+        let target = served.target(&format!("{path}-seen-{place}"))?;
+        target.write(|file| file.write_all(&output.bytes))?;
     }
     let seen = materials.seen.iter();
     let seen: Vec<SeenOutput> = seen

@@ -1,9 +1,7 @@
 //! The commands about states: the commits that are kept, copies, and the way back.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -19,7 +17,7 @@ use crate::base::vitals::Vitals;
 use crate::mechanisms::journal::{CommitLine, RanCode};
 use crate::mechanisms::sandbox::{Guest, Sandbox};
 use crate::pure::checkpoint::{Checkpoint, Facts, encode_snapshot_to};
-use crate::shell::files::{self, Unread};
+use crate::shell::files::{Target, Unread};
 use crate::shell::health::Health;
 use crate::tree::{DaemonOptions, Depends, KeptCommits, Lent, RevertTo, Root};
 
@@ -50,6 +48,15 @@ impl Served {
     /// How the host is, and the status that HTTP has for it.
     pub(in crate::shell) fn look(&self) -> (Value, u16) {
         self.health.look(&self.root, &self.vitals, &self.services)
+    }
+
+    /// A place for a file that a client names.
+    ///
+    /// # Errors
+    ///
+    /// As [`Target::at`].
+    pub(super) fn target(&self, path: &str) -> Result<Target, Fault> {
+        Target::at(Path::new(path), self.data.as_ref().map(|(data, _)| data.as_path()))
     }
 
     /// Reads a file that a client names, when there is room for it; that is taken for as long as
@@ -196,21 +203,23 @@ pub(super) fn snapshot(served: &Served, mut fields: Fields) -> Result<Value, Fau
     let at = fields.number("at")?.map(Sequence);
     let path = fields.text("path")?;
     fields.done()?;
+    // Before the state is copied.
+    let target = served.target(&path)?;
     let lent = served.root.lend_for(&daemon)?;
     let (checkpoint, code) = served.root.checkpoint_with_code(&daemon, at)?;
-    let answer = write_snapshot(&path, &checkpoint, &code);
+    let answer = write_snapshot(&target, &checkpoint, &code);
     drop(lent);
     answer
 }
 
 /// Writes a snapshot's file, piece by piece, and answers what is in it.
 pub(super) fn write_snapshot(
-    path: &str,
+    target: &Target,
     checkpoint: &Checkpoint,
     code: &[u8],
 ) -> Result<Value, Fault> {
     let mut file_bytes = 0_u64;
-    write_pieces(Path::new(path), |file| {
+    target.write(|file| {
         encode_snapshot_to(checkpoint, code, |piece| {
             file_bytes += piece.len() as u64;
             file.write_all(piece)
@@ -218,7 +227,7 @@ pub(super) fn write_snapshot(
     })?;
     let mut answer = checkpoint_json(&checkpoint.facts());
     if let Value::Object(fields) = &mut answer {
-        fields.insert("path".to_owned(), json!(path));
+        fields.insert("path".to_owned(), json!(target.path()));
         fields.insert("file_bytes".to_owned(), json!(file_bytes));
     }
     Ok(answer)
@@ -294,39 +303,4 @@ pub fn deploy_stored(
     budget_bytes: usize,
 ) -> Result<Arc<Guest>, Fault> {
     sandbox.deploy_within(code, budget_bytes).map_err(|error| Fault::from(&error))
-}
-
-/// Writes a file so that its name is never seen with half of its content.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
-    write_pieces(path, |file| file.write_all(bytes))
-}
-
-/// The same, where `write` writes it piece by piece.
-fn write_pieces(
-    path: &Path,
-    write: impl FnOnce(&mut File) -> std::io::Result<()>,
-) -> Result<(), Fault> {
-    let failed = |error: std::io::Error| files::fault(path, &error);
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".part");
-    let temporary = Path::new(&temporary);
-    // A snapshot is as private as the state in it, and its file another one than any that is there.
-    let mut options = File::options();
-    options.write(true).create_new(true).mode(0o600);
-    let written = is_gone(fs::remove_file(temporary))
-        .and_then(|()| options.open(temporary))
-        .and_then(|mut file| write(&mut file).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(temporary, path));
-    if written.is_err() {
-        // It may never have been made; the first error says what matters.
-        drop(fs::remove_file(temporary));
-    }
-    written.map_err(failed)
-}
-
-fn is_gone(removed: std::io::Result<()>) -> std::io::Result<()> {
-    match removed {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }

@@ -1,6 +1,8 @@
 //! The commands that a data directory answers while no host uses it: the same questions, the same
 //! answers.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::crashes::{crash_json, read_id};
@@ -13,6 +15,7 @@ use crate::mechanisms::journal::{DaemonRow, Journal, Nowhere, Origin, Store};
 use crate::pure::kept_setup::KeptSetup;
 use crate::pure::request::fault_json;
 use crate::pure::setting::is_name;
+use crate::shell::files::Target;
 use crate::tree::{KeptCommits, crash_of, last_crashes};
 
 type Answering = fn(&Store, Fields) -> Result<Value, Fault>;
@@ -123,6 +126,7 @@ fn snapshot(store: &Store, mut fields: Fields) -> Result<Value, Fault> {
     let at = fields.number("at")?.map(Sequence);
     let path = fields.text("path")?;
     fields.done()?;
+    let target = target(&path)?;
     let row = row(store, &daemon)?;
     let fault = |fault| Fault::from(&fault);
     let checkpoint = store.checkpoint(&daemon, row.key, at).map_err(fault)?;
@@ -130,18 +134,24 @@ fn snapshot(store: &Store, mut fields: Fields) -> Result<Value, Fault> {
         let digest = blake3::Hash::from_bytes(checkpoint.code).to_hex();
         Fault::new(Code::NoCommit, format!("the code {digest} that made it is not kept"))
     })?;
-    write_snapshot(&path, &checkpoint, &code)
+    write_snapshot(&target, &checkpoint, &code)
+}
+
+/// A place for a file. The data directory is known by its marker: without one it is not opened.
+fn target(path: &str) -> Result<Target, Fault> {
+    Target::at(Path::new(path), None)
 }
 
 fn output(store: &Store, mut fields: Fields) -> Result<Value, Fault> {
     let daemon = fields.text("daemon")?;
     let path = fields.optional_text("path")?;
     fields.done()?;
+    let target = path.as_deref().map(target).transpose()?;
     let row = row(store, &daemon)?;
     let checkpoint =
         store.checkpoint(&daemon, row.key, None).map_err(|fault| Fault::from(&fault))?;
     let shown = checkpoint.output().and_then(|range| checkpoint.memory.get(range));
-    output_json(&daemon, shown.map(|bytes| (checkpoint.sequence, bytes)), path.as_deref())
+    output_json(&daemon, shown.map(|bytes| (checkpoint.sequence, bytes)), target.as_ref())
 }
 
 fn rename(store: &Store, mut fields: Fields) -> Result<Value, Fault> {
