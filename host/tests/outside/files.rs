@@ -1,4 +1,4 @@
-//! Files that are none, where a client or a person names one.
+//! Files that are none, where a client or a person names one or where the host keeps its own.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -9,7 +9,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
 use super::crowds::{LONG, crowd};
-use super::rig::{Place, Running};
+use super::rig::{Place, Running, guest};
 
 fn pipe(path: &Path) {
     mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
@@ -157,6 +157,41 @@ fn a_snapshot_takes_the_place_of_a_regular_file_alone_and_never_of_the_hosts_own
     let mut running = place.run(&["counter", "rates"], &[]);
     let value = place.host(&["call", "counter", "value"]);
     assert_eq!(String::from_utf8(value.stdout).unwrap(), "3\n", "what was acknowledged is there");
+    assert_eq!(place.stop(&[]).0, 0);
+    assert_eq!(running.end().0, 0);
+}
+
+#[test]
+fn a_pipe_among_the_hosts_own_files_keeps_no_start_waiting() {
+    let place = Place::new();
+    let mut running = place.run(&["counter"], &[]);
+    assert_eq!(place.stop(&[]).0, 0);
+    running.end();
+    for name in ["log", "bulkhead.data", "acked", "lock", "state.redb"] {
+        let (path, aside) = (place.0.path().join("bulkhead-data").join(name), "aside");
+        let aside = place.0.path().join(aside);
+        fs::rename(&path, &aside).unwrap();
+        pipe(&path);
+        let guest = guest("counter");
+        for words in [&["run", &guest][..], &["ps", "--data", "bulkhead-data"]] {
+            refused(&place, words, "E_DATA_DIR", "operator");
+        }
+        fs::rename(&aside, &path).unwrap();
+    }
+    // In the cache it is as if it were not there.
+    let cache = place.0.path().join("cache");
+    let entries: Vec<_> =
+        fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(entries.len() >= 2, "{entries:?}");
+    for entry in &entries {
+        fs::remove_file(entry).unwrap();
+        pipe(entry);
+    }
+    let mut running = place.run(&["counter"], &[]);
+    for entry in &entries {
+        let is_made_anew = fs::symlink_metadata(entry).unwrap().is_file();
+        assert!(is_made_anew, "{}", entry.display());
+    }
     assert_eq!(place.stop(&[]).0, 0);
     assert_eq!(running.end().0, 0);
 }

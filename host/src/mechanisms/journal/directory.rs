@@ -29,6 +29,7 @@ use super::log::LOG;
 use super::overlay::Overlay;
 use super::{Durability, FaultKind, JournalFault};
 use crate::base::limits::{OWN_LOCK_TICK, OWN_LOCK_WAIT};
+use crate::base::regular::open_regular;
 
 /// Identifies a data directory for ever.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -95,7 +96,7 @@ impl Files for View {
     fn open(&self, which: Which, _: bool) -> Result<Arc<dyn StorageBackend>, JournalFault> {
         let path = self.0.join(which.name());
         let open = || -> io::Result<Arc<dyn StorageBackend>> {
-            let mut file = File::open(&path)?;
+            let (mut file, _) = open_regular(&path, &reading(), OFlags::empty())?;
             if which != Which::Acked {
                 return Ok(Arc::new(Overlay::new(file)?));
             }
@@ -117,8 +118,7 @@ impl Files for DirectoryFiles {
     fn open(&self, which: Which, distrust: bool) -> Result<Arc<dyn StorageBackend>, JournalFault> {
         if self.reads.load(Ordering::Acquire) {
             let path = self.directory.file(which.name());
-            let mut options = OpenOptions::new();
-            let file = self.directory.hold(which.name(), &path, options.read(true))?;
+            let file = self.directory.hold(which.name(), &path, &reading(), OFlags::empty())?;
             let file =
                 Overlay::new(file).map_err(|error| broken(&path, "can't be read", &error))?;
             return Ok(Arc::new(file));
@@ -179,7 +179,8 @@ impl Directory {
         let mut make = fs::DirBuilder::new();
         make.recursive(true).mode(0o700);
         make.create(path).map_err(|error| broken(path, "can't be created", &error))?;
-        refuse_open(path, &fs::metadata(path))?;
+        let facts = fs::metadata(path).map_err(|error| broken(path, "can't be read", &error))?;
+        refuse_open(path, &facts)?;
         if created && let Some(parent) = path.parent() {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
             sync_directory(parent)?;
@@ -222,7 +223,7 @@ impl Directory {
             }
             options.create(true).truncate(false);
         }
-        let file = self.hold(STATE, &path, &options)?;
+        let file = self.hold(STATE, &path, &options, OFlags::NOFOLLOW)?;
         let length = file.metadata().map_err(|error| broken(&path, "can't be read", &error))?.len();
         if made && length == 0 {
             let what = "the directory had state, but this file is empty: put it back";
@@ -237,7 +238,7 @@ impl Directory {
         let new = self.marker().is_none();
         let mut options = private();
         options.create(new).truncate(false);
-        let file = self.hold(name, &path, &options)?;
+        let file = self.hold(name, &path, &options, OFlags::NOFOLLOW)?;
         Ok((path, file))
     }
 
@@ -248,13 +249,14 @@ impl Directory {
         name: &'static str,
         path: &Path,
         options: &OpenOptions,
+        flags: OFlags,
     ) -> Result<File, JournalFault> {
         let unusable = |error: io::Error| broken(path, "can't be opened", &error);
-        let file = options.open(path).map_err(unusable)?;
-        refuse_open(path, &file.metadata())?;
+        let (file, facts) = open_regular(path, options, flags).map_err(unusable)?;
+        refuse_open(path, &facts)?;
         let mut held = self.held();
         if let Some(first) = held.get(name) {
-            same(first, &file.metadata().map_err(unusable)?, path)?;
+            same(first, &facts, path)?;
             return Ok(file);
         }
         let since = Instant::now();
@@ -304,7 +306,8 @@ impl Directory {
         let (from, to) = (self.file(STATE_NEW), self.file(STATE));
         let temporary = self.file(MARKER_NEW);
         let write = || {
-            let mut file = private().create(true).truncate(true).open(&temporary)?;
+            let options = private().create(true).truncate(true).clone();
+            let (mut file, _) = open_regular(&temporary, &options, OFlags::NOFOLLOW)?;
             write!(file, "bulkhead data directory\nformat {FORMAT}\nid {id}\n")?;
             file.sync_all()
         };
@@ -353,25 +356,29 @@ pub(super) fn unwritable(path: &Path, fault: &JournalFault) -> bool {
     let refused = |error: &io::Error| {
         matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
     };
-    let log = || OpenOptions::new().write(true).open(path.join(LOG));
+    let log = || open_regular(&path.join(LOG), OpenOptions::new().write(true), OFlags::empty());
     path.join(MARKER).exists()
         && (matches!(fault.kind, FaultKind::Full | FaultKind::Io)
             || (fault.kind == FaultKind::Directory && log().is_err_and(|error| refused(&error))))
 }
 
-/// For a file that only this user may read and write, and that is no link to another one.
+/// For a file that only this user may read and write. It is no link to another one where it is
+/// opened so.
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(0o600).custom_flags(NO_FOLLOW);
+    options.read(true).write(true).mode(0o600);
     options
 }
 
-const NO_FOLLOW: i32 = OFlags::NOFOLLOW.bits().cast_signed();
+fn reading() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    options
+}
 
 /// State that others can write is nobody's word. Who may read it is for its owner to say; root may,
 /// and what is in a directory that it has looked at is as good as that.
-fn refuse_open(path: &Path, facts: &io::Result<Metadata>) -> Result<(), JournalFault> {
-    let facts = facts.as_ref().map_err(|error| broken(path, "can't be read", error))?;
+fn refuse_open(path: &Path, facts: &Metadata) -> Result<(), JournalFault> {
     let me = rustix::process::geteuid();
     let what = if facts.uid() != me.as_raw() && !(me.is_root() && facts.is_file()) {
         "it is another user's: run the host as that user, or chown it"
@@ -404,8 +411,8 @@ fn take_lock(path: &Path, access: Access) -> Result<File, JournalFault> {
     let mut options = private();
     let writes = access == Access::Write;
     options.write(writes).create(writes).truncate(false);
-    let mut lock = options.open(path).map_err(unusable)?;
-    refuse_open(path, &lock.metadata())?;
+    let (mut lock, facts) = open_regular(path, &options, OFlags::NOFOLLOW).map_err(unusable)?;
+    refuse_open(path, &facts)?;
     let (since, own) = (Instant::now(), std::process::id().to_string());
     loop {
         match lock.try_lock() {
@@ -434,12 +441,12 @@ fn take_lock(path: &Path, access: Access) -> Result<File, JournalFault> {
 }
 
 fn read_marker(path: &Path) -> Result<Option<DirectoryId>, JournalFault> {
-    let file = match File::open(path) {
-        Ok(file) => file,
+    let (file, facts) = match open_regular(path, &reading(), OFlags::empty()) {
+        Ok(opened) => opened,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(broken(path, "can't be read", &error)),
     };
-    refuse_open(path, &file.metadata())?;
+    refuse_open(path, &facts)?;
     let mut text = String::new();
     file.take(MARKER_BYTES_MAX)
         .read_to_string(&mut text)

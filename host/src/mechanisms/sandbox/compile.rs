@@ -12,11 +12,12 @@
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -26,6 +27,7 @@ use super::engine::Sandbox;
 use super::prepare::{Prepared, prepare};
 use crate::base::error::printable;
 use crate::base::limits::{COMPILE_MEMORY_BYTES_MAX, COMPILE_TIME_MAX, MODULE_BYTES_MAX};
+use crate::base::regular::open_regular;
 use crate::pure::barrier::BARRIER_VERSION;
 
 /// What the compiler's process may use.
@@ -110,6 +112,7 @@ impl CacheDir {
             return Err(wrong("others may write to it; chmod go-w".to_owned()));
         }
         let secret_path = path.join("secret");
+        discard_foreign(&secret_path).map_err(io)?;
         if !secret_path.exists() {
             // Two hosts may start at once: the first link wins, both read the winner.
             let mine = path.join(format!("secret.{}", std::process::id()));
@@ -127,7 +130,7 @@ impl CacheDir {
         if !facts.is_file() || facts.uid() != me || facts.permissions().mode() & 0o077 != 0 {
             return Err(wrong("its file `secret` is readable by others; delete it".to_owned()));
         }
-        let secret = fs::read(&secret_path).map_err(io)?;
+        let secret = read_own(&secret_path).map_err(io)?;
         let secret = secret
             .try_into()
             .map_err(|_| wrong("its file `secret` is damaged; delete it".to_owned()))?;
@@ -147,7 +150,7 @@ impl CacheDir {
 
     /// The entry's code; none when there is none, or one that isn't ours.
     fn load(&self, key: &blake3::Hash) -> Option<Vec<u8>> {
-        let mut entry = fs::read(self.entry(key)).ok()?;
+        let mut entry = read_own(&self.entry(key)).ok()?;
         let mac: [u8; 32] = entry.get(..32)?.try_into().ok()?;
         let code = entry.split_off(32);
         // Comparison of hashes takes constant time.
@@ -168,10 +171,26 @@ impl CacheDir {
     }
 }
 
+/// Makes way for a file of this host: what is no regular file is none, whoever put it there.
+fn discard_foreign(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(facts) if !facts.is_file() => fs::remove_file(path),
+        _ => Ok(()),
+    }
+}
+
+fn read_own(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let options = fs::OpenOptions::new().read(true).clone();
+    open_regular(path, &options, OFlags::NOFOLLOW)?.0.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(bytes)
+    discard_foreign(path)?;
+    let options =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
+    open_regular(path, &options, OFlags::NOFOLLOW)?.0.write_all(bytes)
 }
 
 impl Sandbox {
@@ -252,6 +271,8 @@ pub(super) fn precompile(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, C
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
     use super::*;
 
     fn mode(path: &Path, mode: u32) {
@@ -295,6 +316,32 @@ mod tests {
         let stranger = CacheDir { secret: [2; 32], ..cache.clone() };
         fs::write(&entry, &good).unwrap();
         assert_eq!(stranger.load(&key), None);
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_there_and_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cache");
+        let first = CacheDir::open(&path, [1; 32]).unwrap();
+        let key = blake3::hash(b"component");
+        let entry = first.entry(&key);
+        let own = std::process::id();
+        let pipe = |path: &Path| {
+            drop(fs::remove_file(path));
+            mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        };
+        for unfinished in [None, Some(entry.with_extension(format!("{own}.tmp")))] {
+            pipe(&entry);
+            unfinished.iter().for_each(|path| pipe(path));
+            assert_eq!(first.load(&key), None);
+            first.store(&key, b"code");
+            assert_eq!(first.load(&key).as_deref(), Some(b"code".as_slice()));
+        }
+        pipe(&path.join("secret"));
+        pipe(&path.join(format!("secret.{own}")));
+        let second = CacheDir::open(&path, [2; 32]).unwrap();
+        assert_eq!(second.secret, [2; 32]);
+        assert_eq!(CacheDir::open(&path, [3; 32]).unwrap().secret, [2; 32]);
     }
 
     #[test]

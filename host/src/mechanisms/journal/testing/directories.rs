@@ -4,6 +4,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
 use super::super::backend::Files;
 use super::super::directory::{Access, Directory, DirectoryFiles};
 use super::super::{DirectoryId, Durability, FaultKind, Journal, JournalFault};
@@ -258,6 +260,42 @@ fn foreign_directories_and_formats_are_refused() {
     fs::copy(other.path().join("state.redb"), one.path().join("state.redb")).unwrap();
     let fault = open(one.path()).unwrap_err();
     assert_eq!(fault.kind, FaultKind::Directory, "{fault}");
+}
+
+/// A pipe that nobody writes to keeps whoever opens it waiting, and so does reading one that was
+/// opened for both.
+#[test]
+fn what_is_no_regular_file_is_refused_and_keeps_no_start_waiting() {
+    for name in ["bulkhead.data", "lock", "log", "state.redb", "acked"] {
+        for kind in [FileType::Fifo, FileType::Directory] {
+            let directory = directory();
+            let path = directory.path().join(name);
+            fs::remove_file(&path).unwrap();
+            match kind {
+                FileType::Fifo => mknodat(CWD, &path, kind, Mode::RUSR | Mode::WUSR, 0).unwrap(),
+                _ => fs::create_dir(&path).unwrap(),
+            }
+            for reads in [true, false] {
+                let opened = match reads {
+                    true => Store::open_to_read(directory.path(), StoreOptions::default()),
+                    false => open(directory.path()),
+                };
+                let fault = opened.unwrap_err();
+                assert_eq!(fault.kind, FaultKind::Directory, "{name}, reads: {reads}: {fault}");
+                assert_eq!(fault.file.as_deref(), Some(path.as_path()), "{fault}");
+                assert!(fault.what.contains("not a regular file"), "{name}: {fault}");
+            }
+            assert_eq!(fs::symlink_metadata(&path).unwrap().is_dir(), kind == FileType::Directory);
+        }
+    }
+    // And those of a directory that is only being made.
+    for name in ["state.redb.new", "bulkhead.data.new", "lock", "log", "acked"] {
+        let begun = tempfile::tempdir().unwrap();
+        let path = begun.path().join(name);
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let fault = open(begun.path()).unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Directory, "{name}: {fault}");
+    }
 }
 
 #[test]
