@@ -13,7 +13,7 @@ use host::mechanisms::sandbox::{Guest, GuestLog, NoLog};
 use host::pure::request::{Answer, Outcome, Request};
 use host::tree::{
     DaemonOptions, DaemonPlan, DaemonView, MakeLog, ResourcePlan, Root, RootError, RootOptions,
-    UpgradeOptions,
+    Unstarted, UpgradeOptions,
 };
 use serde_json::Value;
 
@@ -133,6 +133,19 @@ impl Tree {
         resources: Vec<ResourcePlan>,
     ) -> Result<Self, RootError> {
         Self::try_with(plans, resources, None)
+    }
+
+    /// Starts the daemons beside others that can't be started; what they log is forgotten.
+    ///
+    /// # Panics
+    ///
+    /// When they don't start.
+    #[must_use]
+    pub fn beside(plans: Vec<DaemonPlan>, unstarted: Vec<Unstarted>) -> Self {
+        let logs: MakeLog = Box::new(|_name| Arc::new(NoLog));
+        let options = RootOptions { logs: Some(logs), unstarted, ..options(usize::MAX) };
+        let root = Root::start(plans, options).unwrap_or_else(|error| panic!("{error}"));
+        Self { root, lines: Arc::default() }
     }
 
     fn try_with(

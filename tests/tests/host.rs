@@ -49,6 +49,7 @@ mod host {
     mod threads;
     mod tree;
     mod unknown;
+    mod unstarted;
     mod upgrade;
     mod usage;
     mod values;

@@ -5,10 +5,10 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Who has to change something for the error to go away.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Blame {
     /// Whoever sent the request.
@@ -379,6 +379,8 @@ impl std::str::FromStr for Code {
 pub struct Fault {
     /// What happened, for programs.
     pub code: Code,
+    /// Who has to change something: the code's, but where another error is behind it.
+    pub blame: Blame,
     /// What happened, where, and what to do, for people.
     pub message: String,
 }
@@ -386,7 +388,13 @@ pub struct Fault {
 impl Fault {
     /// An error with its code.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, blame: code.blame(), message: message.into() }
+    }
+
+    /// The same, of which somebody else is to blame.
+    #[must_use]
+    pub fn blamed_on(self, blame: Blame) -> Self {
+        Self { blame, ..self }
     }
 }
 

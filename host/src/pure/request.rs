@@ -181,7 +181,7 @@ pub fn passes_on(code: &str) -> bool {
 
 impl From<Fault> for Rejection {
     fn from(fault: Fault) -> Self {
-        let (code, blame) = (fault.code.as_str().to_owned(), fault.code.blame());
+        let (code, blame) = (fault.code.as_str().to_owned(), fault.blame);
         Self { code, blame, message: fault.message, details: None }
     }
 }
@@ -426,7 +426,7 @@ impl Answer {
 pub fn fault_json(fault: &Fault) -> Value {
     json!({
         "code": fault.code,
-        "blame": fault.code.blame(),
+        "blame": fault.blame,
         "message": fault.message,
     })
 }

@@ -241,8 +241,7 @@ pub(super) fn print_fault(fault: &Fault) {
     let code = fault.code;
     eprint(&format!(
         "error[{code}]: {}\n  blame: {}; `host explain {code}` says what to do",
-        fault.message,
-        code.blame()
+        fault.message, fault.blame
     ));
 }
 

@@ -126,6 +126,7 @@ impl Charge for Duty {
             Refused::Parked(text) => {
                 let fault = Fault::new(Code::Restarts, format!("daemon `{name}`: {text}"));
                 let shut = Fault::new(Code::Parked, format!("parked: {fault}"));
+                let shut = shut.blamed_on(fault.blame);
                 self.mailbox.shut(shut.clone());
                 self.daemon.gauges().set_parked(Some(fault.clone()));
                 (fault, shut)

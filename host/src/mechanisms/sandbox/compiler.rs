@@ -84,7 +84,7 @@ pub fn compile_in_this_process() -> Result<(), CompileError> {
     let (prepared, rewritten) = match prepare(&file, order.card_shift) {
         Ok(prepared) => prepared,
         Err(error) => {
-            let Fault { code, message } = Fault::from(&error);
+            let Fault { code, message, .. } = Fault::from(&error);
             let answer = Answer::Refused { code: code.as_str().to_owned(), message };
             return send(&mut output, &answer).map_err(io);
         }

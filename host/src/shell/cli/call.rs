@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{Output, SocketArgs, eprint, print};
-use crate::base::error::{Code, Fault};
+use crate::base::error::{Blame, Code, Fault};
 use crate::pure::contract::Args;
 use crate::pure::json;
 use crate::pure::request::Request;
@@ -145,7 +146,11 @@ pub(super) fn print_error(error: &Value) -> u8 {
     let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
     let (code, message) = (text("code"), text("message"));
     match code.parse::<Code>() {
-        Ok(code) => super::print_fault(&Fault::new(code, message)),
+        Ok(code) => {
+            let blame = error.get("blame").and_then(|blame| Blame::deserialize(blame).ok());
+            let fault = Fault::new(code, message);
+            super::print_fault(&fault.blamed_on(blame.unwrap_or(code.blame())));
+        }
         Err(_) => eprint(&words(error)),
     }
     if let Some(frames) = error.get("backtrace").and_then(Value::as_array) {

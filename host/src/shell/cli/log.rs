@@ -123,7 +123,7 @@ static JSON: OnceLock<()> = OnceLock::new();
 pub(super) fn logs_fault(fault: &Fault) -> bool {
     let is_json = JSON.get().is_some();
     if is_json {
-        tracing::error!(code = %fault.code, blame = %fault.code.blame(), "{}", fault.message);
+        tracing::error!(code = %fault.code, blame = %fault.blame, "{}", fault.message);
     }
     is_json
 }

@@ -13,6 +13,7 @@ use super::lineage::{short, text};
 use super::stored::PlaceArgs;
 use super::table::{Align, Table};
 use super::{Output, print};
+use crate::base::error::Code;
 use crate::pure::size::show_bytes;
 use crate::shell::exit;
 
@@ -255,6 +256,10 @@ fn troubles(daemon: &Value) -> String {
     if let Some(reason) = daemon.get("parked").filter(|reason| !reason.is_null()) {
         let (code, message) = (text(reason, "code"), text(reason, "message"));
         shown.push_str(&format!("\n{name} is parked: {code}: {message}"));
+        // What is to be done about a guest that parked itself is said below.
+        if let Some(code) = code.parse::<Code>().ok().filter(|code| *code != Code::Parked) {
+            shown.push_str(&format!("\n  blame: {}. {}", text(reason, "blame"), code.remedy()));
+        }
         let daemon = name.split('/').next().unwrap_or(&name);
         shown.push_str(&format!(
             "\n  when it is repaired: host resume {daemon}, or host upgrade {daemon} GUEST.wasm"

@@ -38,7 +38,7 @@ impl Daemon {
             return Some(reason.clone());
         }
         let message = format!("daemon `{}` is parked: {reason}", self.options.name);
-        Some(Fault::new(Code::Parked, message))
+        Some(Fault::new(Code::Parked, message).blamed_on(reason.blame))
     }
 
     /// Takes a lease of each resource that it needs, for a request; those that it has stay.

@@ -42,9 +42,10 @@ impl Unstarted {
     /// What requests to it are answered.
     pub(super) fn refusal(&self) -> Fault {
         let (name, why) = (&self.options.name, &self.why);
-        let message =
-            format!("daemon `{name}` could not be started: {}: {}", why.code, why.message);
-        Fault::new(Code::Parked, message)
+        let remedy = why.code.remedy();
+        let what = format!("daemon `{name}` could not be started");
+        let message = format!("{what}: {}: {}. {remedy}", why.code, why.message);
+        Fault::new(Code::Parked, message).blamed_on(why.blame)
     }
 }
 
