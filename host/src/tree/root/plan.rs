@@ -180,10 +180,7 @@ impl From<&RootError> for Fault {
 
 pub(super) fn check_names(plans: &[DaemonPlan], unstarted: &[Unstarted]) -> Result<(), RootError> {
     let threads: usize = plans.iter().map(|plan| plan.names().count()).sum();
-    let count = threads + unstarted.len();
-    if count == 0 || count > DAEMONS_MAX {
-        return Err(RootError::Count(count));
-    }
+    check_count(threads + unstarted.len())?;
     let mut seen = BTreeSet::new();
     let options = plans.iter().map(|plan| &plan.options);
     for options in options.chain(unstarted.iter().map(|one| &one.options)) {
@@ -196,6 +193,11 @@ pub(super) fn check_names(plans: &[DaemonPlan], unstarted: &[Unstarted]) -> Resu
         }
     }
     Ok(())
+}
+
+/// Those that could not be started are among them: a person may start them.
+pub(super) fn check_count(count: usize) -> Result<(), RootError> {
+    if (1..=DAEMONS_MAX).contains(&count) { Ok(()) } else { Err(RootError::Count(count)) }
 }
 
 pub(super) fn check_budget(plan: &DaemonPlan) -> Result<(), RootError> {

@@ -8,7 +8,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use super::plan::{check_budget, check_names};
+use super::plan::{check_budget, check_count, check_names};
 use super::{DaemonPlan, Deploy, Root, RootError, read};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::NodeId;
@@ -229,6 +229,7 @@ impl Root {
         {
             return Err(RootError::Exists(name.clone()));
         }
+        check_count(read(&self.daemons).len() + read(&self.unstarted).len() + 1)?;
         let name = name.clone();
         self.take_in(plan, first).map_err(|error| self.take_back(&name, error))
     }
