@@ -8,11 +8,12 @@
 //! | is being answered | never: what it asked for may have been done |
 //!
 //! Of two alike the one goes that has been so for longer, and none that has only begun: clients
-//! connect before they speak.
+//! connect before they speak. When a crowd comes, whoever says nothing has less time for that, so
+//! that one who speaks is not behind all the others for long.
 
 use std::time::Duration;
 
-use crate::base::limits::CLIENT_PATIENCE;
+use crate::base::limits::{CLIENT_PATIENCE, CLIENT_PATIENCE_MIN};
 
 /// What a client is doing.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -36,12 +37,25 @@ pub enum Room<T> {
     Later(Duration),
 }
 
-/// Looks for room among clients, each with what it has been doing and for how long.
-pub fn make_room<T>(clients: impl Iterator<Item = (T, Doing, Duration)>) -> Room<T> {
-    let mut later = CLIENT_PATIENCE;
+/// How long a client may say nothing, when `crowd` others in a row have found none of the `places`
+/// free.
+#[must_use]
+pub fn patience(crowd: usize, places: usize) -> Duration {
+    let halvings = u32::try_from(crowd / places.max(1)).unwrap_or(u32::MAX).min(16);
+    (CLIENT_PATIENCE / 2_u32.pow(halvings)).max(CLIENT_PATIENCE_MIN)
+}
+
+/// Looks for room among clients, each with what it has been doing and for how long. `patience` is
+/// for those that say nothing.
+pub fn make_room<T>(
+    clients: impl Iterator<Item = (T, Doing, Duration)>,
+    patience: Duration,
+) -> Room<T> {
+    let mut later = patience;
     let mut found: Option<(T, Doing, Duration)> = None;
     for (client, doing, time) in clients.filter(|(_, doing, _)| *doing != Doing::Waiting) {
-        if let Some(left) = CLIENT_PATIENCE.checked_sub(time).filter(|left| !left.is_zero()) {
+        let patience = if doing == Doing::Nothing { patience } else { CLIENT_PATIENCE };
+        if let Some(left) = patience.checked_sub(time).filter(|left| !left.is_zero()) {
             later = later.min(left);
             continue;
         }
@@ -57,7 +71,10 @@ pub fn make_room<T>(clients: impl Iterator<Item = (T, Doing, Duration)>) -> Room
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
+    use crate::base::limits::{CLIENTS_MAX, CLIENTS_RESERVED, HEALTH_WAIT, SOCKET_BACKLOG};
     use Doing::{Nothing, Sending, Taking, Waiting};
 
     /// Looks among clients with the milliseconds for which they have been doing something, beyond
@@ -67,7 +84,9 @@ mod tests {
             let millis = i64::try_from(CLIENT_PATIENCE.as_millis()).unwrap() + millis;
             Duration::from_millis(u64::try_from(millis).unwrap())
         };
-        make_room(clients.iter().enumerate().map(|(at, (doing, more))| (at, *doing, time(*more))))
+        let clients = clients.iter().enumerate();
+        let clients = clients.map(|(at, (doing, more))| (at, *doing, time(*more)));
+        make_room(clients, CLIENT_PATIENCE)
     }
 
     fn millis(millis: u64) -> Room<usize> {
@@ -116,6 +135,45 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn whoever_comes_behind_a_crowd_waits_less_than_health_does() {
+        // Silent clients come all at once, each takes the place of the one that has had it longest.
+        let waits = |places: usize| {
+            let (mut seated, mut now) = (VecDeque::new(), Duration::ZERO);
+            for crowd in 0..usize::try_from(SOCKET_BACKLOG).unwrap() {
+                if let Some(crowd) = crowd.checked_sub(places) {
+                    let since: Duration = seated.pop_front().unwrap();
+                    let patience = patience(crowd, places);
+                    let room = make_room([(0, Nothing, patience)].into_iter(), patience);
+                    assert_eq!(room, Room::LetGo(0));
+                    now = now.max(since + patience);
+                }
+                seated.push_back(now);
+            }
+            now
+        };
+        for places in [128, CLIENTS_MAX, CLIENTS_MAX + CLIENTS_RESERVED] {
+            let time = waits(places);
+            assert!(time < HEALTH_WAIT, "{places} places: {time:?}");
+        }
+    }
+
+    #[test]
+    fn a_crowd_shortens_the_time_of_those_who_say_nothing_alone() {
+        assert_eq!(patience(0, 272), CLIENT_PATIENCE);
+        assert_eq!(patience(271, 272), CLIENT_PATIENCE);
+        assert_eq!(patience(272, 272), CLIENT_PATIENCE / 2);
+        for crowd in [272 * 4, usize::MAX] {
+            assert_eq!(patience(crowd, 272), CLIENT_PATIENCE_MIN);
+        }
+        assert_eq!(patience(3, 0), CLIENT_PATIENCE / 8);
+        let short = CLIENT_PATIENCE_MIN;
+        for doing in [Sending, Taking] {
+            let room = make_room([(0, doing, short)].into_iter(), short);
+            assert_eq!(room, Room::Later(short));
         }
     }
 }

@@ -6,13 +6,14 @@
 
 mod paced;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::base::limits::{CLIENT_PATIENCE, CLIENTS_RESERVED};
-use crate::pure::places::{Room, make_room};
+use crate::base::limits::CLIENTS_RESERVED;
+use crate::pure::places::{Room, make_room, patience};
 
 pub(super) use paced::{Handing, Paced, Stage, Times};
 
@@ -22,18 +23,25 @@ pub(super) struct Clients {
     count_max: usize,
     seated: Mutex<Vec<Arc<Stage>>>,
     left: Notify,
+    /// Clients that found no free place since the last one that did.
+    crowd: AtomicUsize,
 }
 
 /// A client's place; free when it is dropped.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(in crate::shell) struct Seat {
     clients: Arc<Clients>,
     pub(super) stage: Arc<Stage>,
 }
 
 impl Clients {
     pub(super) fn new(count_max: usize) -> Arc<Self> {
-        Arc::new(Self { count_max, seated: Mutex::default(), left: Notify::new() })
+        Arc::new(Self {
+            count_max,
+            seated: Mutex::default(),
+            left: Notify::new(),
+            crowd: AtomicUsize::new(0),
+        })
     }
 
     /// Places beside those that are kept for what can't wait.
@@ -53,6 +61,11 @@ impl Clients {
     /// Whoever was let go of for it is gone.
     pub(super) async fn seat(self: &Arc<Self>, times: Times) -> Seat {
         let stage = Stage::new(times);
+        if self.takes(&stage) {
+            self.crowd.store(0, Ordering::Relaxed);
+            return Seat { clients: self.clone(), stage };
+        }
+        self.crowd.fetch_add(1, Ordering::Relaxed);
         while !self.takes(&stage) {
             let later = self.make_room();
             tokio::select! {
@@ -71,10 +84,11 @@ impl Clients {
             let (doing, since) = stage.doing();
             (stage, doing, now.saturating_duration_since(since))
         });
-        match make_room(shown) {
+        let patience = patience(self.crowd.load(Ordering::Relaxed), self.count_max);
+        match make_room(shown, patience) {
             Room::LetGo(stage) => {
                 stage.let_go();
-                now + CLIENT_PATIENCE
+                now + patience
             }
             Room::Later(later) => now + later,
         }

@@ -27,13 +27,17 @@ fn is_well(place: &Place) {
 }
 
 pub(crate) fn crowd(place: &Place, says: &[u8]) -> Vec<UnixStream> {
+    crowd_of(CROWD, place, says)
+}
+
+fn crowd_of(count: usize, place: &Place, says: &[u8]) -> Vec<UnixStream> {
     let one = |_| {
         let mut client = UnixStream::connect(place.socket()).unwrap();
         // It may be let go of meanwhile.
         drop(client.write_all(says));
         client
     };
-    (0..CROWD).map(one).collect()
+    (0..count).map(one).collect()
 }
 
 #[test]
@@ -42,6 +46,21 @@ fn clients_that_say_nothing_or_half_of_something_keep_nobody_out() {
     let mut running = place.run(&["counter"], &[]);
     for says in [&b""[..], b"{\"ps\"", b"{\"ps\": {}}\n"] {
         let crowd = crowd(&place, says);
+        is_well(&place);
+        drop(crowd);
+    }
+    assert_eq!(place.stop(&[]).0, 0);
+    assert_eq!(running.end().0, 0);
+}
+
+#[test]
+fn as_many_silent_clients_as_the_system_keeps_do_not_make_a_host_look_stuck() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let place = Place::new();
+    let mut running = place.run(&["counter"], &[]);
+    for count in [3000, 4000] {
+        let crowd = crowd_of(count, &place, b"");
         is_well(&place);
         drop(crowd);
     }

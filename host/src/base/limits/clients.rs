@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::HEALTH_WAIT;
+
 /// Commands that wait for a daemon, the disk or the compiler at once; one client has one.
 pub const CLIENTS_MAX: usize = 256;
 
@@ -19,6 +21,10 @@ pub const CLIENT_PLACE_WAIT: Duration = Duration::from_secs(1);
 /// connects speaks within this, and who waits for a place, as `host health` does, waits little
 /// longer.
 pub const CLIENT_PATIENCE: Duration = Duration::from_millis(250);
+
+/// The same for one that says nothing, when many come and none finds a free place: it halves for
+/// each time that all places have changed hands, down to this. Commands speak at once.
+pub const CLIENT_PATIENCE_MIN: Duration = Duration::from_millis(25);
 
 /// Time until the next try to accept a client when the system has refused one, for want of
 /// descriptors most likely.
@@ -64,3 +70,12 @@ pub const HTTP_IDLE_TIME_MAX: Duration = Duration::from_secs(75);
 
 /// What `Retry-After` says, in seconds: most of what is refused is back by then.
 pub const HTTP_RETRY_AFTER_SECONDS: u64 = 1;
+
+// Behind as many silent clients as the system keeps there is an answer before `host health` gives
+// up: the patience of all halvings is less than twice the first, and then the shortest one holds.
+const _: () = {
+    let places = (CLIENTS_MAX + CLIENTS_RESERVED) as u128;
+    let turns = SOCKET_BACKLOG.unsigned_abs() as u128 / places;
+    let time = 2 * CLIENT_PATIENCE.as_millis() + turns * CLIENT_PATIENCE_MIN.as_millis();
+    assert!(time < HEALTH_WAIT.as_millis());
+};

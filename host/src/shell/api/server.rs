@@ -26,7 +26,7 @@ use crate::base::room::{Room, Taken};
 use crate::pure::contract::Args;
 use crate::pure::json;
 use crate::pure::request::{self, Answer, Outcome, Request};
-use crate::shell::clients::{Clients, Paced, Stage, Times};
+use crate::shell::clients::{Clients, Paced, Seat, Stage, Times};
 use crate::tree::Root;
 
 /// Accepts clients until the future is dropped.
@@ -41,22 +41,9 @@ use crate::tree::Root;
 pub async fn serve(listening: &Listening, served: Arc<Served>) -> std::io::Result<()> {
     let listener = UnixListener::from_std(listening.listener.try_clone()?)?;
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Out of descriptors, most likely.
-                tracing::warn!(%error, "accepting a client failed");
-                listening.clients.make_room();
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        failpoint::pass(Point::AcceptClient)?;
-        if let Err(stranger) = is_known(&stream) {
-            tracing::warn!(stranger, "a client is another user: let go of");
+        let Some((stream, seat)) = next_client(&listener, &listening.clients).await? else {
             continue;
-        }
-        let seat = listening.clients.seat(USUAL).await;
+        };
         let stream = Paced::new(stream, seat.stage.clone());
         let client = Client {
             served: served.clone(),
@@ -70,6 +57,32 @@ pub async fn serve(listening: &Listening, served: Arc<Served>) -> std::io::Resul
             }
         }));
     }
+}
+
+/// The next client, with its place; none when it can't be served.
+async fn next_client(
+    listener: &UnixListener,
+    clients: &Arc<Clients>,
+) -> std::io::Result<Option<(UnixStream, Seat)>> {
+    // However many there are, the others of this thread have their turns between them.
+    tokio::task::yield_now().await;
+    let stream = match listener.accept().await {
+        Ok((stream, _)) => stream,
+        Err(error) => {
+            // Out of descriptors, most likely.
+            tracing::warn!(%error, "accepting a client failed");
+            clients.make_room();
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            return Ok(None);
+        }
+    };
+    failpoint::pass(Point::AcceptClient)?;
+    if let Err(stranger) = is_known(&stream) {
+        tracing::warn!(stranger, "a client is another user: let go of");
+        return Ok(None);
+    }
+    let seat = clients.seat(USUAL).await;
+    Ok(Some((stream, seat)))
 }
 
 /// Clients are this user, or root; whatever the modes of directory and socket let through.
@@ -395,3 +408,6 @@ async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -
         .await
         .map_err(|error| Fault::new(Code::HostBug, format!("a helper thread ended: {error}")))
 }
+
+#[cfg(test)]
+mod tests;
