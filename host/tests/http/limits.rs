@@ -184,6 +184,28 @@ fn r3_clients_take_no_more_descriptors_than_leave_some_for_the_rest() {
 }
 
 #[test]
+fn calls_of_connections_that_were_broken_off_take_no_places() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new("sh");
+    let words = "ulimit -n 200; exec \"$0\" run \"$@\"";
+    command.arg("-c").arg(words).arg(HOST).args([guest("counter"), guest("ledger")]);
+    let host = Host::spawn(dir, command, &[]);
+    host.does(&["pause", "counter"]);
+    let mut waiting: Vec<Client> = (0..100).map(|_| host.connect()).collect();
+    for client in &mut waiting {
+        client.send(post("/counter/increment", &[], "{\"by\": 1}"));
+    }
+    host.until("held", |ps| ps["daemons"][0]["held"] == 100);
+    assert_eq!(host.call("/ledger/total", &json!({})).status, 503);
+    waiting.into_iter().for_each(Client::break_off);
+    while host.call("/ledger/total", &json!({})).status == 503 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    host.does(&["resume", "counter"]);
+    assert_eq!(host.call("/counter/value", &json!({})).body["value"], 100);
+}
+
+#[test]
 fn a6_health_is_answered_while_it_is_flooded_and_a_daemon_spins_and_calls_go_on() {
     let endless = ["--fuel", "chaos=1000000000000000000", "--deadline", "chaos=3600s"];
     let host = Host::run(&["counter", "chaos"], &endless);

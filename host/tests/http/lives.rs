@@ -105,3 +105,41 @@ fn s3_16_what_commits_while_the_host_stops_is_answered() {
     assert_eq!(touching.join().unwrap().status, 200);
     assert_eq!(host.end(), Some(0));
 }
+
+#[test]
+fn a_client_that_will_send_no_more_is_answered_and_then_let_go_of() {
+    let host = Host::run(&["counter"], &[]);
+    let increment = post("/counter/increment", &[], "{\"by\": 1}");
+    let mut once = host.connect();
+    once.send(&increment);
+    once.sends_no_more();
+    assert_eq!(once.answer().unwrap().body["value"], 1);
+    assert!(once.is_closed());
+    let mut thrice = host.connect();
+    thrice.send(increment.repeat(3));
+    thrice.sends_no_more();
+    for value in 2..=4 {
+        assert_eq!(thrice.answer().unwrap().body["value"], value);
+    }
+    assert!(thrice.is_closed());
+    // Also when it says so in the middle.
+    host.does(&["pause", "counter"]);
+    let mut waits = host.connect();
+    waits.send(&increment);
+    host.until("held", |ps| ps["daemons"][0]["held"] == 1);
+    waits.sends_no_more();
+    // One that has gone altogether is no different, and harms nobody.
+    let mut gone = host.connect();
+    gone.send(&increment);
+    host.until("held", |ps| ps["daemons"][0]["held"] == 2);
+    drop(gone);
+    host.does(&["resume", "counter"]);
+    assert_eq!(waits.answer().unwrap().body["value"], 5);
+    assert!(waits.is_closed());
+    // What is not whole is not begun.
+    let mut half = host.connect();
+    half.send(&increment[..increment.len() - 1]);
+    half.sends_no_more();
+    assert!(half.last().is_none_or(|status| status == 400));
+    assert_eq!(host.call("/counter/value", &json!({})).body["value"], 6);
+}

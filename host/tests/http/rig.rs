@@ -1,13 +1,14 @@
 //! A host under test, and its clients.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_linger;
 use serde_json::{Value, json};
 
 pub(crate) const HOST: &str = env!("CARGO_BIN_EXE_host");
@@ -190,6 +191,16 @@ impl Client {
     /// Sends bytes, all of which the host takes.
     pub(crate) fn send_all(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.get_mut().write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// Says that nothing will follow.
+    pub(crate) fn sends_no_more(&mut self) {
+        self.stream.get_mut().shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Goes without a word: the host's end of the connection is reset.
+    pub(crate) fn break_off(self) {
+        set_socket_linger(self.stream.get_ref(), Some(Duration::ZERO)).unwrap();
     }
 
     pub(crate) fn post(&mut self, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {

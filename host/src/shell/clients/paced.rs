@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
@@ -164,6 +165,29 @@ impl Drop for Handing {
     }
 }
 
+/// What a connection goes over.
+pub(in crate::shell) trait Wire: AsyncRead + AsyncWrite + Unpin {
+    /// Ready when the connection was broken off; else it wakes the task when something comes. One
+    /// whose client has only said that it will send no more is whole: it still gets its answer.
+    fn poll_broken(&self, _cx: &mut Context<'_>) -> Poll<io::Error> {
+        Poll::Pending
+    }
+}
+
+/// What was asked here is done in any case, and the answer finds out who has gone.
+impl Wire for UnixStream {}
+
+impl Wire for TcpStream {
+    fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        // Nothing is read: what has come is for when the answer has left.
+        let error = match ready!(self.poll_read_ready(cx)) {
+            Ok(()) => self.take_error().unwrap_or_else(Some),
+            Err(error) => Some(error),
+        };
+        error.map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
 /// Moves bytes, and fails when its client is late.
 #[derive(Debug)]
 pub(in crate::shell) struct Paced<S> {
@@ -210,7 +234,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+impl<S: Wire> AsyncWrite for Paced<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -240,6 +264,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     /// Called by hyper when it has nothing left to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        if let Poll::Ready(broken) = self.stream.poll_broken(cx) {
+            return Poll::Ready(Err(broken));
+        }
         self.stage.flushed();
         // Whoever only wrote has set no alarm for what comes now.
         drop(self.late::<()>(cx));

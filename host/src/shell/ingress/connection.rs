@@ -69,6 +69,9 @@ impl Connection {
         let mut http = http1::Builder::new();
         // The stream knows the time of a head, and that of an idle connection, which is another.
         http.header_read_timeout(None);
+        // A client that will send no more may still read: what it asked for is done, and answered.
+        // The stream knows when it was broken off.
+        http.half_close(true);
         http.max_header_size(HTTP_HEAD_BYTES_MAX).max_buf_size(HTTP_BUFFER_BYTES_MAX);
         let mut connection = pin!(http.serve_connection(stream, service));
         let ended = tokio::select! {

@@ -11,6 +11,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
+impl Wire for DuplexStream {}
+
 /// The client's end, a connection with room for eight bytes each way, and what it is doing.
 fn connection(times: Times) -> (DuplexStream, Paced<DuplexStream>, Arc<Stage>) {
     let (client, stream) = duplex(8);
