@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::deploy::Deployed;
-use super::services::Listed;
+use super::services::{Listed, admit_read};
 use crate::base::error::{Code, Fault};
 use crate::mechanisms::journal::Store;
 use crate::mechanisms::sandbox::{Guest, Sandbox};
@@ -84,7 +84,11 @@ impl Preparing<'_> {
                 tracing::warn!(daemon = name, "{text}");
                 self.of_state(store, name, budget)
             }
-            StartCode::Refused => Err(refused(name, path, last)),
+            StartCode::Refused => {
+                // A file that is cut off or something else is no newer code.
+                file.as_ref().map_or(Ok(()), |bytes| admit_read(path, bytes))?;
+                Err(refused(name, path, last))
+            }
         }
     }
 

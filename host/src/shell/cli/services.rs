@@ -242,8 +242,12 @@ fn admit_guests(services: &[Service], known: &dyn Fn(&str) -> bool, mistakes: &m
 }
 
 fn admit_path(path: &Path) -> Result<(), Fault> {
-    let bytes = read_code(path)?;
-    admit_file(compiler(), &bytes).map_err(|error| {
+    admit_read(path, &read_code(path)?)
+}
+
+/// Whether a file that was read is a guest.
+pub(super) fn admit_read(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
+    admit_file(compiler(), bytes).map_err(|error| {
         let fault = Fault::from(&error);
         Fault::new(fault.code, format!("{}: {}", path.display(), fault.message))
     })
