@@ -134,6 +134,8 @@ fn full_and_free_again(mut small: Small) {
     let health = small.health();
     assert_eq!(health["state"], "degraded", "{health}");
     assert_eq!(health["journal_trouble"]["code"], "E_STORE_FULL", "{health}");
+    let trouble = health["journal_trouble"]["message"].as_str().unwrap();
+    assert!(trouble.contains("wants to grow by"), "{trouble}");
     small.free();
     small.until("committing", || small.increment()["outcome"] == "committed");
     small.until("well", || small.health()["state"] == "ok");

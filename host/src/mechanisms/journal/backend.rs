@@ -16,6 +16,7 @@ use super::directory::{ACKED, STATE};
 use super::log::LOG;
 use super::overlay::Below;
 use super::{DirectoryId, Durability, FaultKind, JournalFault};
+use crate::pure::size::show_bytes;
 
 /// What was done to the files.
 #[derive(Debug, Default)]
@@ -135,7 +136,7 @@ impl StorageBackend for StoreFile {
         match fallocate(&self.file, FallocateFlags::empty(), old, len - old) {
             Ok(()) => Ok(()),
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => self.file.set_len(len),
-            Err(error) => self.file.set_len(old).and(Err(error.into())),
+            Err(error) => self.file.set_len(old).and(Err(no_room(error, len - old))),
         }
     }
 
@@ -157,6 +158,18 @@ impl StorageBackend for StoreFile {
 
     fn close(&self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Says how much space there should have been: a file of tables grows in large steps.
+fn no_room(error: Errno, bytes: u64) -> io::Error {
+    match error {
+        Errno::NOSPC | Errno::DQUOT => {
+            let bytes = show_bytes(usize::try_from(bytes).unwrap_or(usize::MAX));
+            let text = format!("{error}: this file wants to grow by {bytes}");
+            io::Error::new(io::Error::from(error).kind(), text)
+        }
+        _ => error.into(),
     }
 }
 
