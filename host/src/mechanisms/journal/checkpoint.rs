@@ -147,11 +147,10 @@ impl Store {
     ///
     /// [`JournalFault`] when a record is rotten.
     pub fn commits(&self, daemon: DaemonKey, count: u64) -> Result<Vec<CommitLine>, JournalFault> {
-        let read = |store: &Self| {
+        self.reading(|store| {
             store.drain()?;
             store.read_commits(daemon, count)
-        };
-        self.reading(read, |_, lines| Ok(lines))
+        })
     }
 
     fn read_commits(&self, daemon: DaemonKey, count: u64) -> Result<Vec<CommitLine>, JournalFault> {

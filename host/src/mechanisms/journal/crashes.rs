@@ -76,21 +76,24 @@ impl Store {
         &self,
         mut visit: impl FnMut(RequestId, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), JournalFault> {
-        // What was shown once is not shown again: no second try.
-        let first = |store: &Self| store.at_tables(|| Ok(()));
+        // What was shown is not shown again by a second try.
+        let mut shown = u64::MAX;
         let mut show = |store: &Self| {
             let crashes =
                 store.begin_read()?.open_table(CRASHES).map_err(|error| fault(&error.into()))?;
             for entry in crashes.iter().map_err(|error| fault(&error.into()))?.rev() {
                 let (id, sealed) = entry.map_err(|error| fault(&error.into()))?;
-                let Some(report) = unseal(sealed.value()) else { continue };
+                let Some(report) = unseal(sealed.value()).filter(|_| id.value() < shown) else {
+                    continue;
+                };
+                shown = id.value();
                 if visit(RequestId(id.value()), report).is_break() {
                     break;
                 }
             }
             Ok(())
         };
-        self.reading(first, |store, ()| store.at_tables(|| show(store)))
+        self.reading(|store| store.at_tables(|| show(store)))
     }
 
     /// The highest id of a request that left something here, as far as can be seen: in a report, or

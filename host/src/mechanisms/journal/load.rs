@@ -23,13 +23,10 @@ impl Store {
         at: Option<Sequence>,
         sink: &mut dyn ImageSink,
     ) -> Result<Option<Loaded>, JournalFault> {
-        let first = |store: &Self| {
+        self.reading(|store| {
             // Read first: what is acknowledged from here on may be in the log only.
             let acked = store.hints()?.read(daemon)?;
             store.drain()?;
-            Ok(acked)
-        };
-        self.reading(first, |store, acked| {
             store.at_tables(|| store.load_state(daemon, at, acked, sink))
         })
     }

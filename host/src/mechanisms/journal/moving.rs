@@ -135,7 +135,7 @@ impl Store {
         &self,
         read: impl Fn(redb::ReadTransaction) -> Result<T, JournalFault>,
     ) -> Result<T, JournalFault> {
-        self.reading(|store| store.at_tables(|| read(store.begin_read()?)), |_, found| Ok(found))
+        self.reading(|store| store.at_tables(|| read(store.begin_read()?)))
     }
 
     /// Moves one batch of the groups before number `until`; false when there is none.

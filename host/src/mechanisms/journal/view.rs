@@ -7,18 +7,18 @@ use super::options::StoreOptions;
 use super::store::{Store, closed, lock};
 
 impl Store {
-    /// Reads something, after `first`, which may move what the log holds. While the tables can't be
-    /// used it reads what the disk holds, without writing anything.
-    pub(super) fn reading<P, T>(
+    /// Reads something, which may move what the log holds. While the tables can't be used, and when
+    /// they fail in the middle of it, it is read once more: from what the disk holds, without
+    /// writing anything.
+    pub(super) fn reading<T>(
         &self,
-        first: impl Fn(&Self) -> Result<P, JournalFault>,
-        read: impl FnOnce(&Self, P) -> Result<T, JournalFault>,
+        mut read: impl FnMut(&Self) -> Result<T, JournalFault>,
     ) -> Result<T, JournalFault> {
         if self.tables_work() {
-            let done = first(self);
+            let done = read(self);
             // A write that fails, its own or one of others, is no reason not to read.
             if done.is_ok() || self.tables_work() {
-                return read(self, done?);
+                return done;
             }
         }
         // Nothing is opened again meanwhile, so nothing is moved or overwritten.
@@ -31,7 +31,7 @@ impl Store {
             *kept = Some(view.clone());
         }
         drop(kept);
-        read(&view, first(&view)?)
+        read(&view)
     }
 
     fn tables_work(&self) -> bool {

@@ -157,6 +157,26 @@ fn r8_reading_needs_no_space() {
     }
 }
 
+#[test]
+fn r8_what_meets_a_full_disk_half_way_is_read_once_more() {
+    let disk = Disk::default();
+    let store = disk.open(small(), false).unwrap();
+    let mut all = players(&store, 1);
+    group(&store, &mut all, &mut Dice(47)).unwrap();
+    let mut tries = 0;
+    let read = store.reading(|store| {
+        tries += 1;
+        if tries == 1 {
+            let (kind, file) = (ErrorKind::StorageFull, Some(Which::State));
+            let full = Failure { at: 0, forever: true, kind, short: false, file };
+            disk.0.lock().unwrap().failure = Some(full);
+            store.put_code([9; 32], b"code of somebody else").unwrap_err();
+        }
+        store.at_tables(|| store.begin_read().map(drop))
+    });
+    assert_eq!((read, tries), (Ok(()), 2));
+}
+
 /// A load moves what the log holds while a failed append makes all files be opened again: the log
 /// that it began with is then another one.
 #[test]
