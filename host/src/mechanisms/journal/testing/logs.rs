@@ -1,5 +1,7 @@
 //! The log by itself: torn, cut, rotten, misdirected and from another time.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::super::FaultKind;
 use super::{Dice, Disk, Failure, Player, Store, StoreOptions, Which, group, players, small};
 
@@ -240,4 +242,23 @@ fn a_log_of_another_size_and_groups_larger_than_any_log_lose_nothing() {
     }
     let store = disk.open(small(), true).unwrap();
     assert!(store.verify().is_good());
+}
+
+/// Whoever finds the log full may find nothing left to move: others were faster, and there is room.
+#[test]
+fn a_full_log_that_others_have_emptied_meanwhile_has_room() {
+    let disk = Disk::default();
+    let store = disk.open(small(), false).unwrap();
+    let mut all = players(&store, 2);
+    let (mut dice, done) = (Dice(59), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                store.move_groups(u64::MAX).unwrap();
+            }
+        });
+        let made = (0..800).try_for_each(|_| group(&store, &mut all, &mut dice));
+        done.store(true, Ordering::Relaxed);
+        made.unwrap();
+    });
 }
