@@ -96,8 +96,9 @@
 //!
 //! The last ones come with a feature of that name, as `guest_sdk::chrono` and so on, so that a
 //! guest needs no other dependency. Such a crate that a guest depends on itself is the same one.
-//! `chrono::Utc::now` is the host's clock; `uuid::Builder::from_random_bytes` makes an id of what
-//! [`entropy::fill`] gives.
+//! `chrono::Utc::now` is the host's clock in a guest, but the machine's in a native test, whatever
+//! `Harness::set_clock` said: `DateTime::<Utc>::from(clock::system_time())` is the same in both.
+//! `uuid::Builder::from_random_bytes` makes an id of what [`entropy::fill`] gives.
 //!
 //! # Numbers
 //!
