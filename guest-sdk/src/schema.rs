@@ -10,9 +10,22 @@ use schemars::transform::{Transform, transform_subschemas};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Number, Value};
 
+/// What contracts take and answer.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be an argument or an answer of a contract",
+    label = "it has no form in JSON",
+    note = "put `#[data]` before a struct or an enum of your own",
+    note = "types of chrono, uuid, rust_decimal, url and bytes need the feature of guest-sdk of \
+            that name"
+)]
+pub trait Data: JsonSchema {}
+
+#[diagnostic::do_not_recommend]
+impl<T: JsonSchema> Data for T {}
+
 /// The schema of what a caller may send.
 #[must_use]
-pub fn argument_schema<T: JsonSchema>() -> String {
+pub fn argument_schema<T: Data>() -> String {
     let mut schema = schema::<T>(SchemaSettings::draft2020_12().for_deserialize());
     aliases::take_in(&mut schema);
     closed::close(&mut schema);
@@ -21,7 +34,7 @@ pub fn argument_schema<T: JsonSchema>() -> String {
 
 /// The schema of what a committed call answers.
 #[must_use]
-pub fn result_schema<T: JsonSchema>() -> String {
+pub fn result_schema<T: Data>() -> String {
     let mut schema = schema::<T>(SchemaSettings::draft2020_12().for_serialize());
     aliases::leave_out(&mut schema);
     text(&schema)

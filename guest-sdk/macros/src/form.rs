@@ -1,8 +1,10 @@
 //! Versions of a state: `#[state]`, and the arguments of `#[guest]`.
 
-use proc_macro2::{Span, TokenStream};
+use std::mem;
+
+use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
-use syn::parse::{Parse, ParseStream};
+use syn::parse::{Parse, ParseStream, Parser as _};
 use syn::spanned::Spanned as _;
 use syn::{Error, Ident, Item, LitInt, Result, Token, Type};
 
@@ -19,10 +21,8 @@ impl Form {
     ///
     /// The first thing that is no argument.
     pub(crate) fn parse(attribute: TokenStream) -> Result<Option<Self>> {
-        if attribute.is_empty() {
-            return Ok(None);
-        }
-        syn::parse2(attribute).map(Some)
+        let read = |input: ParseStream<'_>| Arguments::read(input, false);
+        read.parse2(attribute).map(|arguments| arguments.form)
     }
 
     /// Implements the SDK's `State` for `ty`.
@@ -61,45 +61,28 @@ impl Form {
     }
 }
 
-/// The arguments of `#[guest]`: `files`, before a form.
+/// The arguments of `#[guest]`.
 pub(crate) struct Arguments {
     /// It reads files with std.
     pub(crate) files: bool,
     pub(crate) form: Option<Form>,
 }
 
-impl Parse for Arguments {
-    fn parse(input: ParseStream<'_>) -> Result<Self> {
-        let is_files = |name: Ident| name == "files";
-        let files = input.fork().parse().is_ok_and(is_files);
-        if files {
-            input.parse::<Ident>()?;
-            if !input.is_empty() {
-                input.parse::<Token![,]>()?;
-            }
-        }
-        let form = if input.is_empty() { None } else { Some(input.parse()?) };
-        Ok(Self { files, form })
-    }
-}
-
-impl Parse for Form {
-    fn parse(input: ParseStream<'_>) -> Result<Self> {
-        let (mut version, mut from) = (None, None);
+impl Arguments {
+    /// Reads them, or those of `#[state]`, which has no `files`.
+    fn read(input: ParseStream<'_>, takes_files: bool) -> Result<Self> {
+        let (mut files, mut version, mut from) = (false, None, None);
         while !input.is_empty() {
             let name: Ident = input.parse()?;
-            input.parse::<Token![=]>()?;
-            let twice = if name == "version" {
-                let number: LitInt = input.parse()?;
-                let value: u32 = number.base10_parse()?;
-                if value == 0 {
-                    return Err(Error::new(number.span(), "versions count from 1"));
-                }
-                version.replace(value).is_some()
+            let twice = if takes_files && name == "files" {
+                mem::replace(&mut files, true)
+            } else if name == "version" {
+                version.replace(read_version(input)?).is_some()
             } else if name == "from" {
-                from.replace(input.parse()?).is_some()
+                input.parse::<Token![=]>()?;
+                from.replace(input.parse::<Type>()?).is_some()
             } else {
-                return Err(Error::new(name.span(), EXPECTED));
+                return Err(Error::new(name.span(), unknown(&name, takes_files)));
             };
             if twice {
                 return Err(Error::new(name.span(), format!("`{name}` is given twice")));
@@ -108,14 +91,38 @@ impl Parse for Form {
                 input.parse::<Token![,]>()?;
             }
         }
-        match version {
-            Some(version) => Ok(Self { version, from }),
-            None => Err(Error::new(Span::call_site(), EXPECTED)),
-        }
+        let form = match (version, from) {
+            (Some(version), from) => Some(Form { version, from }),
+            (None, None) => None,
+            (None, Some(from)) => return Err(Error::new(from.span(), NO_VERSION)),
+        };
+        Ok(Self { files, form })
     }
 }
 
-const EXPECTED: &str = "say `version = 2, from = OlderForm`, or `version = 1` alone";
+impl Parse for Arguments {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        Self::read(input, true)
+    }
+}
+
+fn read_version(input: ParseStream<'_>) -> Result<u32> {
+    input.parse::<Token![=]>()?;
+    let number: LitInt = input.parse()?;
+    match number.base10_parse()? {
+        0 => Err(Error::new(number.span(), "versions count from 1")),
+        version => Ok(version),
+    }
+}
+
+fn unknown(name: &Ident, takes_files: bool) -> String {
+    let files = if takes_files { "`files`, " } else { "" };
+    format!(
+        "`{name}` is nothing that may stand here; there is {files}`version = 2`, `from = OlderForm`"
+    )
+}
+
+const NO_VERSION: &str = "say `version = 2, from = OlderForm`: it is newer than that";
 
 /// Puts serde's derives before `item`, and with a version makes a form of it.
 pub(crate) fn expand(form: Option<&Form>, item: &Item) -> Result<TokenStream> {
@@ -161,10 +168,29 @@ mod tests {
         assert_eq!(quote!(#from).to_string(), "old :: Ledger");
         assert!(Form::parse(quote!(version = 1,)).unwrap().unwrap().from.is_none());
         assert!(Form::parse(quote!()).unwrap().is_none());
-        assert_eq!(refuse(quote!(from = Old)), EXPECTED);
-        assert_eq!(refuse(quote!(versions = 3)), EXPECTED);
+        assert_eq!(refuse(quote!(from = Old)), NO_VERSION);
         assert_eq!(refuse(quote!(version = 0)), "versions count from 1");
         assert_eq!(refuse(quote!(version = 1, version = 2)), "`version` is given twice");
+    }
+
+    #[test]
+    fn a_word_that_means_nothing_is_named_beside_those_that_do() {
+        let read = |attribute: TokenStream| syn::parse2::<Arguments>(attribute);
+        let refuse = |attribute| read(attribute).map(|_| ()).unwrap_err().to_string();
+        for attribute in [quote!(versoin = 2), quote!(files, versoin = 2), quote!(versoin)] {
+            let error = refuse(attribute);
+            assert!(error.starts_with("`versoin` is nothing"), "{error}");
+            assert!(error.contains("there is `files`, `version = 2`, `from"), "{error}");
+        }
+        let state = Form::parse(quote!(files)).map(|_| ()).unwrap_err().to_string();
+        assert!(state.contains("`files` is nothing") && state.contains("is `version"), "{state}");
+        for attribute in [quote!(files, version = 2, from = Old), quote!(version = 2, files)] {
+            let arguments = read(attribute).unwrap();
+            assert!(arguments.files && arguments.form.is_some_and(|form| form.version == 2));
+        }
+        let neither = read(quote!()).unwrap();
+        assert!(!neither.files && neither.form.is_none());
+        assert_eq!(refuse(quote!(files, files)), "`files` is given twice");
     }
 
     #[test]

@@ -5,11 +5,13 @@ mod data;
 mod expand;
 mod form;
 mod names;
+mod once;
 mod overflow;
 mod program;
 
 use proc_macro::TokenStream;
 use proc_macro2::{Span, TokenStream as TokenStream2};
+use quote::ToTokens as _;
 
 /// Makes a guest of a type: each `pub fn` of the block becomes a contract.
 ///
@@ -46,15 +48,20 @@ use proc_macro2::{Span, TokenStream as TokenStream2};
 /// reads files with `std::fs`, or whose libraries do: the directories that its daemon may read are
 /// in `/`, each under the name of the resource.
 ///
+/// A component is one guest, with one such block.
+///
 /// A build for wasm without overflow checks is refused: it would commit what the guest's tests
 /// panic at. Names that the host would refuse are refused here, too.
 #[proc_macro_attribute]
 pub fn guest(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let expanded = syn::parse::<form::Arguments>(attribute).and_then(|arguments| {
-        if overflow::left_out(std::env::args_os().map(|word| word.to_string_lossy().into_owned())) {
+        if overflow::left_out(words()) {
             return Err(syn::Error::new(Span::call_site(), overflow::LEFT_OUT));
         }
         let program = syn::parse(item).and_then(program::Program::parse)?;
+        let guest = &program.block.self_ty;
+        once::note(words(), &guest.to_token_stream().to_string())
+            .map_err(|message| syn::Error::new_spanned(guest, message))?;
         Ok(expand::program(&program, &arguments))
     });
     or_compile_error(expanded)
@@ -86,6 +93,11 @@ pub fn data(attribute: TokenStream, item: TokenStream) -> TokenStream {
         .and_then(|()| syn::parse(item))
         .and_then(|item| data::expand(&item));
     or_compile_error(expanded)
+}
+
+/// The command line of the compiler that runs this.
+fn words() -> impl Iterator<Item = String> {
+    std::env::args_os().map(|word| word.to_string_lossy().into_owned())
 }
 
 fn or_compile_error(expanded: syn::Result<TokenStream2>) -> TokenStream {
