@@ -22,6 +22,19 @@ use crate::wire;
 /// assert_eq!(rejection.code(), "overdraft");
 /// assert_eq!(rejection.details::<u64>(), Some(3));
 /// ```
+///
+/// `?` makes one of texts, and of errors that say all there is to say, like [`ParseIntError`].
+/// Other errors, [`std::io::Error`] among them, need a code of the guest's own:
+///
+/// ```
+/// use guest_sdk::Rejection;
+///
+/// fn rules() -> Result<String, Rejection> {
+///     std::fs::read_to_string("/rules/today.txt")
+///         .map_err(|error| Rejection::new("no_rules", error.to_string()))
+/// }
+/// assert_eq!(rules().unwrap_err().code(), "no_rules");
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Rejection {
     code: Cow<'static, str>,
