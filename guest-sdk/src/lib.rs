@@ -91,8 +91,11 @@
 //! | `Vec<u8>`; with the feature `bytes` also `bytes::Bytes` | a list of numbers |
 //! | `chrono`: `DateTime<Utc>`, `NaiveDate` and so on | text as in RFC 3339 |
 //! | `uuid::Uuid` | text |
-//! | `rust_decimal::Decimal` | text; a number is taken, too |
+//! | `rust_decimal::Decimal` | text; an integer of 64 bits is taken, too |
 //! | `url::Url` | text |
+//!
+//! A decimal is exact, so a number with a fraction is refused: in JSON that is a float. `"1.10"` is
+//! text, and so is `rate=1.10` on the command line.
 //!
 //! The last ones come with a feature of that name, as `guest_sdk::chrono` and so on, so that a
 //! guest needs no other dependency. Such a crate that a guest depends on itself is the same one.

@@ -65,6 +65,8 @@ fn text(schema: &Value) -> String {
 ///   and `additionalProperties`.
 /// * Bytes are a list of numbers. That text stands for its own bytes is not said: whoever types
 ///   `[1,2]` means a list.
+/// * A decimal is a text or an integer of 64 bits. schemars says that any number will do; one with
+///   a fraction would come as a float, so it would be another one.
 #[derive(Debug)]
 struct Edges;
 
@@ -75,6 +77,7 @@ impl Transform for Edges {
         if schema.get("type") == Some(&list_or_text) && schema.get("items").is_some() {
             schema.insert("type".to_owned(), "array".into());
         }
+        keep_decimals_exact(schema);
         if schema.get("additionalProperties") != Some(&Value::Bool(false)) {
             return;
         }
@@ -93,6 +96,22 @@ impl Transform for Edges {
             schema.insert("propertyNames".to_owned(), names);
         }
     }
+}
+
+/// Takes floats out of what may stand for a decimal: the only texts with a pattern for which a
+/// number is as good.
+fn keep_decimals_exact(schema: &mut Schema) {
+    if schema.get("pattern").is_none() {
+        return;
+    }
+    let Some(Value::Array(types)) = schema.get_mut("type") else { return };
+    if !types.iter().any(|name| name == "string") {
+        return;
+    }
+    let Some(number) = types.iter_mut().find(|name| *name == "number") else { return };
+    *number = "integer".into();
+    schema.insert("minimum".to_owned(), i64::MIN.into());
+    schema.insert("maximum".to_owned(), u64::MAX.into());
 }
 
 /// Writes JSON. serde_json does so too, but with 16 KiB of tables for numbers with a fraction,
@@ -221,6 +240,20 @@ mod tests {
                 (&json!("array"), &json!(255))
             );
         }
+    }
+
+    #[test]
+    #[cfg(feature = "rust_decimal")]
+    fn a_decimal_is_a_text_or_an_integer() {
+        use rust_decimal::Decimal;
+        let schema = |text: String| -> Value { serde_json::from_str(&text).unwrap() };
+        let one = schema(argument_schema::<Decimal>());
+        assert_eq!(one["type"], json!(["string", "integer"]));
+        assert_eq!((&one["minimum"], &one["maximum"]), (&json!(i64::MIN), &json!(u64::MAX)));
+        let list = schema(argument_schema::<Vec<Option<Decimal>>>());
+        assert_eq!(list["items"]["type"], json!(["string", "integer", "null"]));
+        assert_eq!(schema(result_schema::<Decimal>())["type"], "string");
+        assert_eq!(schema(argument_schema::<f64>())["type"], "number");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Decoding recurses, so it counts how deep it is. Where a number is expected its decimal digits as
 //! text are as good: JSON has no other names, and few programs that write it have wide integers.
 
+use std::any::type_name;
 use std::fmt::{self, Display};
 
 use serde::de::{
@@ -171,6 +172,7 @@ impl<S: Source> Decoder<S> {
             Head::Boolean(value) => visitor.visit_bool(value),
             Head::Unsigned(value) => visitor.visit_u64(value),
             Head::Signed(value) => visitor.visit_i64(value),
+            Head::Single(_) | Head::Double(_) if is_decimal::<V>() => Err(inexact()),
             Head::Single(value) => visitor.visit_f32(value),
             Head::Double(value) => visitor.visit_f64(value),
             Head::Text(length) => visitor.visit_str(self.text(length)?),
@@ -214,6 +216,20 @@ impl<S: Source> Decoder<S> {
     }
 }
 
+/// Whether what is made of a value is a `rust_decimal::Decimal`. Its own code takes a float, and so
+/// digits that nobody wrote.
+fn is_decimal<V>() -> bool {
+    type_name::<V>().starts_with("rust_decimal::")
+}
+
+#[cold]
+fn inexact() -> DecodeError {
+    DecodeError::new(
+        "a number with a fraction comes as a float, which a decimal is not made of: write it as \
+         text, like \"1.10\"",
+    )
+}
+
 #[cold]
 fn unknown() -> DecodeError {
     DecodeError::new("a value of MessagePack that means nothing here")
@@ -247,8 +263,8 @@ macro_rules! floats {
                 Head::Text(length) => {
                     let text = self.text(length)?;
                     match text.parse() {
-                        Ok(value) => visitor.visit_f64(value),
-                        Err(_) => visitor.visit_str(text),
+                        Ok(value) if !is_decimal::<V>() => visitor.visit_f64(value),
+                        _ => visitor.visit_str(text),
                     }
                 }
                 head => self.value(head, visitor),

@@ -321,3 +321,19 @@ fn what_no_code_could_load_is_not_saved() {
     let wrong = serde_json::Map::new();
     assert_eq!(encoded_state(&wrong), [0x80]);
 }
+
+#[test]
+#[cfg(feature = "rust_decimal")]
+fn a_decimal_is_exact_or_refused() {
+    use rust_decimal::Decimal;
+    let of = |value: serde_json::Value| decode::<Vec<Option<Decimal>>>(&encode(&value).unwrap());
+    let exact = serde_json::json!(["1.10", "12345678901234567.89", "-0.5", 7, -7, u64::MAX, null]);
+    let shown: Vec<_> = of(exact).unwrap().iter().flatten().map(Decimal::to_string).collect();
+    let most = u64::MAX.to_string();
+    assert_eq!(shown, ["1.10", "12345678901234567.89", "-0.5", "7", "-7", most.as_str()]);
+    for float in [1.1, 5.0, 12_345_678_901_234_567.89] {
+        let error = of(serde_json::json!(["1.10", float])).unwrap_err();
+        assert!(error.contains("write it as text"), "{error}");
+    }
+    assert!(decode::<Decimal>(b"\xca\x3f\xc0\x00\x00").is_err(), "of 32 bits, too");
+}

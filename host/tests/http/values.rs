@@ -136,6 +136,29 @@ fn what_does_not_fit_is_refused_with_its_place_and_what_may_stand_there() {
 }
 
 #[test]
+fn a_decimal_is_kept_as_it_was_written_or_refused() {
+    let host = host();
+    let rates =
+        |rate: &str, others: &str| call(&host, "rates", &[("rate", rate), ("others", others)]);
+    let exact = r#"["12345678901234567.89","-0.50"]"#;
+    let answer = r#"["7","12345678901234567.89","-0.50"]"#;
+    assert_eq!(rates("7", exact), Ok(answer.to_owned()));
+    assert_eq!(rates("7", "[-7]"), Ok(r#"["7","-7"]"#.to_owned()));
+    let message = rates("7", r#"["1",12345678901234567.89]"#).unwrap_err();
+    let hint = "write it as text, \"12345678901234567.89\": a JSON number is a float";
+    assert!(message.starts_with("`rates`: argument `others`: at `[1]`: expected a "), "{message}");
+    assert!(message.ends_with(hint), "{message}");
+    let object = r#"{"rate":1.10}"#.to_owned();
+    let message = by_command(&host, "rates", &[object]).unwrap_err();
+    assert!(message.contains("found 1.10; write it as text, \"1.10\""), "{message}");
+    // What is typed is text already.
+    for typed in ["1.10", "5.0", "12345678901234567.89"] {
+        let answer = Ok(format!("[\"{typed}\"]"));
+        assert_eq!(by_command(&host, "rates", &[format!("rate={typed}")]), answer);
+    }
+}
+
+#[test]
 fn fields_and_variants_are_known_by_their_other_names_too() {
     let host = host();
     let answer = |lines: &str| call(&host, "lines", &[("lines", lines)]);

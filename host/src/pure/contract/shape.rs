@@ -143,6 +143,11 @@ impl Node {
         }
     }
 
+    /// Numbers may be texts, and are no floats.
+    pub(super) fn is_decimal(&self) -> bool {
+        !self.lengths.is_empty() && !self.integers.is_empty() && self.numbers.is_empty()
+    }
+
     /// A text of this length fits.
     pub(super) fn takes_length(&self, text: &str) -> bool {
         match self.lengths.as_slice() {

@@ -389,9 +389,23 @@ impl<'v, 'w, 'm, S: Source<'v>, K: Sink> Walk<'w, 'm, S, K> {
         })
     }
 
+    /// How a number is to be written that is exact as a text alone.
+    fn exact(&self, node: &Node, start: S, head: &Head<'_>) -> Option<String> {
+        let why = match head {
+            Head::Float(_) => ": a JSON number is a float",
+            Head::Integer(_) | Head::Huge(_) => "",
+            _ => return None,
+        };
+        let (expected, shown) = (describe(self.shapes, node), start.shown());
+        Some(format!("expected {expected}, found {shown}; write it as text, \"{shown}\"{why}"))
+    }
+
     /// The same for a number that may only be out of a range.
     fn unfit_number(&self, node: &Node, start: S, head: &Head<'_>) -> Wrong {
         self.unfit(node, start, || {
+            if S::IS_TEXT && node.is_decimal() {
+                return self.exact(node, start, head);
+            }
             let (is_below, low, high) = match (node.integers.as_slice(), node.numbers.as_slice()) {
                 ([(low, high)], []) => {
                     let is_below = match head {

@@ -1,5 +1,6 @@
 //! A guest of the tests that takes, answers and keeps values of the types that guests use most.
 
+use std::iter;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -178,6 +179,16 @@ impl Values {
     /// Answers them.
     pub fn odd(&self) -> Odd {
         self.odd.clone()
+    }
+
+    /// Answers what it was given: types of other crates in structs.
+    pub fn echo(&self, all: Vec<Known>) -> Vec<Known> {
+        all
+    }
+
+    /// The same for decimals.
+    pub fn rates(&self, rate: Decimal, others: Option<Vec<Decimal>>) -> Vec<Decimal> {
+        iter::once(rate).chain(others.unwrap_or_default()).collect()
     }
 
     /// Twice a number that 64 bits need not hold.

@@ -168,6 +168,29 @@ fn errors_show_what_was_found_and_what_may_stand_there() {
     }
 }
 
+/// A decimal, as the SDK describes it: texts and integers are exact, floats are not.
+#[test]
+fn a_number_that_would_be_rounded_is_to_be_text() {
+    let decimal = json!({"type": ["string", "integer", "null"], "pattern": "^-?\\d+$",
+                         "minimum": i64::MIN, "maximum": u64::MAX});
+    for text in ["\"1.10\"", "\"12345678901234567.89\"", "7", "-7", "18446744073709551615", "null"]
+    {
+        assert_eq!(take(&decimal, text).as_deref(), Ok(text));
+    }
+    let list = json!({"type": "array", "items": decimal});
+    for (text, expected) in [
+        ("[1.10]", "1.10; write it as text, \"1.10\": a JSON number is a float"),
+        ("[12345678901234567.89]", "write it as text, \"12345678901234567.89\": a JSON number"),
+        ("[5.0]", "write it as text, \"5.0\": a JSON number is a float"),
+        ("[18446744073709551616]", "616; write it as text, \"18446744073709551616\""),
+    ] {
+        let error = take(&list, text).unwrap_err();
+        assert!(error.starts_with("at `[0]`: expected a string or an integer"), "{error}");
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+    assert!(take(&list, "[true]").unwrap_err().ends_with("or null, found true"));
+}
+
 /// What schemas say in several places at once is checked in its properties; the guest sees more.
 #[test]
 fn combined_schemas_take_what_any_part_allows() {
