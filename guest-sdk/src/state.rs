@@ -93,7 +93,8 @@ pub fn write_state<T: Serialize>(state: &T) -> Result<(), Rejection> {
 /// `bad_state` for a value of another shape.
 pub fn read_state<T: DeserializeOwned>() -> Result<T, Rejection> {
     let mut pieces = Incoming::new();
-    let state = wire::decode_from(&mut pieces).map_err(|error| bad_state("loaded", &error))?;
+    let state = wire::decode_from(&mut pieces)
+        .map_err(|error: DecodeError| bad_state("loaded", &error.in_state()))?;
     match pieces.has_more() {
         false => Ok(state),
         true => Err(bad_state("loaded", &"bytes after the end of the value")),
@@ -288,6 +289,8 @@ fn not_at_all<T>() -> Result<T, Rejection> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::host::simulated;
 
@@ -372,5 +375,10 @@ mod tests {
         assert!(refuse(&[0x92, 0xc3]).contains("can't be loaded"));
         assert!(refuse(&[]).contains("can't be loaded"));
         assert!(refuse(&[0x91, 0x07]).contains("invalid type"));
+        // Where, as the host names what would be lost.
+        simulated::hand_over(b"\x81\xa5small\x92\x07\xcc\xc8".to_vec());
+        let rejection = read_state::<BTreeMap<String, Vec<i8>>>().unwrap_err();
+        let expected = "loaded: small[1]: invalid value: integer `200`, expected i8";
+        assert!(rejection.message().ends_with(expected), "{rejection}");
     }
 }

@@ -418,7 +418,7 @@ fn unknown_field(contract: &Contract, arguments: &Value) -> Option<String> {
     contract.arguments.iter().enumerate().find_map(|(place, argument)| {
         let value = arguments.get(argument.name).or_else(|| arguments.get(place))?;
         let found = unknown::unknown(&(argument.schema)(), value)?;
-        Some(format!("argument `{}`: {found}", argument.name))
+        Some(format!("`{}`: argument `{}`: {found}", contract.name, argument.name))
     })
 }
 

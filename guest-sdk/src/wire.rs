@@ -6,6 +6,7 @@
 
 mod decode;
 mod encode;
+mod place;
 
 use std::io::Write;
 
@@ -15,8 +16,9 @@ use serde::de::DeserializeOwned;
 use crate::guest::CallError;
 use crate::rejection::Rejection;
 
-pub(crate) use decode::{DecodeError, Source, cut_off};
+pub(crate) use decode::{Source, cut_off};
 pub(crate) use encode::EncodeError;
+pub(crate) use place::DecodeError;
 
 use decode::Decoder;
 use encode::{Encoder, Form};
@@ -29,9 +31,14 @@ const NESTING_MAX: usize = 128;
 ///
 /// # Errors
 ///
-/// [`CallError::BadArguments`] for whatever is wrong with them.
-pub fn decode_arguments<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CallError> {
-    decode(bytes).map_err(CallError::BadArguments)
+/// [`CallError::BadArguments`] for whatever is wrong with them, and where.
+pub fn decode_arguments<T: DeserializeOwned>(
+    contract: &str,
+    names: &[&str],
+    bytes: &[u8],
+) -> Result<T, CallError> {
+    let decoded = decode_whole(bytes);
+    decoded.map_err(|error| CallError::BadArguments(error.in_arguments(contract, names)))
 }
 
 /// Decodes the parameters of a daemon. No bytes stand for no parameters.
@@ -80,13 +87,17 @@ pub(crate) fn encode_state<T: Serialize + ?Sized>(
 
 /// Decodes exactly one value; the error is for people.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    check_shape(bytes).map_err(str::to_owned)?;
+    decode_whole(bytes).map_err(|error| error.to_string())
+}
+
+fn decode_whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    check_shape(bytes).map_err(DecodeError::new)?;
     decode_from(bytes)
 }
 
-/// Decodes one value from what a guest's older code wrote; the error is for people.
-pub(crate) fn decode_from<T: DeserializeOwned>(bytes: impl Source) -> Result<T, String> {
-    T::deserialize(&mut Decoder::new(bytes)).map_err(|error| error.to_string())
+/// Decodes one value from what a guest's older code wrote.
+pub(crate) fn decode_from<T: DeserializeOwned>(bytes: impl Source) -> Result<T, DecodeError> {
+    T::deserialize(&mut Decoder::new(bytes))
 }
 
 /// Checks that `bytes` are exactly one whole value, nested at most [`NESTING_MAX`] levels deep.

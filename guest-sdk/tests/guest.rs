@@ -161,12 +161,19 @@ fn arguments_are_checked_before_the_guest_runs() {
         Outcome::BadArguments(message) => message,
         other => panic!("{other:?}"),
     };
-    assert_eq!(refuse(json!({})), "missing field `note`");
+    assert_eq!(refuse(json!({})), "`add`: missing field `note`");
     assert!(refuse(json!({"note": plain("a"), "more": 1})).contains("unknown field `more`"));
     assert!(refuse(json!([])).contains("add(note)"));
-    assert!(
-        refuse(json!({"note": {"text": "a", "kind": "odd"}})).contains("unknown variant `odd`")
-    );
+    // By name or by place.
+    for odd in
+        [json!({"note": {"text": "a", "kind": "odd"}}), json!([{"text": "a", "kind": "odd"}])]
+    {
+        let expected = "unknown variant `odd`, expected `plain` or `reply`";
+        assert_eq!(refuse(odd), format!("`add`: argument `note`: at `.kind`: {expected}"));
+    }
+    let reply = json!({"text": "a", "kind": {"reply": {"to": -1}}});
+    let message = refuse(json!({ "note": reply }));
+    assert!(message.starts_with("`add`: argument `note`: at `.kind.reply.to`: "), "{message}");
     let mut deep = json!("x");
     for _ in 0..200 {
         deep = json!([deep]);

@@ -144,6 +144,8 @@ fn call(guest: &Type, contract: &Contract, index: u32) -> TokenStream {
         },
     };
     let expecting = expecting(contract);
+    let called = method.unraw().to_string();
+    let texts = names.iter().map(|name| name.unraw().to_string());
     quote! {
         #index => {
             #[derive(::guest_sdk::__private::serde::Deserialize)]
@@ -153,7 +155,8 @@ fn call(guest: &Type, contract: &Contract, index: u32) -> TokenStream {
                 expecting = #expecting
             )]
             struct Arguments { #(#fields),* }
-            let arguments: Arguments = ::guest_sdk::__private::decode_arguments(arguments)?;
+            let arguments: Arguments =
+                ::guest_sdk::__private::decode_arguments(#called, &[#(#texts),*], arguments)?;
             let answer = Self::#method(self #(, arguments.#names)*);
             #encode
         }

@@ -4,7 +4,6 @@
 //! text are as good: JSON has no other names, and few programs that write it have wide integers.
 
 use std::any::type_name;
-use std::fmt::{self, Display};
 
 use serde::de::{
     self, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer as _, MapAccess, SeqAccess,
@@ -12,32 +11,8 @@ use serde::de::{
 };
 
 use super::encode::SOMES;
+use super::place::{DecodeError, Name};
 use super::{CUT_OFF, NESTING_MAX, TOO_DEEP};
-
-/// The bytes are no such value; for people.
-#[derive(Debug)]
-pub(crate) struct DecodeError(pub(super) String);
-
-impl DecodeError {
-    #[cold]
-    pub(crate) fn new(message: &str) -> Self {
-        Self(message.to_owned())
-    }
-}
-
-impl Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for DecodeError {}
-
-impl de::Error for DecodeError {
-    fn custom<T: Display>(message: T) -> Self {
-        Self(message.to_string())
-    }
-}
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
@@ -62,7 +37,7 @@ pub(crate) fn cut_off() -> DecodeError {
 
 /// What a value begins with; lengths are those of what follows.
 #[derive(Clone, Copy, Debug)]
-enum Head {
+pub(super) enum Head {
     Nil,
     /// So many `Some` around nothing.
     Somes(u8),
@@ -84,12 +59,17 @@ pub(crate) struct Decoder<S> {
     room: Vec<u8>,
     /// A head that was looked at and belongs to what is read next.
     seen: Option<Head>,
+    /// The name that was read last, for errors.
+    name: Name,
+    /// What is read next is the text of a name.
+    reads_name: bool,
     depth: usize,
 }
 
 impl<S: Source> Decoder<S> {
     pub(crate) fn new(from: S) -> Self {
-        Self { from, room: Vec::new(), seen: None, depth: 0 }
+        let name = Name::new(Head::Nil);
+        Self { from, room: Vec::new(), seen: None, name, reads_name: false, depth: 0 }
     }
 
     fn bytes(&mut self, length: usize) -> Result<&[u8]> {
@@ -98,6 +78,10 @@ impl<S: Source> Decoder<S> {
 
     fn text(&mut self, length: usize) -> Result<&str> {
         let bytes = self.from.take(length, &mut self.room)?;
+        if self.reads_name {
+            self.reads_name = false;
+            self.name.note(bytes);
+        }
         std::str::from_utf8(bytes).map_err(|_| DecodeError::new("a string that is not UTF-8"))
     }
 
@@ -154,6 +138,21 @@ impl<S: Source> Decoder<S> {
         })
     }
 
+    /// Reads the name of an entry, and notes it.
+    fn name<'de, T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value> {
+        let head = self.head()?;
+        self.seen = Some(head);
+        self.name = Name::new(head);
+        self.reads_name = matches!(head, Head::Text(_));
+        seed.deserialize(self)
+    }
+
+    /// Reads the value of the name that was read last.
+    fn named<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let name = self.name;
+        read(self).map_err(|error| error.under(&name))
+    }
+
     /// Reads what is in a list or a map.
     fn inside<R>(&mut self, read: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
         if self.depth == NESTING_MAX {
@@ -175,17 +174,20 @@ impl<S: Source> Decoder<S> {
             Head::Single(_) | Head::Double(_) if is_decimal::<V>() => Err(inexact()),
             Head::Single(value) => visitor.visit_f32(value),
             Head::Double(value) => visitor.visit_f64(value),
-            Head::Text(length) => visitor.visit_str(self.text(length)?),
+            Head::Text(length) => {
+                let text = self.text(length)?;
+                visitor.visit_str(text).map_err(|error: DecodeError| error.about(text))
+            }
             Head::Bytes(length) => visitor.visit_bytes(self.bytes(length)?),
             Head::List(length) => self.inside(|decoder| {
-                let mut rest = Rest { decoder, left: length };
+                let mut rest = Rest { decoder, left: length, length };
                 let value = visitor.visit_seq(&mut rest)?;
-                rest.ended(length).map(|()| value)
+                rest.ended().map(|()| value)
             }),
             Head::Map(length) => self.inside(|decoder| {
-                let mut rest = Rest { decoder, left: length };
+                let mut rest = Rest { decoder, left: length, length };
                 let value = visitor.visit_map(&mut rest)?;
-                rest.ended(length).map(|()| value)
+                rest.ended().map(|()| value)
             }),
         }
     }
@@ -347,6 +349,7 @@ impl<'de, S: Source> Deserializer<'de> for &mut Decoder<S> {
 struct Rest<'d, S> {
     decoder: &'d mut Decoder<S>,
     left: usize,
+    length: usize,
 }
 
 impl<S> Rest<'_, S> {
@@ -355,14 +358,13 @@ impl<S> Rest<'_, S> {
         Some(())
     }
 
-    fn ended(&self, length: usize) -> Result<()> {
-        match self.left {
-            0 => Ok(()),
-            left => {
-                let fits = length - left;
-                Err(DecodeError(format!("the length is {length}, where {fits} are expected")))
-            }
+    fn ended(&self) -> Result<()> {
+        let Self { left, length, .. } = self;
+        if *left == 0 {
+            return Ok(());
         }
+        let fits = length - left;
+        Err(DecodeError::showing(format!("the length is {length}, where {fits} are expected")))
     }
 }
 
@@ -370,7 +372,11 @@ impl<'de, S: Source> SeqAccess<'de> for Rest<'_, S> {
     type Error = DecodeError;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>> {
-        self.next().map(|()| seed.deserialize(&mut *self.decoder)).transpose()
+        if self.next().is_none() {
+            return Ok(None);
+        }
+        let place = self.length - self.left - 1;
+        seed.deserialize(&mut *self.decoder).map(Some).map_err(|error| error.at(place))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -382,11 +388,11 @@ impl<'de, S: Source> MapAccess<'de> for Rest<'_, S> {
     type Error = DecodeError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>> {
-        self.next().map(|()| seed.deserialize(&mut *self.decoder)).transpose()
+        self.next().map(|()| self.decoder.name(seed)).transpose()
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value> {
-        seed.deserialize(&mut *self.decoder)
+        self.decoder.named(|decoder| seed.deserialize(decoder))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -404,7 +410,7 @@ impl<'de, S: Source> EnumAccess<'de> for Variant<'_, S> {
     type Variant = Self;
 
     fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self)> {
-        Ok((seed.deserialize(&mut *self.decoder)?, self))
+        Ok((self.decoder.name(seed)?, self))
     }
 }
 
@@ -419,11 +425,11 @@ impl<'de, S: Source> VariantAccess<'de> for Variant<'_, S> {
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value> {
-        seed.deserialize(self.decoder)
+        self.decoder.named(|decoder| seed.deserialize(decoder))
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, _length: usize, visitor: V) -> Result<V::Value> {
-        self.decoder.deserialize_any(visitor)
+        self.decoder.named(|decoder| decoder.deserialize_any(visitor))
     }
 
     fn struct_variant<V: Visitor<'de>>(
@@ -431,6 +437,6 @@ impl<'de, S: Source> VariantAccess<'de> for Variant<'_, S> {
         _fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value> {
-        self.decoder.deserialize_any(visitor)
+        self.decoder.named(|decoder| decoder.deserialize_any(visitor))
     }
 }

@@ -124,7 +124,8 @@ fn what_does_not_fit_is_refused_with_its_place_and_what_may_stand_there() {
     }
     // Under which of its names a field is missing is for the guest to say.
     let without = call(&host, "lines", &[("lines", r#"[{"kind":"Red"}]"#)]);
-    assert_eq!(without.unwrap_err(), "missing field `amount`");
+    let expected = "`lines`: argument `lines`: at `[0]`: missing field `amount`";
+    assert_eq!(without.unwrap_err(), expected);
     let (most, more) = (u128::MAX, format!("{}0", u128::MAX));
     refused("twice", &[("wide", &more)], &format!("is above the maximum {most}"));
     refused("twice", &[("wide", "-1")], "-1 is below the minimum 0");
@@ -132,6 +133,34 @@ fn what_does_not_fit_is_refused_with_its_place_and_what_may_stand_there() {
         let numbers = format!(r#"{{"{key}":"a"}}"#);
         let args = [("numbers", numbers.as_str()), ("wide", "{}"), ("truths", "{}")];
         refused("keys", &args, &format!("`{key}` is not expected"));
+    }
+}
+
+/// The schema says no more of them than that they are text: it is the guest that reads them.
+#[test]
+fn what_a_type_of_another_crate_does_not_take_is_refused_in_the_same_words() {
+    let host = host();
+    let good = [
+        ("at", "2026-11-30T21:13:39.250Z"),
+        ("day", "2026-11-30"),
+        ("id", "67e55044-10b1-426f-9247-bb680e5fe0c8"),
+        ("price", "19.90"),
+        ("page", "https://example.com/a?b=c"),
+        ("address", "2001:db8::1"),
+        ("peer", "127.0.0.1:6379"),
+    ];
+    for (place, (name, _)) in good.iter().enumerate() {
+        let texts = good.iter().enumerate().map(|(other, (name, text))| match place == other {
+            true => format!("\"{name}\":\"13/2026\""),
+            false => format!("\"{name}\":\"{text}\""),
+        });
+        let texts = texts.collect::<Vec<_>>().join(",");
+        let all =
+            format!("[{{{texts},\"lasts\":{{\"secs\":1,\"nanos\":0}},\"blob\":[],\"raw\":[]}}]");
+        let message = call(&host, "echo", &[("all", &all)]).unwrap_err();
+        let start = format!("`echo`: argument `all`: at `[0].{name}`: ");
+        assert!(message.starts_with(&start), "{message}");
+        assert!(message.contains("\"13/2026\""), "{message}");
     }
 }
 
