@@ -11,6 +11,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
+#[path = "cli/new.rs"]
+mod new;
 #[path = "cli/values.rs"]
 mod values;
 
@@ -571,19 +573,4 @@ fn explain_and_inspect_answer_for_people_and_programs() {
     let transfer = &inspected["contracts"][1];
     assert_eq!(transfer["name"], "transfer");
     assert_eq!(transfer["arguments"][2]["schema"]["type"], "integer");
-}
-
-#[test]
-fn a_new_guest_has_its_files_and_is_not_overwritten() {
-    let dir = tempfile::tempdir().unwrap();
-    assert_eq!(code(&host(dir.path(), &["new", "my-guest"])), 0);
-    let manifest = std::fs::read_to_string(dir.path().join("my-guest/Cargo.toml")).unwrap();
-    assert!(manifest.contains("name = \"my-guest\""), "{manifest}");
-    assert!(dir.path().join("my-guest/src/lib.rs").is_file());
-    let again = host(dir.path(), &["new", "my-guest"]);
-    assert_eq!(code(&again), 1);
-    assert!(stderr(&again).contains("E_FILE"), "{}", stderr(&again));
-    let nowhere = host(dir.path(), &["new", "other", "--sdk", "nowhere"]);
-    assert_eq!(code(&nowhere), 1);
-    assert!(stderr(&nowhere).contains("--sdk"), "{}", stderr(&nowhere));
 }

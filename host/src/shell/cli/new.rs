@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
+use toml::de::DeTable;
 
 use super::{eprint, print, print_fault};
 use crate::base::error::{Code, Fault};
@@ -20,11 +21,14 @@ const TEMPLATE: [(&str, &str); 4] = [
 /// The SDK of the checkout that this program was built from.
 const SDK_PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../guest-sdk");
 
+/// The package that a guest depends on.
+const SDK: &str = "guest-sdk";
+
 #[derive(Args, Debug)]
 pub(super) struct NewArgs {
     /// The crate's name, and its folder's
     name: String,
-    /// The SDK's folder [default: the one this host was built beside]
+    /// The SDK's folder, or the one around it [default: the one this host was built beside]
     #[arg(long, value_name = "DIR")]
     sdk: Option<PathBuf>,
 }
@@ -70,15 +74,7 @@ fn write(args: &NewArgs) -> Result<(), Fault> {
     let failed = |path: &Path, error: std::io::Error| {
         Fault::new(Code::File, format!("{}: {error}", path.display()))
     };
-    let sdk = args.sdk.clone().unwrap_or_else(|| PathBuf::from(SDK_PATH));
-    let sdk = sdk.canonicalize().map_err(|error| {
-        let hint = "give the folder of guest-sdk with --sdk";
-        Fault::new(Code::File, format!("{}: {error}; {hint}", sdk.display()))
-    })?;
-    if !sdk.join("Cargo.toml").is_file() {
-        let message = format!("{}: no guest-sdk is there; see --sdk", sdk.display());
-        return Err(Fault::new(Code::File, message));
-    }
+    let sdk = find_sdk(args.sdk.as_deref().unwrap_or(Path::new(SDK_PATH)))?;
     let here = std::env::current_dir().and_then(|here| here.canonicalize());
     let here = here.map_err(|error| failed(Path::new("."), error))?;
     let sdk = toml_string(&from_to(&here.join(dir), &sdk).to_string_lossy());
@@ -93,6 +89,26 @@ fn write(args: &NewArgs) -> Result<(), Fault> {
         fs::write(&path, text).map_err(|error| failed(&path, error))?;
     }
     Ok(())
+}
+
+/// The SDK's folder: this one, or the one in it.
+fn find_sdk(folder: &Path) -> Result<PathBuf, Fault> {
+    let wrong = |what: &str| {
+        let hint = "give the folder of the package `guest-sdk` with --sdk";
+        Fault::new(Code::File, format!("{}: {what}; {hint}", folder.display()))
+    };
+    let whole = folder.canonicalize().map_err(|error| wrong(&error.to_string()))?;
+    let mut folders = [whole.join(SDK), whole].into_iter().rev();
+    folders.find(|folder| is_sdk(folder)).ok_or_else(|| wrong("the SDK is not there"))
+}
+
+/// Whether a folder has the package of the SDK, and not a workspace or another package.
+fn is_sdk(folder: &Path) -> bool {
+    let Ok(text) = fs::read_to_string(folder.join("Cargo.toml")) else { return false };
+    let Ok(manifest) = DeTable::parse(&text) else { return false };
+    let package =
+        manifest.get_ref().get("package").and_then(|package| package.get_ref().get("name"));
+    package.and_then(|name| name.get_ref().as_str()) == Some(SDK)
 }
 
 /// The way from one folder to another, both absolute: relative, so that what holds both can be
