@@ -168,7 +168,9 @@ fn only_the_sandbox_names_the_engine() {
 fn only_manifests_name_toml() {
     let mut wrong = Vec::new();
     for source in sources().iter().filter(|source| source.path.starts_with("host/src/")) {
-        let manifest = source.path.starts_with("host/src/pure/manifest");
+        // That of a service, and that of a crate.
+        let manifest = source.path.starts_with("host/src/pure/manifest")
+            || source.path == "host/src/shell/cli/new.rs";
         for (number, code) in source.code().filter(|_| !manifest) {
             if code.contains("toml::") || code.starts_with("use toml") {
                 wrong.push(format!("{}:{number}: {code}", source.path));

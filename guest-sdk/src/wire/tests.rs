@@ -376,7 +376,7 @@ impl<'de> Deserialize<'de> for Even {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Even, E> {
-                if text.len() % 2 == 0 { Ok(Even) } else { Err(E::custom("it is odd")) }
+                if text.len().is_multiple_of(2) { Ok(Even) } else { Err(E::custom("it is odd")) }
             }
         }
         deserializer.deserialize_str(Reader)

@@ -223,8 +223,8 @@ pub fn main() -> ExitCode {
             }
         },
     };
-    // An answer that nobody could get is no success, though a script must not do it once more. What a
-    // host says as it starts is no answer.
+    // An answer that nobody could get is no success, though a script must not do it once more. What
+    // a host says as it starts is no answer.
     let lost = code == exit::DONE && !is_host && sink::has_lost_answers();
     if lost {
         eprint("error: what was asked for was done all the same");
