@@ -377,8 +377,9 @@ impl<G: Guest + Clone> Harness<G> {
     ///
     /// It is that of [`clock`](crate::clock). `SystemTime::now` and `chrono::Utc::now` are the
     /// host's clock in a guest as well, but in a native test they ask the machine, which no harness
-    /// can change. What is to be tested asks [`clock::system_time`](crate::clock::system_time), with
-    /// chrono `DateTime::<Utc>::from(clock::system_time())`.
+    /// can change. What is to be tested asks
+    /// [`clock::system_time`](crate::clock::system_time), with chrono
+    /// `DateTime::<Utc>::from(clock::system_time())`.
     pub fn set_clock(&mut self, now: u64) {
         self.answers.now = now;
     }
