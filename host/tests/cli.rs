@@ -11,6 +11,10 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
+#[path = "cli/earlier.rs"]
+mod earlier;
+#[path = "cli/failures.rs"]
+mod failures;
 #[path = "cli/new.rs"]
 mod new;
 #[path = "cli/values.rs"]

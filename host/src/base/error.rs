@@ -153,6 +153,9 @@ codes! {
     Socket "E_SOCKET" Environment
         "The host's socket could not be used."
         "Start a host with `host run`, or give the running one's path with --socket.";
+    NoAnswer "E_NO_ANSWER" Environment
+        "The host went away, or this command was ended, before there was an answer."
+        "What was asked for may have been done: see, or ask again with the same key.";
     Http "E_HTTP" Operator
         "The address for HTTP could not be used."
         "The message has the system's reason; choose another one with --http, port 0 takes any.";
@@ -272,7 +275,8 @@ codes! {
         "Change less per call.";
     CodeChanged "E_CODE_CHANGED" Operator
         "The file has code that the daemon never ran, or its state was made by other code."
-        "`host run --upgrade` takes the state over; without the file it goes on with its own code.";
+        "`host run --upgrade` takes a state over; without the file it goes on with its own code. An \
+         earlier code's commit N can be had as a copy of a daemon that runs: `fork DAEMON COPY --at N`.";
     UpgradeSame "E_UPGRADE_SAME" Operator
         "The daemon runs this code already."
         "Nothing is to be done; `host inspect` shows the digest of a file.";
@@ -395,6 +399,12 @@ impl Fault {
     #[must_use]
     pub fn blamed_on(self, blame: Blame) -> Self {
         Self { blame, ..self }
+    }
+
+    /// The same, in other words.
+    #[must_use]
+    pub fn saying(self, message: impl Into<String>) -> Self {
+        Self { message: message.into(), ..self }
     }
 }
 

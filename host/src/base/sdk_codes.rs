@@ -1,6 +1,8 @@
 //! Codes of rejections that `guest-sdk` makes. They are the guest's words, not the host's, but
 //! whoever meets one asks the host what it means.
 
+use super::error::Blame;
+
 /// A code, what it means, and what to do.
 pub const SDK_CODES: &[(&str, &str, &str)] = &[
     (
@@ -74,3 +76,14 @@ pub const SDK_CODES: &[(&str, &str, &str)] = &[
         "Put `#[state]` on its type.",
     ),
 ];
+
+/// Who has to change something, where a guest passes on what it was told.
+#[must_use]
+pub fn blame(code: &str) -> Blame {
+    match code {
+        // The manifest says what a daemon has, and by which names.
+        "no_such_resource" | "wrong_kind" | "bad_parameters" => Blame::Operator,
+        "call_timed_out" | "resource_unavailable" | "resource_busy" => Blame::Environment,
+        _ => Blame::Guest,
+    }
+}

@@ -11,6 +11,7 @@ mod conduct;
 mod crashes;
 mod deploy;
 mod explain;
+mod failure;
 mod inspect;
 mod lineage;
 mod log;
@@ -41,11 +42,12 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::client::client;
+pub(super) use self::failure::print_fault;
+use self::failure::tell_fault;
 use self::log::start_log;
 use super::api::default_socket_path;
 use super::sink::{self, eprint, print};
 use super::{exit, signals};
-use crate::base::error::Fault;
 use crate::base::limits::FLUSH_TIME_MAX;
 use crate::mechanisms::sandbox::compile_in_this_process;
 
@@ -231,18 +233,6 @@ pub fn main() -> ExitCode {
     }
     sink::flush(FLUSH_TIME_MAX);
     ExitCode::from(if lost { exit::UNWRITTEN } else { code })
-}
-
-/// Prints an error: its code, who is to blame, what happened, and where to read on.
-pub(super) fn print_fault(fault: &Fault) {
-    if log::logs_fault(fault) {
-        return;
-    }
-    let code = fault.code;
-    eprint(&format!(
-        "error[{code}]: {}\n  blame: {}; `host explain {code}` says what to do",
-        fault.message, fault.blame
-    ));
 }
 
 #[cfg(test)]

@@ -106,6 +106,7 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ("E_FILE_REFUSED", "the command line has tests of its own"),
     ("E_BUILD", "the command line has tests of its own"),
     ("E_SOCKET", "the command line has tests of its own"),
+    ("E_NO_ANSWER", "the command line has tests of its own"),
     ("E_PROCESS_LIMIT", "the real binary has tests of its own, under `ulimit`"),
     ("E_HTTP", "the command line has tests of its own"),
     ("E_HOST_RUNNING", "the command line has tests of its own"),

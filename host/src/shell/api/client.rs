@@ -9,6 +9,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use serde_json::Value;
 
+use crate::base::error::{Code, Fault};
 use crate::shell::place::{self, PlaceError};
 
 /// No answer.
@@ -33,6 +34,16 @@ pub enum ClientError {
         "the host went away before it answered: whether the request was committed is not known"
     )]
     Lost,
+}
+
+impl From<&ClientError> for Fault {
+    fn from(error: &ClientError) -> Self {
+        match error {
+            ClientError::NoHost { .. } => Self::new(Code::Socket, error.to_string()),
+            ClientError::Foreign(error) => Self::from(error),
+            ClientError::Lost => Self::new(Code::NoAnswer, error.to_string()),
+        }
+    }
 }
 
 /// A connection to a running host.

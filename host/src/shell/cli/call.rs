@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Output, SocketArgs, eprint, print};
-use crate::base::error::{Blame, Code, Fault};
+use super::{Output, SocketArgs, eprint, failure, print, print_fault};
+use crate::base::error::{Code, Fault};
 use crate::pure::contract::Args;
 use crate::pure::json;
 use crate::pure::request::Request;
@@ -74,7 +73,7 @@ pub(super) fn call(args: &CallArgs) -> u8 {
     let arguments = match read_arguments(&args.arguments) {
         Ok(arguments) => arguments,
         Err(message) => {
-            eprint(&format!("error: {message}\n  see `host call --help`"));
+            print_fault(&Fault::new(Code::Args, format!("{message}; see `host call --help`")));
             return exit::USAGE;
         }
     };
@@ -103,11 +102,15 @@ fn tell<T>(
     let path = socket.path();
     let connected = Client::connect(&path);
     connected.and_then(|mut client| ask(&mut client)).map_err(|error| {
+        let fault = Fault::from(&error);
         let why = match error {
             ClientError::NoHost { .. } => not_yet(&path),
             ClientError::Foreign(_) | ClientError::Lost => None,
         };
-        eprint(&format!("error: {}", why.unwrap_or_else(|| error.to_string())));
+        print_fault(&match why {
+            Some(why) => Fault { message: why, ..fault },
+            None => fault,
+        });
         match error {
             ClientError::NoHost { .. } | ClientError::Foreign(_) => exit::NO_HOST,
             ClientError::Lost => exit::UNKNOWN,
@@ -136,41 +139,18 @@ fn not_yet(socket: &Path) -> Option<String> {
 pub(super) fn fetch(socket: &SocketArgs, command: &Value) -> Result<Value, u8> {
     let answer = ask(socket, command)?;
     match answer.get("error") {
-        Some(error) => Err(print_error(error)),
+        Some(error) => {
+            failure::print_error(error);
+            Err(code_of(error))
+        }
         None => Ok(answer),
     }
 }
 
-/// Prints an error line of the host. Its code is one of this program's, or newer.
-pub(super) fn print_error(error: &Value) -> u8 {
-    let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
-    let (code, message) = (text("code"), text("message"));
-    match code.parse::<Code>() {
-        Ok(code) => {
-            let blame = error.get("blame").and_then(|blame| Blame::deserialize(blame).ok());
-            let fault = Fault::new(code, message);
-            super::print_fault(&fault.blamed_on(blame.unwrap_or(code.blame())));
-        }
-        Err(_) => eprint(&words(error)),
-    }
-    if let Some(frames) = error.get("backtrace").and_then(Value::as_array) {
-        for frame in frames.iter().filter_map(Value::as_str) {
-            eprint(&format!("  at {frame}"));
-        }
-    }
-    if let Some(id) = error.get("crash").and_then(Value::as_str) {
-        eprint(&format!("  run it again with `host replay {id}`"));
-    }
-    if code == Code::Request.as_str() { exit::USAGE } else { exit::FAILED }
-}
-
-/// An error in the words of whoever made it: nothing that this program knows of its code is true of
-/// it.
-fn words(error: &Value) -> String {
-    let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
-    let (code, message, blame) = (text("code"), text("message"), text("blame"));
-    let code = if code.is_empty() { String::new() } else { format!("[{code}]") };
-    format!("error{code}: {message}\n  blame: {blame}")
+/// The exit code for an error that a host answered.
+fn code_of(error: &Value) -> u8 {
+    let is_form = error.get("code").is_some_and(|code| code == Code::Request.as_str());
+    if is_form { exit::USAGE } else { exit::FAILED }
 }
 
 /// True for a "no" of the guest, which has any code that the guest likes: one of the host's, too.
@@ -199,10 +179,13 @@ fn show(args: &CallArgs, answer: &str) -> u8 {
         Ok(())
     });
     if let Err(fault) = read {
-        super::print_fault(&fault);
+        print_fault(&fault);
         return exit::UNKNOWN;
     }
-    let Some(outcome) = outcome else { return print_error(&error) };
+    let Some(outcome) = outcome else {
+        failure::print_error(&error);
+        return code_of(&error);
+    };
     if args.output == Output::Json {
         print(answer.trim_end());
     } else if outcome == "committed" {
@@ -214,9 +197,9 @@ fn show(args: &CallArgs, answer: &str) -> u8 {
             eprint(&format!("answered by its key: commit {sequence}, nothing was done again"));
         }
     } else if is_guests(&outcome, attempts, &error) {
-        eprint(&words(&error));
+        eprint(&failure::words(&error));
     } else {
-        print_error(&error);
+        failure::tell_error(&error);
     }
     match outcome.as_ref() {
         "committed" => exit::DONE,
@@ -257,7 +240,7 @@ mod tests {
             ("", "error: no\n  blame: caller"),
         ] {
             let error = json!({ "code": code, "blame": "caller", "message": "no" });
-            assert_eq!(words(&error), shown);
+            assert_eq!(failure::words(&error), shown);
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{eprint, print_fault};
+use super::print_fault;
 use crate::base::error::{Code, Fault};
 use crate::base::limits::WATCH_SLACK;
 use crate::base::stop::Reason;
@@ -29,10 +29,10 @@ fn run(cut_short: u8, command: impl FnOnce() -> u8 + Send + 'static) -> Result<u
     let running = main.spawn("command", Kind::Api, move |_heart| command())?;
     Ok(main.until(&running).unwrap_or_else(|| match main.reason() {
         Reason::Signal(number) => {
-            eprint(&format!(
-                "error: signal {number} ended this command; the host goes on with what it was \
-                 asked for"
-            ));
+            let message = format!(
+                "signal {number} ended this command; the host goes on with what it was asked for"
+            );
+            print_fault(&Fault::new(Code::NoAnswer, message));
             cut_short
         }
         // The command's own panic has said what happened.

@@ -3,9 +3,9 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Output, eprint, print};
-use crate::base::error::{Blame, Code};
-use crate::base::sdk_codes::SDK_CODES;
+use super::{Output, print, print_fault};
+use crate::base::error::{Code, Fault};
+use crate::base::sdk_codes::{SDK_CODES, blame};
 use crate::shell::exit;
 
 #[derive(Args, Debug)]
@@ -20,11 +20,11 @@ pub(super) struct ExplainArgs {
 pub(super) fn explain(args: &ExplainArgs) -> u8 {
     let codes = match &args.code {
         None => Code::ALL.to_vec(),
-        Some(text) => match text.parse() {
+        Some(text) => match text.parse::<Code>() {
             Ok(code) => vec![code],
             Err(_) if explain_sdk(text, args.output) => return exit::DONE,
             Err(unknown) => {
-                eprint(&format!("error: {unknown}"));
+                print_fault(&Fault::new(Code::Option, unknown.to_string()));
                 return exit::USAGE;
             }
         },
@@ -62,7 +62,7 @@ fn explain_sdk(text: &str, output: Output) -> bool {
     print(&match output {
         Output::Json => json!({
             "code": code,
-            "blame": Blame::Guest,
+            "blame": blame(code),
             "meaning": meaning,
             "remedy": remedy,
         })

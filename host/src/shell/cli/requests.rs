@@ -139,8 +139,9 @@ impl Pass<'_> {
             Err(fault) => {
                 self.tally.malformed += 1;
                 let place = format!("{}:{number}: {}", file.display(), fault.message);
-                let fault = Fault::new(fault.code, place);
-                super::print_fault(&fault);
+                let fault = fault.saying(place);
+                // The line of its outcome says it too.
+                super::tell_fault(&fault);
                 let refused =
                     Answer::refused(RequestId(0), &Request::default(), Sequence::default(), fault);
                 self.take(index, refused)

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::lineage::text;
-use super::{Output, SocketArgs, eprint, print, print_fault};
+use super::{Output, SocketArgs, print, print_fault};
 use crate::base::error::{Code, Fault};
 use crate::base::limits::{HEALTH_WAIT, STOP_TICK, STOP_WAIT};
 use crate::shell::api::Client;
@@ -56,7 +56,8 @@ fn living(socket: &Path) -> Result<Run, u8> {
         exit::FAILED
     })?;
     found.filter(|run| place::is_alive(socket, &run.process)).ok_or_else(|| {
-        eprint(&format!("error: no host runs on {}", socket.display()));
+        let message = format!("no host runs on {}", socket.display());
+        print_fault(&Fault::new(Code::Socket, message));
         exit::NO_HOST
     })
 }

@@ -1,14 +1,44 @@
 //! What is meant by a command that there is not.
 
+use std::io::{self, Write};
+use std::process::exit;
+
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Command, CommandFactory, Parser};
+use clap::{Command, CommandFactory, FromArgMatches};
 
 use super::Cli;
+use super::failure::{answers_are_json, note_output, print_fault, want_json};
+use crate::base::error::{Code, Fault};
 use crate::pure::manifest::meant;
+use crate::shell::exit::UNWRITTEN;
 
 /// Reads the command line, or says what is wrong with it and ends the process.
 pub(super) fn parse() -> Cli {
-    Cli::try_parse().unwrap_or_else(|error| suggest(error).exit())
+    let words: Vec<String> = std::env::args_os().map(|w| w.to_string_lossy().into()).collect();
+    let read = Cli::command().try_get_matches().and_then(|matches| {
+        note_output(&matches);
+        Cli::from_arg_matches(&matches)
+    });
+    read.unwrap_or_else(|error| {
+        let error = suggest(error);
+        if error.use_stderr() && want_json(&words) {
+            answers_are_json();
+            print_fault(&Fault::new(Code::Option, first_words(&error)));
+            exit(error.exit_code());
+        }
+        let written = error.print().and_then(|()| io::stdout().flush());
+        let lost = written.is_err_and(|why| why.kind() != io::ErrorKind::BrokenPipe);
+        // Help that nobody could get.
+        exit(if lost { i32::from(UNWRITTEN) } else { error.exit_code() })
+    })
+}
+
+/// What is wrong, without the usage that stands below it for people.
+fn first_words(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let text = text.split("\n\nUsage:").next().unwrap_or_default();
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Replaces the suggestions: a name is near another one by its letters, not by its first ones, and
@@ -42,6 +72,8 @@ fn own_name(command: &Command, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     #[test]
