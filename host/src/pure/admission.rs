@@ -26,7 +26,7 @@ mod world;
 use wasmparser::WasmFeatures;
 
 pub use self::caps::Caps;
-pub use self::component::{Admitted, ImportedInterface, admit};
+pub use self::component::{Admitted, ImportedInterface, MAGIC, admit};
 pub(in crate::pure) use self::component::{admit_module, validate};
 pub use self::module::{CoreModule, MemoryBytes};
 pub use self::refusal::{Place, Refusal, printable};

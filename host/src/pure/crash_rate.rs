@@ -112,6 +112,7 @@ mod tests {
     fn crash(message: &str) -> Crash {
         Crash {
             code: Code::Unreachable,
+            blame: Code::Unreachable.blame(),
             message: message.to_owned(),
             backtrace: Vec::new(),
             fuel_used: 1,

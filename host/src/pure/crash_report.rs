@@ -13,7 +13,7 @@ use super::json;
 use super::output::SeenOutput;
 use super::record::HASH_BYTES;
 use super::request::{Crash, crash_json};
-use crate::base::error::{Code, printable};
+use crate::base::error::{Blame, Code, printable};
 use crate::base::ids::{Generation, RequestId, Sequence};
 
 /// The only format of crash reports that this host reads and writes.
@@ -122,6 +122,9 @@ struct Stored {
 #[derive(Deserialize, Serialize)]
 struct StoredCrash {
     code: String,
+    /// Reports of before have none: theirs is the code's.
+    #[serde(default)]
+    blame: Option<Blame>,
     message: String,
     backtrace: Vec<String>,
     fuel_used: u64,
@@ -163,6 +166,7 @@ impl CrashReport {
             seen: self.seen.clone(),
             crash: StoredCrash {
                 code: crash.code.as_str().to_owned(),
+                blame: Some(crash.blame),
                 message: crash.message.clone(),
                 backtrace: crash.backtrace.iter().map(|name| frame(name)).collect(),
                 fuel_used: crash.fuel_used,
@@ -195,6 +199,7 @@ impl CrashReport {
             None => Arguments::TooLarge(stored.arguments_bytes),
         };
         let crash = stored.crash;
+        let code: Code = crash.code.parse().map_err(|error| damaged(&error))?;
         Ok(Self {
             id,
             daemon: stored.daemon,
@@ -215,7 +220,8 @@ impl CrashReport {
             seed: unhex_array(&stored.seed)?,
             seen: stored.seen,
             crash: Crash {
-                code: crash.code.parse().map_err(|error| damaged(&error))?,
+                code,
+                blame: crash.blame.unwrap_or_else(|| code.blame()),
                 message: crash.message,
                 backtrace: crash.backtrace,
                 fuel_used: crash.fuel_used,
@@ -338,6 +344,7 @@ pub(crate) mod tests {
             seen: vec![SeenOutput { daemon: "rates".to_owned(), sequence: Some(Sequence(8)) }],
             crash: Crash {
                 code: Code::Unreachable,
+                blame: Blame::Environment,
                 message: "index 9\nout of range".to_owned(),
                 backtrace: vec!["_ZN6ledger8transfer17h0123456789abcdefE".to_owned()],
                 fuel_used: 12_345,

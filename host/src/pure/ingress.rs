@@ -293,8 +293,12 @@ fn rejected(rejection: &Rejection, attempts: u32) -> StatusCode {
     match rejection.code.parse() {
         Ok(Code::Args) => StatusCode::BAD_REQUEST,
         Ok(code) if !is_guests => refused(code),
-        // The guest passes on what it was told of a resource.
+        // The guest passes on what it was told of a resource. What may have been done is not to
+        // be sent again unseen.
+        Err(_) if is_guests => StatusCode::UNPROCESSABLE_ENTITY,
+        Err(_) if rejection.code == "call_timed_out" => StatusCode::GATEWAY_TIMEOUT,
         Err(_) if rejection.blame == Blame::Environment => StatusCode::SERVICE_UNAVAILABLE,
+        Err(_) if rejection.blame != Blame::Caller => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }

@@ -172,13 +172,6 @@ pub struct Rejection {
     pub details: Option<Vec<u8>>,
 }
 
-/// Whether a guest's code says that it passes on what it was told: that a resource is down, or has
-/// no room, at the moment. The SDK's are these.
-#[must_use]
-pub fn passes_on(code: &str) -> bool {
-    matches!(code, "resource_busy" | "resource_unavailable")
-}
-
 impl From<Fault> for Rejection {
     fn from(fault: Fault) -> Self {
         let (code, blame) = (fault.code.as_str().to_owned(), fault.blame);
@@ -191,6 +184,8 @@ impl From<Fault> for Rejection {
 pub struct Crash {
     /// What happened.
     pub code: Code,
+    /// Who has to change something.
+    pub blame: Blame,
     /// The guest's last words where it had any, else the engine's.
     pub message: String,
     /// Innermost frames first: raw names of functions, see [`super::frames`].
@@ -454,7 +449,7 @@ pub(super) fn crash_json(crash: &Crash) -> Value {
     json!({
         "crash": crash.report.map(|id| id.to_string()),
         "code": crash.code,
-        "blame": crash.code.blame(),
+        "blame": crash.blame,
         "message": crash.to_string(),
         "poison": crash.poison,
         "backtrace": super::frames::readable(&crash.backtrace),

@@ -173,9 +173,10 @@ pub fn replay(
             }
         }
     };
-    let Caught { code, message, backtrace, offsets } = caught;
+    let Caught { code, blame, message, backtrace, offsets } = caught;
     let crash = Crash {
         code,
+        blame,
         message,
         backtrace,
         fuel_used,

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use host::base::error::Blame;
 use host::base::failpoint;
 use host::base::limits::{EFFECT_TRIES_MAX, EFFECTS_WAITING_MAX};
 use host::mechanisms::providers::directory::Directory;
@@ -132,6 +133,12 @@ fn only_what_a_resource_takes_is_staged() {
         code(&tree.call("a", "stage", args))
     };
     assert_eq!(stage_for("gone"), "no_such_resource");
+    // The manifest has to be mended, and what it has is said.
+    let args = json!({"name": "gone", "words": ["ECHO", "x"], "repeatable": false});
+    let Outcome::Rejected(rejection) = tree.call("a", "stage", args).outcome else { panic!() };
+    assert_eq!(rejection.blame, Blame::Operator);
+    let names = "it asked for `gone`, and has `cache` (redis)";
+    assert!(rejection.message.ends_with(names), "{}", rejection.message);
     let each = json!({"sql": "cache", "directory": "cache", "http": "cache", "url": "http://x/"});
     assert_eq!(code(&tree.call("a", "stage_each", each)), "wrong_kind");
     // Denied at once, though nobody is asked: it would be refused anyway.

@@ -23,8 +23,9 @@ use wasmtime::component::Linker;
 use super::crash::Stop;
 use super::host_calls::{Store, charge};
 use super::state::StoreState;
-use crate::base::error::Code;
+use crate::base::error::{Blame, Code, printable};
 use crate::base::limits::{CALL_BYTES_MAX, CALL_TIME_MAX};
+use crate::base::sdk_codes::blame;
 use crate::base::ticket::{Claim, Claimed};
 use crate::pure::resource::operation::{CallError, CallResult, Operation};
 
@@ -50,6 +51,17 @@ pub(super) fn link(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
     wasi_http::link(linker)
 }
 
+/// Most bytes of a resource's name that a guest made up, in a message.
+const NAME_BYTES_SHOWN: usize = 100;
+
+/// What a resource answered, that a guest may pass on as its rejection.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) blame: Blame,
+    /// What the guest does not know of it.
+    pub(super) about: Option<String>,
+}
+
 /// A call that is under way. Dropping it gives the answer up.
 #[derive(Debug)]
 struct Begun {
@@ -72,7 +84,7 @@ impl Begun {
             // Whoever of the two looked at the time first.
             Waited::Late | Waited::Settled(Err(CallError::TimedOut)) if self.is_last => {
                 let text = format!("still waiting for resource `{resource}` at its deadline");
-                Err(Stop::new(Code::Deadline, text))
+                Err(Stop::waiting(text))
             }
             Waited::Late => Ok(Err(CallError::TimedOut)),
             Waited::Settled(answer) => Ok(answer),
@@ -90,18 +102,36 @@ fn ask(
     let began = Instant::now();
     let begun = match begin(store, resource, operation, bytes, CALL_TIME_MAX)? {
         Ok(begun) => begun,
-        Err(error) => return Ok(Err(told(store.data_mut(), error))),
+        Err(error) => return Ok(Err(told(store.data_mut(), resource, error))),
     };
     let state = store.data_mut();
     let ended = wait(state, &begun.claim, begun.until);
     state.waited(began.elapsed());
-    Ok(begun.end(ended)?.map_err(|error| told(state, error)))
+    Ok(begun.end(ended)?.map_err(|error| told(state, resource, error)))
 }
 
 /// An error that the guest is told.
-fn told(state: &mut StoreState, error: CallError) -> CallError {
-    state.not_now |= matches!(error, CallError::Full | CallError::Unavailable(_));
+fn told(state: &mut StoreState, resource: &str, error: CallError) -> CallError {
+    if let Some(code) = error.passed_on() {
+        let about = match error {
+            CallError::NoSuchResource | CallError::WrongKind => {
+                let resources = state.outside.as_ref().map(|outside| outside.names());
+                Some(which(resource, &resources.unwrap_or_default()))
+            }
+            _ => None,
+        };
+        state.told.insert(code, Told { blame: blame(code), about });
+    }
     error
+}
+
+/// Which resource was asked for, and those that there are.
+fn which(resource: &str, resources: &[String]) -> String {
+    let asked = printable(resource, NAME_BYTES_SHOWN);
+    match resources {
+        [] => format!("it asked for `{asked}`, and has no resources"),
+        _ => format!("it asked for `{asked}`, and has {}", resources.join(", ")),
+    }
 }
 
 /// Asks a resource, which has this much time to answer.

@@ -29,9 +29,10 @@ use super::deploy::DeployError;
 use super::engine::{SandboxOptions, config};
 use super::prepare::{Prepared, prepare};
 use crate::base::children;
-use crate::base::error::{Fault, printable};
+use crate::base::error::{Blame, Fault, printable};
 use crate::base::limits::{COMPILER_ANSWER_BYTES_MAX, MODULE_BYTES_MAX};
 use crate::base::stop::StopLatch;
+use crate::pure::admission::MAGIC;
 
 /// What a compiler is told before it gets the file.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
@@ -149,7 +150,7 @@ pub(super) fn build_in_child(
                 Err(CompileError::Limit(message).into())
             }
             Some(status) if status.success() => match talked.map_err(failed)? {
-                (Answer::Refused { code, message }, _) => Err(refused(&code, message)),
+                (Answer::Refused { code, message }, _) => Err(refused(file, &code, message)),
                 (Answer::Prepared { prepared, key }, built) => {
                     if !words.is_empty() {
                         tracing::warn!(words = printable(words.trim(), 200), "the compiler");
@@ -232,8 +233,12 @@ fn talk(
     }
 }
 
-fn refused(code: &str, message: String) -> DeployError {
+fn refused(file: &[u8], code: &str, message: String) -> DeployError {
     match code.parse() {
+        // Whoever named a file of another kind has to name another one.
+        Ok(code) if !file.starts_with(MAGIC) => {
+            DeployError::Refused(Fault::new(code, message).blamed_on(Blame::Operator))
+        }
         Ok(code) => DeployError::Refused(Fault::new(code, message)),
         Err(_) => DeployError::Barrier(message),
     }

@@ -2,7 +2,7 @@
 
 use wasmtime::{FrameInfo, Trap, WasmBacktrace};
 
-use crate::base::error::{Code, panic_text, printable};
+use crate::base::error::{Blame, Code, panic_text, printable};
 use crate::base::limits::MESSAGE_BYTES_MAX;
 
 /// Ends the running call from inside a host call or a tick, with its reason.
@@ -11,11 +11,17 @@ use crate::base::limits::MESSAGE_BYTES_MAX;
 pub(super) struct Stop {
     code: Code,
     message: String,
+    blame: Blame,
 }
 
 impl Stop {
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), blame: code.blame() }
+    }
+
+    /// The transaction's time was over while somebody outside of the host had not answered.
+    pub(super) fn waiting(message: impl Into<String>) -> Self {
+        Self { blame: Blame::Environment, ..Self::new(Code::Deadline, message) }
     }
 }
 
@@ -24,6 +30,8 @@ impl Stop {
 pub struct Caught {
     /// What happened.
     pub code: Code,
+    /// Who has to change something.
+    pub blame: Blame,
     /// The guest's last words where it had any, else the engine's.
     pub message: String,
     /// Innermost frames first: raw names of functions, see [`crate::pure::frames`].
@@ -36,7 +44,8 @@ pub struct Caught {
 impl Caught {
     /// Without a backtrace: found by the host after the call.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), backtrace: Vec::new(), offsets: Vec::new() }
+        let (backtrace, offsets) = (Vec::new(), Vec::new());
+        Self { code, blame: code.blame(), message: message.into(), backtrace, offsets }
     }
 
     /// A panic of the host itself, caught at the transaction's edge.
@@ -48,6 +57,7 @@ impl Caught {
     /// Classifies an error that the engine returned. `last_words` are the guest's own.
     pub(super) fn from_error(error: &wasmtime::Error, last_words: Option<String>) -> Self {
         let code = classify(error);
+        let blame = error.downcast_ref::<Stop>().map_or(code.blame(), |stop| stop.blame);
         let engine = || printable(&format!("{}", error.root_cause()), MESSAGE_BYTES_MAX);
         let message = match last_words {
             Some(words) if code == Code::Unreachable => words,
@@ -58,7 +68,7 @@ impl Caught {
         let offsets = || frames.iter().map(FrameInfo::func_offset);
         // Without an address map there are none.
         let offsets = if offsets().any(|o| o.is_some()) { offsets().collect() } else { Vec::new() };
-        Self { code, message, backtrace, offsets }
+        Self { code, blame, message, backtrace, offsets }
     }
 }
 
@@ -154,6 +164,7 @@ mod tests {
         let stop = Stop::new(Code::Deadline, "late");
         let caught = Caught::from_error(&stop.into(), Some("words".to_owned()));
         assert_eq!((caught.code, caught.message.as_str()), (Code::Deadline, "late"));
+        assert_eq!(caught.blame, Blame::Guest);
     }
 
     #[test]

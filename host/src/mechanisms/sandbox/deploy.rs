@@ -14,7 +14,7 @@ use super::engine::{Sandbox, Ticker};
 use super::instance::{Environment, Instance, StartCause};
 use super::prepare::Prepared;
 use super::state::{CallContext, NoLog, StoreState};
-use crate::base::error::{Code, Fault, printable};
+use crate::base::error::{Blame, Code, Fault, printable};
 use crate::base::ids::{Generation, RequestId};
 use crate::base::limits::{
     ARGUMENTS_MAX, BUDGET_MAX_BYTES, CARD_SHIFT, CONTRACTS_MAX, DESCRIPTION_BYTES_MAX,
@@ -146,7 +146,7 @@ pub enum DeployError {
 impl From<&DeployError> for Fault {
     fn from(error: &DeployError) -> Self {
         let code = match error {
-            DeployError::Refused(fault) => fault.code,
+            DeployError::Refused(fault) => return fault.clone(),
             DeployError::Barrier(_) => Code::HostBug,
             DeployError::Compile(CompileError::Refused(_)) => Code::ModuleInvalid,
             DeployError::Compile(CompileError::Limit(_)) => Code::CompileLimit,
@@ -156,7 +156,10 @@ impl From<&DeployError> for Fault {
             DeployError::Description(_) => Code::ContractInvalid,
             DeployError::Describe(caught) => caught.code,
             DeployError::Images(_) => Code::NoMemory,
-            DeployError::Memory { .. } => Code::MemoryLimit,
+            // The budget is what the operator gave it.
+            DeployError::Memory { .. } => {
+                return Self::new(Code::MemoryLimit, error.to_string()).blamed_on(Blame::Operator);
+            }
         };
         Self::new(code, error.to_string())
     }

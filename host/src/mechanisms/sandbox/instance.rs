@@ -38,7 +38,7 @@ use crate::mechanisms::memory::Images;
 use crate::pure::barrier::MemoryRole;
 use crate::pure::output::SeenOutput;
 use crate::pure::pace::CpuShare;
-use crate::pure::request::{Rejection, passes_on};
+use crate::pure::request::Rejection;
 
 /// What the host offers one daemon's guest: log, clock, entropy, limits. Survives restarts.
 pub struct Environment(StoreState);
@@ -374,8 +374,12 @@ impl Instance {
             Ok(value) => Called::Returned(value),
             Err(WitCallError::Rejected(rejection)) => {
                 let mut rejection = shown(rejection);
-                if self.store.data().not_now && passes_on(&rejection.code) {
-                    rejection.blame = Blame::Environment;
+                if let Some(told) = self.store.data().told.get(rejection.code.as_str()) {
+                    rejection.blame = told.blame;
+                    if let Some(about) = &told.about {
+                        let message = format!("{}: {about}", rejection.message);
+                        rejection.message = printable(&message, MESSAGE_BYTES_MAX);
+                    }
                 }
                 Called::Rejected(rejection)
             }
@@ -491,8 +495,8 @@ impl Instance {
         };
         if self.store.data().asked_directories {
             message.push_str(
-                "; it reads files with std::fs, for which the SDK wants `#[guest(files)]`: that \
-                 acquires the directories in `prime`",
+                "; it reads files with std::fs, for which the SDK wants `#[guest(files)]`: then \
+                 the guest has its directories before the first call",
             );
         }
         Err(Caught::new(Code::HandleLeak, message))
@@ -509,7 +513,8 @@ fn caught(store: &mut Store<StoreState>, error: &wasmtime::Error) -> Caught {
     let caught = Caught::from_error(error, words);
     match why {
         Some(message) if caught.code == Code::Unreachable => {
-            Caught { code: Code::OutOfMemory, message, ..caught }
+            let code = Code::OutOfMemory;
+            Caught { code, blame: code.blame(), message, ..caught }
         }
         _ => caught,
     }

@@ -38,6 +38,9 @@ pub trait Outside: Send + Sync {
     /// the daemon has none of that name.
     fn look(&self, resource: &str) -> Option<(bool, ResourceGeneration)>;
 
+    /// The names of all resources, each with its kind, for people.
+    fn names(&self) -> Vec<String>;
+
     /// The only resource of that kind; none when there are more, or none.
     fn only(&self, kind: &str) -> Option<String>;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use wasmtime::component::ResourceTable;
 
-use super::calls::{Exchanges, FileStream};
+use super::calls::{Exchanges, FileStream, Told};
 use super::cancel::Cancel;
 use super::crash::Stop;
 use super::handles::Handles;
@@ -229,8 +229,8 @@ pub(super) struct StoreState {
     /// The resources that it may call; none when it has none.
     pub(super) outside: Option<Arc<dyn Outside>>,
     pub(super) live_calls: u32,
-    /// The running call was told that something can't be had at the moment.
-    pub(super) not_now: bool,
+    /// What resources answered the running call, that a guest may pass on: the last of each code.
+    pub(super) told: BTreeMap<&'static str, Told>,
     /// It runs a transaction again, of whose resources nothing is kept.
     pub(super) repeating: bool,
     /// What streams of files read, by their places in the table.
@@ -294,7 +294,7 @@ impl StoreState {
             outputs,
             outside: None,
             live_calls: 0,
-            not_now: false,
+            told: BTreeMap::new(),
             repeating: false,
             file_streams: BTreeMap::new(),
             exchanges: Exchanges::default(),
@@ -324,7 +324,7 @@ impl StoreState {
         self.request = context.request;
         self.host_calls = 0;
         self.live_calls = 0;
-        self.not_now = false;
+        self.told.clear();
         self.asked_directories = false;
         self.gauge.denied = None;
         self.seen.clear();

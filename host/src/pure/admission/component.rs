@@ -18,6 +18,9 @@ use super::{Caps, CoreModule, FEATURES, MemoryBytes, Place, Refusal, Wiring, Wor
 /// Features whose absence the validator reports like any other mistake.
 const FEATURES_TO_TRY: [(&str, WasmFeatures); 1] = [("multi_memory", WasmFeatures::MULTI_MEMORY)];
 
+/// What each file of WebAssembly begins with.
+pub const MAGIC: &[u8] = b"\0asm";
+
 /// A component that was admitted, with what `host inspect` shows of it.
 #[derive(Clone, Debug)]
 pub struct Admitted<'a> {
@@ -62,7 +65,7 @@ pub struct ImportedInterface {
 pub fn admit<'a>(bytes: &'a [u8], caps: &Caps, world: &World) -> Result<Admitted<'a>, Refusal> {
     check_kind(bytes)?;
     within("bytes", byte_count(bytes.len()), caps.component_bytes_max)?;
-    if !bytes.starts_with(b"\0asm") {
+    if !bytes.starts_with(MAGIC) {
         let message = "it does not begin with the four bytes that mark WebAssembly".to_owned();
         return Err(Refusal::Invalid { place: Place::at(0), message });
     }

@@ -224,6 +224,7 @@ fn each_outcome_has_its_status() {
     let crashed = |code| {
         let crash = Crash {
             code,
+            blame: code.blame(),
             message: String::new(),
             backtrace: Vec::new(),
             fuel_used: 0,
@@ -251,6 +252,10 @@ fn each_outcome_has_its_status() {
         (rejection("resource_busy", Blame::Environment, 1), 503),
         (rejection("resource_unavailable", Blame::Environment, 1), 503),
         (rejection("resource_busy", Blame::Caller, 1), 422),
+        (rejection("call_timed_out", Blame::Environment, 1), 504),
+        (rejection("no_such_resource", Blame::Operator, 1), 500),
+        (rejection("call_refused", Blame::Guest, 1), 500),
+        (rejection("call_refused", Blame::Caller, 1), 422),
         // Between two tries.
         (rejection("E_PARKED", Blame::Guest, 2), 503),
         (rejection("E_STORE_POISONED", Blame::Environment, 1), 503),

@@ -185,5 +185,23 @@ pub enum CallError {
     NotSent(String),
 }
 
+impl CallError {
+    /// The code by which the SDK passes it on as a rejection; none for what no guest sees.
+    #[must_use]
+    pub const fn passed_on(&self) -> Option<&'static str> {
+        match self {
+            Self::NoSuchResource => Some("no_such_resource"),
+            Self::WrongKind => Some("wrong_kind"),
+            Self::Denied(_) => Some("call_denied"),
+            Self::Refused { .. } => Some("call_refused"),
+            Self::TooLarge(_) => Some("call_too_large"),
+            Self::TimedOut => Some("call_timed_out"),
+            Self::Unavailable(_) => Some("resource_unavailable"),
+            Self::Full => Some("resource_busy"),
+            Self::Died | Self::NotSent(_) => None,
+        }
+    }
+}
+
 /// How a call ended.
 pub type CallResult = Result<Reply, CallError>;

@@ -21,7 +21,7 @@ pub(super) fn upgrade(served: &Served, mut fields: Fields) -> Result<Value, Faul
     let budget = served.root.budget(&daemon)?;
     let (code, lent) = served.read(Path::new(&path), MODULE_BYTES_MAX, Code::ModuleTooLarge)?;
     let guest = deploy_stored(&served.sandbox, &code, budget)
-        .map_err(|fault| Fault::new(fault.code, format!("{path}: {}", fault.message)))?;
+        .map_err(|fault| fault.clone().saying(format!("{path}: {}", fault.message)))?;
     // The guest has its own copy.
     drop((code, lent));
     let upgraded = served.root.upgrade(&daemon, guest, options)?;

@@ -135,7 +135,8 @@ fn deploy_bytes(
     progress.finish_and_clear();
     deployed.map_err(|error| {
         let fault = Fault::from(&error);
-        Fault::new(fault.code, format!("{}: {}", path.display(), fault.message))
+        let message = format!("{}: {}", path.display(), fault.message);
+        fault.saying(message)
     })
 }
 

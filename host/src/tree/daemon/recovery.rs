@@ -47,6 +47,7 @@ impl Daemon {
         let changed = self.images.roll_back();
         let crash = Crash {
             code: caught.code,
+            blame: caught.blame,
             message: caught.message,
             backtrace: caught.backtrace,
             fuel_used,

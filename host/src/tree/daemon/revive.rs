@@ -30,6 +30,7 @@ impl Daemon {
         } else {
             Outcome::Crashed(Box::new(Crash {
                 code: Code::HostBug,
+                blame: Code::HostBug.blame(),
                 message,
                 backtrace: Vec::new(),
                 fuel_used: 0,

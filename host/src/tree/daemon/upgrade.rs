@@ -20,7 +20,7 @@ use std::time::Duration;
 use super::output::set_output;
 use super::start::environment;
 use super::{Bound, Daemon, Moment, Phase, own_context};
-use crate::base::error::{Code, Fault};
+use crate::base::error::{Blame, Code, Fault};
 use crate::base::ids::{Generation, Sequence};
 use crate::base::limits::SAVE_TRIAL_BYTES_MAX;
 use crate::mechanisms::memory::Images;
@@ -101,7 +101,7 @@ impl Daemon {
         if needs > images.budget() {
             let (needs, budget) = (show_bytes(needs), show_bytes(images.budget()));
             let message = format!("the new code starts with {needs} of memory, of {budget}");
-            return Err(Fault::new(Code::MemoryLimit, message));
+            return Err(Fault::new(Code::MemoryLimit, message).blamed_on(Blame::Operator));
         }
         if let Some(refusal) = self.journal_refusal().filter(|_| !dry_run) {
             return Err(refusal);

@@ -316,6 +316,7 @@ pub(in crate::tree) fn check_result(
 pub(super) fn not_read(generation: Generation, attempt: u32) -> Crash {
     Crash {
         code: Code::HostBug,
+        blame: Code::HostBug.blame(),
         message: "the arguments were not read".to_owned(),
         backtrace: Vec::new(),
         fuel_used: 0,

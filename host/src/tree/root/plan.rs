@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Unstarted;
 use crate::base::clock::Clock;
 use crate::base::entropy::Entropy;
-use crate::base::error::{Code, Fault, printable};
+use crate::base::error::{Blame, Code, Fault, printable};
 use crate::base::limits::DAEMONS_MAX;
 use crate::base::vitals::Vitals;
 use crate::mechanisms::journal::{JournalFault, Store};
@@ -166,7 +166,10 @@ impl From<&RootError> for Fault {
             RootError::Exists(_) => Code::DaemonExists,
             RootError::Bill(BillError::Over(_)) => Code::Budget,
             RootError::Bill(BillError::OutOfRange { .. }) => Code::BudgetSize,
-            RootError::Memory { .. } => Code::MemoryLimit,
+            // The budget is what the operator gave it.
+            RootError::Memory { .. } => {
+                return Self::new(Code::MemoryLimit, error.to_string()).blamed_on(Blame::Operator);
+            }
             RootError::Images(_) => Code::NoMemory,
             RootError::Thread { .. } | RootError::Reports(_) | RootError::Resources(_) => {
                 Code::ProcessLimit

@@ -29,7 +29,7 @@ impl Root {
         let dry_run = options.dry_run;
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let worker = self.keeper(name)?;
-        let contracts = contract_needs(worker.hold(), name, &guest)?;
+        let contracts = contract_needs(worker.hold(), name, &guest, false)?;
         let reserved = self.reserve(&worker, &guest, dry_run);
         let Reserved { images, readers: next } = reserved.map_err(|error| Fault::from(&error))?;
         if let Some(journal) = self.ground.journal.as_ref().filter(|_| !dry_run) {

@@ -87,14 +87,14 @@ impl Board {
             let found = self.find(name).map(|(one, _)| one.clone());
             found.map_err(|fault| {
                 let message = format!("daemon `{daemon}` depends on it: {}", fault.message);
-                Fault::new(fault.code, message)
+                fault.saying(message)
             })
         };
         let DaemonPlan { guest, needs, uses, layer, .. } = plan;
         let needs = needs.iter().map(find).collect::<Result<Vec<_>, Fault>>()?;
         let uses = uses.iter().map(find).collect::<Result<Vec<_>, Fault>>()?;
         if needs.is_empty() && uses.is_empty() {
-            return contract_needs(None, daemon, guest).map(|_none| None);
+            return contract_needs(None, daemon, guest, plan.copied).map(|_none| None);
         }
         Ok(Some(Arc::new(Hold::new((daemon, node, *layer), needs, uses, guest)?)))
     }

@@ -274,6 +274,7 @@ pub(in crate::tree) fn contract_needs(
     hold: Option<&Arc<Hold>>,
     daemon: &str,
     guest: &Guest,
+    copied: bool,
 ) -> Result<BTreeMap<String, Slots>, Fault> {
     if let Some(hold) = hold {
         return hold.contract_needs(guest);
@@ -284,9 +285,17 @@ pub(in crate::tree) fn contract_needs(
         return Ok(BTreeMap::new());
     }
     let needs: Vec<&str> = needs.into_iter().collect();
+    if copied {
+        let names = needs.join(", ");
+        let message = format!(
+            "daemon `{daemon}`: its guest needs {names}. `host restore` takes each with \
+             `--uses SERVICE/NAME`, or `--needs SERVICE/NAME`; `host resources` lists them"
+        );
+        return Err(Fault::new(Code::ResourceUnknown, message));
+    }
     let message = format!(
-        "daemon `{daemon}`: its guest needs {}, and only a service has resources. Write a manifest, \
-         and run that: `host run {daemon}.toml`\n\n{}",
+        "daemon `{daemon}`: its guest needs {}, and the daemon has no resources. `needs` and `uses` \
+         of its manifest name them; `host run {daemon}.toml` runs one like this\n\n{}",
         needs.join(", "),
         example(daemon, &needs)
     );
@@ -308,6 +317,11 @@ impl Outside for Hold {
         let (ticket, claim) = ticket();
         resource.caller().call(Call { seat, operation, until, ticket })?;
         Ok(claim)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let named = |one: &Arc<Resource>| format!("`{}` ({})", one.short_name(), one.kind());
+        self.resources.iter().map(named).collect()
     }
 
     fn stage(

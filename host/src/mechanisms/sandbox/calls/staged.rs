@@ -81,7 +81,7 @@ pub(super) fn link(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
                 Some(outside) => outside.stage(&name, operation, repeatable, bytes),
                 None => Err(CallError::NoSuchResource),
             };
-            Ok((staged.map_err(|error| WitError::from(told(store.data_mut(), error))),))
+            Ok((staged.map_err(|error| WitError::from(told(store.data_mut(), &name, error))),))
         },
     )
 }

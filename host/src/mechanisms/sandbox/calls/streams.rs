@@ -68,7 +68,7 @@ fn drive<T>(
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            break Err(Stop::new(Code::Deadline, "still waiting at its deadline"));
+            break Err(Stop::waiting("still waiting at its deadline"));
         }
         // What has waited for that long is ready, whatever became of it.
         std::thread::park_timeout(left.min(CALL_TIME_MAX));
