@@ -276,6 +276,35 @@ fn validate_answers_programs() {
 }
 
 #[test]
+fn validate_refuses_what_a_start_refuses_for_its_guest() {
+    let limits = guests().join("limits.wasm");
+    let manifest = |daemon: &str| {
+        let guest = limits.display();
+        format!(
+            "[service]\nname = \"s\"\n[resources.other]\nprovider = \"clock\"\n\
+             [daemons.limits]\nguest = \"{guest}\"\n{daemon}"
+        )
+    };
+    let (none, other) = (manifest(""), manifest("uses = [\"other\"]\n"));
+    let small = manifest("uses = [\"other\"]\nbudget = \"128KiB\"\n");
+    let files = [("none.toml", none.as_str()), ("other.toml", &other), ("small.toml", &small)];
+    let place = Place::with(&files);
+    for (file, expected) in [
+        ("services/none.toml", "E_RESOURCE_UNKNOWN"),
+        ("services/other.toml", "E_RESOURCE_UNKNOWN"),
+        ("services/small.toml", "E_MEM_LIMIT"),
+    ] {
+        for command in ["validate", "run"] {
+            let refused = place.host(&[command, file, "--output", "json"]);
+            assert_eq!(refused.code, Some(1), "{command} {file}: {refused:?}");
+            assert!(refused.err.contains(expected), "{command} {file}: {refused:?}");
+        }
+    }
+    let guest = place.host(&["validate", "services/counter.wasm"]);
+    assert!(guest.err.contains("a guest and no manifest; `host inspect"), "{guest:?}");
+}
+
+#[test]
 fn a_daemon_starts_when_those_before_it_are_ready() {
     let text = "[service]\nname = \"s\"\n[daemons.counter]\nguest = \"counter.wasm\"\n\
         after = [\"chaos\"]\n[daemons.chaos]\nguest = \"chaos.wasm\"\n\

@@ -132,7 +132,7 @@ impl FaultKind {
 /// A failure of the journal, with all that is known of its place.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{}{}{}{what}", Place("", self.file.as_ref().map(|file| file.display())),
-    Place("daemon ", self.daemon), Place("commit ", self.sequence))]
+    Place("daemon ", self.whose()), Place("commit ", self.sequence))]
 pub struct JournalFault {
     /// Its kind.
     pub kind: FaultKind,
@@ -142,6 +142,8 @@ pub struct JournalFault {
     pub file: Option<PathBuf>,
     /// Of which daemon.
     pub daemon: Option<DaemonKey>,
+    /// What people call it.
+    pub name: Option<String>,
     /// At which commit.
     pub sequence: Option<Sequence>,
 }
@@ -178,7 +180,7 @@ impl JournalFault {
     }
 
     pub(in crate::mechanisms) fn new(kind: FaultKind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), file: None, daemon: None, sequence: None }
+        Self { kind, what: what.into(), file: None, daemon: None, name: None, sequence: None }
     }
 
     pub(in crate::mechanisms) fn no_commit(what: impl Into<String>) -> Self {
@@ -192,6 +194,12 @@ impl JournalFault {
     pub(in crate::mechanisms) fn of_daemon(mut self, daemon: DaemonKey) -> Self {
         self.daemon = self.daemon.or(Some(daemon));
         self
+    }
+
+    /// The daemon's name, or its number where it has none.
+    fn whose(&self) -> Option<String> {
+        let named = self.name.as_ref().map(|name| format!("`{name}`"));
+        named.or_else(|| self.daemon.map(|daemon| daemon.to_string()))
     }
 
     pub(in crate::mechanisms) fn at(mut self, sequence: Sequence) -> Self {

@@ -171,7 +171,7 @@ impl Store {
             })?;
             Ok(lines)
         })
-        .map_err(|fault| fault.of_daemon(daemon))
+        .map_err(|fault| self.named(fault.of_daemon(daemon)))
     }
 
     /// The oldest commit that can be loaded; `None` when there is no commit.
@@ -184,7 +184,7 @@ impl Store {
         self.at_tables_reading(|read| {
             Ok(read_base(&read, daemon)?.map(|base| base.sequence).or(first))
         })
-        .map_err(|fault| fault.of_daemon(daemon))
+        .map_err(|fault| self.named(fault.of_daemon(daemon)))
     }
 
     /// Digest of the code that made a daemon's last commit.
@@ -197,7 +197,7 @@ impl Store {
             return Ok(Some(last.head.code));
         }
         self.at_tables_reading(|read| Ok(read_base(&read, daemon)?.map(|base| base.code)))
-            .map_err(|fault| fault.of_daemon(daemon))
+            .map_err(|fault| self.named(fault.of_daemon(daemon)))
     }
 
     /// The code that made a daemon's last commit.

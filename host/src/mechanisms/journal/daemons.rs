@@ -96,6 +96,15 @@ impl Store {
         self.lock().names.get(name).copied()
     }
 
+    /// A fault of a daemon, with its name.
+    pub(super) fn named(&self, fault: JournalFault) -> JournalFault {
+        let state = self.lock();
+        let mut names = state.names.iter();
+        let name = names.find(|(_, row)| Some(row.key) == fault.daemon);
+        let name = name.map(|(name, _)| name.clone());
+        JournalFault { name: fault.name.or(name), ..fault }
+    }
+
     /// The id of the daemon called `name`; a new, durable one when there is none, with that origin
     /// and budget. A name whose first commit never became durable is as good as new.
     ///

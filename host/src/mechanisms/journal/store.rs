@@ -493,7 +493,12 @@ impl Journal for Store {
         at: Option<Sequence>,
         sink: &mut dyn ImageSink,
     ) -> Result<Option<Loaded>, JournalFault> {
-        self.load_all(daemon, at, sink).map_err(|fault| fault.of_daemon(daemon).in_file(&self.path))
+        self.load_all(daemon, at, sink).map_err(|fault| {
+            // A commit that there is not is no fault of a file.
+            let is_asked = fault.kind == FaultKind::NoCommit;
+            let fault = self.named(fault.of_daemon(daemon));
+            if is_asked { fault } else { fault.in_file(&self.path) }
+        })
     }
 }
 
@@ -542,7 +547,13 @@ pub(super) fn edge<T>(work: impl FnOnce() -> Result<T, JournalFault>) -> Result<
 pub(super) fn fault(error: &redb::Error) -> JournalFault {
     match error {
         redb::Error::Io(error) => super::backend::io_fault(error),
-        redb::Error::Corrupted(what) => JournalFault::corrupt(what.clone()),
+        redb::Error::Corrupted(what) => {
+            tracing::debug!(what, "redb");
+            JournalFault::corrupt(
+                "the tables are damaged: start on a copy of the directory, or restore snapshots into \
+                 a new one",
+            )
+        }
         redb::Error::UpgradeRequired(version) => {
             JournalFault::new(FaultKind::Format, format!("file format {version} of redb"))
         }

@@ -162,6 +162,7 @@ pub(super) fn commits_json(daemon: &str, kept: &KeptCommits) -> Value {
     json!({
         "daemon": daemon,
         "oldest": kept.oldest,
+        "own": kept.own,
         "commits": lines.collect::<Vec<_>>(),
     })
 }

@@ -7,8 +7,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::deploy::{CompileArgs, deploy, sandbox};
-use super::{Output, print, print_fault, start_log};
-use crate::base::error::Fault;
+use super::failure::with_remedy;
+use super::{Output, print, start_log, tell_fault};
+use crate::base::error::{Fault, printable};
 use crate::mechanisms::sandbox::Guest;
 use crate::pure::contract::Contract;
 use crate::pure::request::fault_json;
@@ -46,14 +47,14 @@ pub(super) fn inspect(args: &InspectArgs) -> u8 {
             if output == Output::Json {
                 print(&refused_json(&fault).to_string());
             }
-            print_fault(&fault);
+            tell_fault(&fault);
             exit::FAILED
         }
     }
 }
 
 fn refused_json(fault: &Fault) -> Value {
-    json!({ "admissible": false, "error": fault_json(fault) })
+    json!({ "admissible": false, "error": with_remedy(fault_json(fault)) })
 }
 
 fn describe_json(guest: &Guest) -> Value {
@@ -166,7 +167,7 @@ fn describe_contract(contract: &Contract) -> Vec<String> {
     };
     let mut lines = vec![format!("    {name}({arguments}) -> {result}   [{kind}{needs}]")];
     for line in contract.documentation.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        lines.push(format!("        {}", crate::base::error::printable(line, 200)));
+        lines.push(format!("        {}", printable(line, 200)));
     }
     lines
 }
@@ -174,6 +175,10 @@ fn describe_contract(contract: &Contract) -> Vec<String> {
 /// A short name of a type; the whole schema is in the JSON output.
 fn type_name(schema: &Value) -> String {
     let of = |schema: &Value, name: &str| schema.get(name).cloned().unwrap_or(Value::Null);
+    if let Some(values) = schema.get("enum").and_then(Value::as_array) {
+        let values: Vec<&str> = values.iter().filter_map(Value::as_str).collect();
+        return printable(&values.join("|"), 80);
+    }
     let name = match of(schema, "type") {
         Value::String(name) => match (name.as_str(), schema.get("items")) {
             ("array", Some(items)) => format!("[{}]", type_name(items)),
@@ -189,13 +194,24 @@ fn type_name(schema: &Value) -> String {
         }
         _ => match schema.get("title").and_then(Value::as_str) {
             Some(title) => title.to_owned(),
-            None if schema.get("anyOf").or_else(|| schema.get("oneOf")).is_some() => {
-                "one of several".to_owned()
-            }
-            None => "any".to_owned(),
+            None => variants(schema).unwrap_or_else(|| "any".to_owned()),
         },
     };
-    crate::base::error::printable(&name, 80)
+    printable(&name, 80)
+}
+
+/// What a value may be one of: the names of an enum's variants, or types.
+fn variants(schema: &Value) -> Option<String> {
+    let parts = schema.get("oneOf").or_else(|| schema.get("anyOf"))?.as_array()?;
+    let name = |part: &Value| {
+        let tag = part.get("required").and_then(Value::as_array).map(Vec::as_slice);
+        match (part.get("const").and_then(Value::as_str), tag) {
+            (Some(name), _) => name.to_owned(),
+            (None, Some([only])) => only.as_str().unwrap_or("any").to_owned(),
+            (None, _) => type_name(part),
+        }
+    };
+    Some(parts.iter().map(name).collect::<Vec<_>>().join("|"))
 }
 
 #[cfg(test)]
@@ -211,6 +227,18 @@ mod tests {
             (json!({"type": ["integer", "null"]}), "integer|null"),
             (json!({"type": "object", "title": "Receipt"}), "Receipt"),
             (json!(true), "any"),
+            (json!({"type": "string", "enum": ["Red", "Blue"]}), "Red|Blue"),
+            (
+                json!({"oneOf": [
+                    {"type": "string", "const": "Red"},
+                    {"type": "object", "properties": {"Mixed": {}}, "required": ["Mixed"]},
+                ]}),
+                "Red|Mixed",
+            ),
+            (
+                json!({"anyOf": [{"title": "Colour", "type": "string"}, {"type": "null"}]}),
+                "Colour|null",
+            ),
         ] {
             assert_eq!(type_name(&schema), name);
         }

@@ -7,10 +7,12 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::call::fetch;
+use super::options::parse_budget;
 use super::stored::PlaceArgs;
 use super::table::{Align, Table};
-use super::{Output, SocketArgs, eprint, print};
-use crate::pure::size::{parse_bytes, show_bytes};
+use super::{Output, SocketArgs, print, print_fault};
+use crate::base::error::{Code, Fault};
+use crate::pure::size::show_bytes;
 use crate::shell::exit;
 
 #[derive(Args, Debug)]
@@ -31,7 +33,8 @@ pub(super) struct ListArgs {
 pub(super) struct SnapshotArgs {
     /// The daemon's name
     daemon: String,
-    /// The file to write [default: DAEMON-SEQUENCE.snapshot in this directory]
+    /// The file to write [default: DAEMON-SEQUENCE.snapshot in this directory, DAEMON-last.snapshot
+    /// without --at]
     #[arg(short = 'o', long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// The commit whose state is wanted [default: the last one]
@@ -169,11 +172,23 @@ fn checkpoints_table(answer: &Value) -> String {
             short(commit, "hash"),
         ]
     });
-    let reach = format!(
-        "any commit from {} on can be reverted to, forked, saved and replayed on",
-        text(answer, "oldest")
-    );
-    format!("{}\n{reach}", table(&columns, rows))
+    format!("{}\n{}", table(&columns, rows), reach(answer))
+}
+
+/// Which commits can be had again, and how: only the code that made a state goes on with it.
+fn reach(answer: &Value) -> String {
+    let (oldest, own) = (text(answer, "oldest"), text(answer, "own"));
+    if oldest == own {
+        return format!(
+            "any commit from {oldest} on can be reverted to, forked, saved and replayed on"
+        );
+    }
+    format!(
+        "any commit from {own} on can be reverted to; any from {oldest} on can be forked, saved and \
+         replayed on: other code made those before {own}, and `host fork {} COPY --at N` starts a \
+         copy on one with the code of then",
+        text(answer, "daemon")
+    )
 }
 
 /// Commits, and the crashes between them.
@@ -307,7 +322,7 @@ fn kind(commit: &Value) -> String {
 /// The host may run in another directory.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, u8> {
     std::path::absolute(path).map_err(|error| {
-        eprint(&format!("error: {}: {error}", path.display()));
+        print_fault(&Fault::new(Code::File, format!("{}: {error}", path.display())));
         exit::FAILED
     })
 }
@@ -340,10 +355,10 @@ pub(super) fn restore(args: &RestoreArgs) -> u8 {
         Ok(path) => path,
         Err(code) => return code,
     };
-    let budget = match args.budget.as_deref().map(parse_bytes).transpose() {
+    let budget = match args.budget.as_deref().map(parse_budget).transpose() {
         Ok(budget) => budget,
         Err(error) => {
-            eprint(&format!("error: --budget: {error}"));
+            print_fault(&Fault::new(Code::BudgetSize, format!("--budget: {error}")));
             return exit::USAGE;
         }
     };
@@ -358,7 +373,13 @@ pub(super) fn restore(args: &RestoreArgs) -> u8 {
         }),
     };
     let answer = fetch(&args.socket, &json!({ "restore": fields }));
-    told(args.output, answer, |answer| running_on(&text(answer, "restored"), answer))
+    told(args.output, answer, |answer| {
+        let shown = running_on(&text(answer, "restored"), answer);
+        match text(answer, "sequence").as_str() {
+            "-" => shown,
+            sequence => format!("{shown}; that is commit {sequence}"),
+        }
+    })
 }
 
 pub(super) fn fork(args: &ForkArgs) -> u8 {

@@ -10,12 +10,12 @@ use super::services::{Listed, is_manifest};
 use super::settings::{Setting, is_daemon_parameter, read_parameters};
 use super::store::Copied;
 use crate::base::error::{Code, Fault};
-use crate::base::limits::BUDGET_DEFAULT_BYTES;
+use crate::base::limits::{BUDGET_DEFAULT_BYTES, BUDGET_MAX_BYTES, BUDGET_MIN_BYTES};
 use crate::pure::manifest::{BoundText, DaemonSpec};
 use crate::pure::pace::CpuShare;
 use crate::pure::policy::OnCrash;
 use crate::pure::setting::{parse_deadline, parse_fuel, parse_restarts, parse_retries};
-use crate::pure::size::parse_bytes;
+use crate::pure::size::{parse_bytes, show_bytes};
 use crate::tree::DaemonOptions;
 
 /// The options of each daemon. Those of a copy are the ones that it was made with, unless others
@@ -43,6 +43,16 @@ pub(super) fn daemon_options(
         options
     });
     Ok(all.collect())
+}
+
+/// A daemon's budget; one out of range is refused before anything is asked of its guest.
+pub(super) fn parse_budget(text: &str) -> Result<usize, String> {
+    let bytes = parse_bytes(text).map_err(|error| error.to_string())?;
+    if (BUDGET_MIN_BYTES..=BUDGET_MAX_BYTES).contains(&bytes) {
+        return Ok(bytes);
+    }
+    let (least, most) = (show_bytes(BUDGET_MIN_BYTES), show_bytes(BUDGET_MAX_BYTES));
+    Err(format!("it is out of range; {least} to {most} is possible"))
 }
 
 /// What a daemon has for itself: it comes before what is given for all.
@@ -109,7 +119,7 @@ struct Given {
 
 impl Given {
     fn read(args: &RunArgs, names: &[String]) -> Result<Self, Fault> {
-        let budget = |text: &str| parse_bytes(text).map_err(|error| error.to_string());
+        let budget = parse_budget;
         let given = Self {
             budget: Setting::read("budget", &args.budget, Code::BudgetSize, budget)?,
             fuel: Setting::read("fuel", &args.fuel, Code::Option, parse_fuel)?,

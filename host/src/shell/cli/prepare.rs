@@ -79,7 +79,7 @@ impl Preparing<'_> {
                 let text = format!(
                     "{shown} is older than the state, which was upgraded: started on the newer \
                      code, which the data directory has. Replace the file by the one of the \
-                     upgrade; `host upgrade {name} {shown}` would go back to it"
+                     upgrade"
                 );
                 tracing::warn!(daemon = name, "{text}");
                 self.of_state(store, name, budget)
@@ -117,7 +117,7 @@ fn codes(store: &Store, name: &str, file: Option<Digest>) -> Result<(Option<Dige
 }
 
 fn of_daemon(name: &str, fault: &Fault) -> Fault {
-    Fault::new(fault.code, format!("daemon `{name}`: {}", fault.message))
+    fault.clone().saying(format!("daemon `{name}`: {}", fault.message))
 }
 
 fn refused(name: &str, path: &Path, last: Option<Digest>) -> Fault {

@@ -14,6 +14,7 @@ use super::settings::is_daemon_parameter;
 use crate::base::error::{Code, Fault};
 use crate::base::limits::{MANIFEST_BYTES_MAX, SERVICES_MAX};
 use crate::mechanisms::sandbox::admit_file;
+use crate::pure::admission::MAGIC;
 use crate::pure::manifest::{
     BoundManifest, BoundText, Complaint, DaemonSpec, Given, Manifest, Place, bind, nearest, parse,
 };
@@ -41,7 +42,7 @@ impl Service {
         self.file.parent().unwrap_or(Path::new("")).join(path)
     }
 
-    fn mistake(&self, complaint: &Complaint) -> Mistake {
+    pub(super) fn mistake(&self, complaint: &Complaint) -> Mistake {
         Mistake::new(&self.file, complaint)
     }
 }
@@ -68,7 +69,7 @@ impl Mistake {
         }
     }
 
-    fn general(code: Code, message: String) -> Self {
+    pub(super) fn general(code: Code, message: String) -> Self {
         Self { code, file: None, place: None, shown: message.clone(), message }
     }
 
@@ -152,6 +153,10 @@ fn read_file(file: &Path) -> Result<Vec<u8>, String> {
     open(file)
         .and_then(|file| file.take(limit).read_to_end(&mut bytes))
         .map_err(|error| format!("{}: {error}", file.display()))?;
+    if bytes.starts_with(MAGIC) {
+        let file = file.display();
+        return Err(format!("{file}: a guest and no manifest; `host inspect {file}` checks it"));
+    }
     Ok(bytes)
 }
 
@@ -249,7 +254,8 @@ fn admit_path(path: &Path) -> Result<(), Fault> {
 pub(super) fn admit_read(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
     admit_file(compiler(), bytes).map_err(|error| {
         let fault = Fault::from(&error);
-        Fault::new(fault.code, format!("{}: {}", path.display(), fault.message))
+        let message = format!("{}: {}", path.display(), fault.message);
+        fault.saying(message)
     })
 }
 

@@ -1,20 +1,27 @@
 //! `host validate`: services' manifests read whole, and nothing started.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::deploy::{CompileArgs, sandbox};
 use super::services::{Mistake, Service, fault, read};
 use super::settings::{is_daemon_parameter, read_parameters};
-use super::{Output, print, print_fault, start_log};
+use super::{Output, print, print_fault, start_log, tell_fault};
 use crate::base::error::{Code, Fault};
+use crate::base::limits::BUDGET_DEFAULT_BYTES;
+use crate::mechanisms::sandbox::Guest;
+use crate::pure::manifest::DaemonSpec;
+use crate::shell::api::{deploy_stored, read_code};
 use crate::shell::exit;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Reads the manifests with their parameters, as `host run` would, and the files of their guests, which
-are checked but not compiled.
+Reads the manifests with their parameters, as `host run` would, and checks the files of their guests:
+they are compiled, and asked what they need, but not started. What it can't tell: whether a guest's
+init takes its parameters, whether resources answer, and whether all budgets fit the memory.
 Exit codes: 0 valid, 1 not valid, 2 wrong usage.")]
 pub(super) struct ValidateArgs {
     /// The services' manifests
@@ -26,6 +33,8 @@ pub(super) struct ValidateArgs {
     /// How to print
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
+    #[command(flatten)]
+    compile: CompileArgs,
 }
 
 pub(super) fn validate(args: &ValidateArgs) -> u8 {
@@ -35,6 +44,10 @@ pub(super) fn validate(args: &ValidateArgs) -> u8 {
         print_fault(&wrong);
         return exit::USAGE;
     }
+    let read = read.and_then(|services| {
+        let mistakes = check_guests(&args.compile, &services);
+        if mistakes.is_empty() { Ok(services) } else { Err(mistakes) }
+    });
     if args.output == Output::Json {
         print(&report(&read).to_string());
     }
@@ -46,10 +59,58 @@ pub(super) fn validate(args: &ValidateArgs) -> u8 {
             exit::DONE
         }
         Err(mistakes) => {
-            print_fault(&fault(&mistakes));
+            tell_fault(&fault(&mistakes));
             exit::FAILED
         }
     }
+}
+
+/// What is wrong with guests that only the compiled code tells: their memory, and the resources that
+/// their contracts need.
+fn check_guests(compile: &CompileArgs, services: &[Service]) -> Vec<Mistake> {
+    let sandbox = match sandbox(compile, Arc::default()) {
+        Ok(sandbox) => sandbox,
+        Err(fault) => return vec![Mistake::general(fault.code, fault.message)],
+    };
+    let mut mistakes = Vec::new();
+    for service in services {
+        for daemon in &service.manifest.daemons {
+            let budget = daemon.budget_bytes.unwrap_or(BUDGET_DEFAULT_BYTES);
+            let path = service.guest_path(daemon);
+            let deployed = read_code(&path).and_then(|code| deploy_stored(&sandbox, &code, budget));
+            let wrong = match deployed {
+                Ok(guest) => lacking(daemon, &guest),
+                Err(fault) => {
+                    let message = format!("{}: {}", path.display(), fault.message);
+                    vec![fault.saying(message)]
+                }
+            };
+            mistakes.extend(wrong.into_iter().map(|fault| {
+                let at = &daemon.guest.span;
+                service.mistake(&service.manifest.complaint(fault.code, at, &fault.message))
+            }));
+        }
+    }
+    mistakes
+}
+
+/// The resources that contracts of a guest need, and its daemon doesn't have.
+fn lacking<T>(daemon: &DaemonSpec<T>, guest: &Guest) -> Vec<Fault> {
+    let has = |name: &str| {
+        let mut named = daemon.needs.iter().chain(&daemon.uses);
+        named.any(|one| one.name == name)
+    };
+    let contracts = guest.contracts().iter();
+    let needs = contracts.flat_map(|one| one.needs.iter().map(|needed| (&one.name, needed)));
+    let lacked = needs.filter(|(_, needed)| !has(needed)).map(|(contract, needed)| {
+        let what = format!("contract `{contract}` needs resource `{needed}`");
+        let message = format!(
+            "daemon `{}`: {what}, which is in neither `needs` nor `uses`",
+            daemon.name.name
+        );
+        Fault::new(Code::ResourceUnknown, message)
+    });
+    lacked.collect()
 }
 
 /// Parameters of daemons that no service has; not asked when the services are not known.

@@ -90,7 +90,15 @@ impl Daemon {
 
     fn replace(&mut self, checkpoint: &mut Checkpoint, by: By) -> Result<Sequence, Fault> {
         let name = self.options.name.clone();
-        same_code(&name, checkpoint, *self.guest.facts().digest.as_bytes())?;
+        let same = same_code(&name, checkpoint, *self.guest.facts().digest.as_bytes());
+        same.map_err(|fault| {
+            let copy = match by {
+                By::Restore => "restore FILE --as NEW".to_owned(),
+                By::Revert => format!("fork {name} COPY --at {}", checkpoint.sequence),
+            };
+            let message = format!("{}; `host {copy}` starts a copy with that code", fault.message);
+            fault.saying(message)
+        })?;
         if let (By::Revert, Some(recorder)) = (by, &mut self.recorder) {
             recorder.diff(self.images.committed(), &checkpoint.memory);
         }

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use super::{DaemonPlan, Root};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::Sequence;
+use crate::base::limits::COMMITS_LISTED_MAX;
 use crate::mechanisms::journal::{CommitLine, DaemonKey, RanCode, Store};
 use crate::mechanisms::sandbox::Guest;
 use crate::pure::checkpoint::{Checkpoint, Facts, Packed, SnapshotError, encode_snapshot};
@@ -19,6 +20,8 @@ pub type Deploy<'a> = &'a dyn Fn(&[u8]) -> Result<Arc<Guest>, Fault>;
 pub struct KeptCommits {
     /// The oldest state that can be loaded.
     pub oldest: Option<Sequence>,
+    /// The oldest one that the present code can go back to: all since then were made by it.
+    pub own: Option<Sequence>,
     /// The last commits, oldest first; those that were folded away are not among them.
     pub commits: Vec<CommitLine>,
     /// The codes that made them, as far as they are written down.
@@ -36,8 +39,19 @@ impl KeptCommits {
         let oldest = store.oldest(key).map_err(fault)?;
         let commits = store.commits(key, count).map_err(fault)?;
         let codes = store.ran_codes(key).map_err(fault)?;
-        Ok(Self { oldest, commits, codes })
+        let own = match codes.len() {
+            0 | 1 => oldest,
+            _ => own_code(&store.commits(key, COMMITS_LISTED_MAX).map_err(fault)?),
+        };
+        Ok(Self { oldest, own, commits, codes })
     }
+}
+
+/// The first of the last commits that one code made.
+fn own_code(commits: &[CommitLine]) -> Option<Sequence> {
+    let code = commits.last()?.head.code;
+    let own = commits.iter().rev().take_while(|line| line.head.code == code);
+    own.last().map(|line| line.head.sequence)
 }
 
 /// Where a revert goes.
