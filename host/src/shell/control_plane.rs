@@ -39,6 +39,7 @@ pub(super) fn serve_until(
 ) -> Result<(), BoxError> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
+        .thread_name("command")
         .thread_keep_alive(COMMAND_THREADS_KEPT)
         .build()?;
     let (listening, same) = (Arc::new(listening), served.clone());

@@ -11,8 +11,7 @@ use super::{code, host, stderr, stdout};
 /// its exit code and the error's.
 const FAILING: &[(&[&str], i32, &str)] = &[
     (&["inspect", "missing.wasm"], 1, "E_FILE"),
-    (&["validate", "missing.toml", "--param", "none"], 2, "E_OPTION"),
-    (&["run", "missing.wasm"], 1, "E_FILE"),
+    (&["validate"], 2, "E_OPTION"),
     (&["call", "a", "b"], 5, "E_SOCKET"),
     (&["call", "a", "b", "c"], 2, "E_ARGS"),
     (&["stop"], 5, "E_SOCKET"),
@@ -105,7 +104,8 @@ fn every_command_that_prints_json_is_made_to_fail() {
         let inner = commands(&text);
         let inner = inner.iter().map(|inner| vec![command.as_str(), inner.as_str()]);
         for words in inner.chain([vec![command.as_str()]]) {
-            if help(&words).contains("--output <OUTPUT>") {
+            // A host's standard output is for its greeting, and answers.
+            if words != ["run"] && help(&words).contains("--output <OUTPUT>") {
                 seen += 1;
                 let fails = FAILING.iter().any(|(failing, ..)| failing.starts_with(&words));
                 assert!(fails, "`host {}` is not among those that fail", words.join(" "));

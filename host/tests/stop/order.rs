@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use host::base::limits::COMMAND_THREADS;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -177,8 +178,7 @@ fn s4_12_the_roots_loop_is_one_thread_from_the_start_until_nothing_is_left() {
     assert!(settled, "{:?}", running.threads());
     running.greeting();
     let spinning = spin(&place);
-    let serves = [
-        "api",
+    let others = [
         "crash-reports",
         "daemon-chaos",
         "daemon-counter",
@@ -191,6 +191,8 @@ fn s4_12_the_roots_loop_is_one_thread_from_the_start_until_nothing_is_left() {
         "stdout",
         "watchdog",
     ];
+    let commands = ["command"; COMMAND_THREADS];
+    let serves = [&["api"][..], &commands, &others].concat();
     assert_eq!(running.threads(), serves);
     running.signal(Signal::TERM);
     place.until_stopping();
