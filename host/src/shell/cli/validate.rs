@@ -19,9 +19,9 @@ use crate::shell::exit;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Reads the manifests with their parameters, as `host run` would, and checks the files of their guests:
-they are compiled, and asked what they need, but not started. What it can't tell: whether a guest's
-init takes its parameters, whether resources answer, and whether all budgets fit the memory.
+Reads the manifests with their parameters, as `host run` would, and checks the files of their
+guests: they are compiled, and asked what they need, but not started. What it can't tell: whether a
+guest's init takes its parameters, whether resources answer, and whether all budgets fit the memory.
 Exit codes: 0 valid, 1 not valid, 2 wrong usage.")]
 pub(super) struct ValidateArgs {
     /// The services' manifests
@@ -65,8 +65,8 @@ pub(super) fn validate(args: &ValidateArgs) -> u8 {
     }
 }
 
-/// What is wrong with guests that only the compiled code tells: their memory, and the resources that
-/// their contracts need.
+/// What is wrong with guests that only the compiled code tells: their memory, and the resources
+/// that their contracts need.
 fn check_guests(compile: &CompileArgs, services: &[Service]) -> Vec<Mistake> {
     let sandbox = match sandbox(compile, Arc::default()) {
         Ok(sandbox) => sandbox,
