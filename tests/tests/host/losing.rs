@@ -174,14 +174,15 @@ fn types_that_guests_use_most_are_taken_answered_and_kept() {
     assert_eq!(tomorrow, "2024-02-29T21:00:00Z");
     let mut other = known();
     other["id"] = "00000000-0000-0000-0000-000000000001".into();
-    other["price"] = json!(3.5);
+    other["price"] = json!(3);
     other["address"] = "10.0.0.1".into();
-    assert_eq!(rig.committed("keep", other.clone())["price"], "3.5");
-    other["price"] = "3.5".into();
+    assert_eq!(rig.committed("keep", other.clone())["price"], "3");
+    other["price"] = "3".into();
     for (argument, wrong) in [
         ("at", json!("yesterday")),
         ("id", json!("67e55044")),
         ("price", json!("cheap")),
+        ("price", json!(3.5)),
         ("page", json!("example")),
         ("peer", json!("localhost")),
         ("blob", json!([256])),
