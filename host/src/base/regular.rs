@@ -56,6 +56,15 @@ pub fn open_regular(
     Ok((file, facts))
 }
 
+/// Opens one to read it.
+///
+/// # Errors
+///
+/// As [`open_regular`].
+pub fn read_regular(path: &Path, flags: OFlags) -> io::Result<(File, Metadata)> {
+    open_regular(path, OpenOptions::new().read(true), flags)
+}
+
 fn look(kind: FileType) -> io::Result<()> {
     if kind.is_file() { Ok(()) } else { Err(NotRegular(name(kind)).into()) }
 }

@@ -5,14 +5,14 @@ mod target;
 
 pub(super) use target::Target;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use rustix::fs::OFlags;
 
 use crate::base::error::{Code, Fault};
-use crate::base::regular::{NotRegular, open_regular};
+use crate::base::regular::{NotRegular, read_regular};
 use crate::pure::size::show_bytes;
 
 /// What an error of the system means for a path.
@@ -23,7 +23,7 @@ pub(super) fn fault(path: &Path, error: &io::Error) -> Fault {
 
 /// Opens a regular file to read it.
 pub(super) fn open(path: &Path) -> io::Result<File> {
-    open_regular(path, OpenOptions::new().read(true), OFlags::empty()).map(|(file, _)| file)
+    read_regular(path, OFlags::empty()).map(|(file, _)| file)
 }
 
 /// A file before it is read: whoever reads it makes room for so many bytes first.
@@ -41,7 +41,7 @@ impl<'a> Unread<'a> {
     ///
     /// `E_FILE`; `E_FILE_REFUSED` for what is no regular file; `over` for one that is larger.
     pub(super) fn open(path: &'a Path, most: usize, over: Code) -> Result<Self, Fault> {
-        let opened = open_regular(path, OpenOptions::new().read(true), OFlags::empty());
+        let opened = read_regular(path, OFlags::empty());
         let (file, facts) = opened.map_err(|error| fault(path, &error))?;
         let bytes = usize::try_from(facts.len()).unwrap_or(usize::MAX);
         if bytes > most {

@@ -29,7 +29,7 @@ use super::log::LOG;
 use super::overlay::Overlay;
 use super::{Durability, FaultKind, JournalFault};
 use crate::base::limits::{OWN_LOCK_TICK, OWN_LOCK_WAIT};
-use crate::base::regular::open_regular;
+use crate::base::regular::{open_regular, read_regular};
 
 /// Identifies a data directory for ever.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -96,7 +96,7 @@ impl Files for View {
     fn open(&self, which: Which, _: bool) -> Result<Arc<dyn StorageBackend>, JournalFault> {
         let path = self.0.join(which.name());
         let open = || -> io::Result<Arc<dyn StorageBackend>> {
-            let (mut file, _) = open_regular(&path, &reading(), OFlags::empty())?;
+            let (mut file, _) = read_regular(&path, OFlags::empty())?;
             if which != Which::Acked {
                 return Ok(Arc::new(Overlay::new(file)?));
             }
@@ -118,7 +118,9 @@ impl Files for DirectoryFiles {
     fn open(&self, which: Which, distrust: bool) -> Result<Arc<dyn StorageBackend>, JournalFault> {
         if self.reads.load(Ordering::Acquire) {
             let path = self.directory.file(which.name());
-            let file = self.directory.hold(which.name(), &path, &reading(), OFlags::empty())?;
+            let mut options = OpenOptions::new();
+            options.read(true);
+            let file = self.directory.hold(which.name(), &path, &options, OFlags::empty())?;
             let file =
                 Overlay::new(file).map_err(|error| broken(&path, "can't be read", &error))?;
             return Ok(Arc::new(file));
@@ -370,12 +372,6 @@ fn private() -> OpenOptions {
     options
 }
 
-fn reading() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    options
-}
-
 /// State that others can write is nobody's word. Who may read it is for its owner to say; root may,
 /// and what is in a directory that it has looked at is as good as that.
 fn refuse_open(path: &Path, facts: &Metadata) -> Result<(), JournalFault> {
@@ -441,7 +437,7 @@ fn take_lock(path: &Path, access: Access) -> Result<File, JournalFault> {
 }
 
 fn read_marker(path: &Path) -> Result<Option<DirectoryId>, JournalFault> {
-    let (file, facts) = match open_regular(path, &reading(), OFlags::empty()) {
+    let (file, facts) = match read_regular(path, OFlags::empty()) {
         Ok(opened) => opened,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(broken(path, "can't be read", &error)),

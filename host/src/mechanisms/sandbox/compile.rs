@@ -27,7 +27,7 @@ use super::engine::Sandbox;
 use super::prepare::{Prepared, prepare};
 use crate::base::error::printable;
 use crate::base::limits::{COMPILE_MEMORY_BYTES_MAX, COMPILE_TIME_MAX, MODULE_BYTES_MAX};
-use crate::base::regular::open_regular;
+use crate::base::regular::{open_regular, read_regular};
 use crate::pure::barrier::BARRIER_VERSION;
 
 /// What the compiler's process may use.
@@ -181,8 +181,7 @@ fn discard_foreign(path: &Path) -> io::Result<()> {
 
 fn read_own(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let options = fs::OpenOptions::new().read(true).clone();
-    open_regular(path, &options, OFlags::NOFOLLOW)?.0.read_to_end(&mut bytes)?;
+    read_regular(path, OFlags::NOFOLLOW)?.0.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
