@@ -78,9 +78,8 @@ impl Store {
     ) -> Result<(), JournalFault> {
         // What was shown is not shown again by a second try.
         let mut shown = u64::MAX;
-        let mut show = |store: &Self| {
-            let crashes =
-                store.begin_read()?.open_table(CRASHES).map_err(|error| fault(&error.into()))?;
+        self.at_tables_reading(|read| {
+            let crashes = read.open_table(CRASHES).map_err(|error| fault(&error.into()))?;
             for entry in crashes.iter().map_err(|error| fault(&error.into()))?.rev() {
                 let (id, sealed) = entry.map_err(|error| fault(&error.into()))?;
                 let Some(report) = unseal(sealed.value()).filter(|_| id.value() < shown) else {
@@ -92,8 +91,7 @@ impl Store {
                 }
             }
             Ok(())
-        };
-        self.reading(|store| store.at_tables(|| show(store)))
+        })
     }
 
     /// The highest id of a request that left something here, as far as can be seen: in a report, or

@@ -133,7 +133,7 @@ impl Store {
     /// Reads the tables, or what the disk holds of them.
     pub(super) fn at_tables_reading<T>(
         &self,
-        read: impl Fn(redb::ReadTransaction) -> Result<T, JournalFault>,
+        mut read: impl FnMut(redb::ReadTransaction) -> Result<T, JournalFault>,
     ) -> Result<T, JournalFault> {
         self.reading(|store| store.at_tables(|| read(store.begin_read()?)))
     }
