@@ -37,12 +37,13 @@ impl KeptCommits {
     pub fn of(store: &Store, key: DaemonKey, count: u64) -> Result<Self, Fault> {
         let fault = |fault| Fault::from(&fault);
         let oldest = store.oldest(key).map_err(fault)?;
-        let commits = store.commits(key, count).map_err(fault)?;
         let codes = store.ran_codes(key).map_err(fault)?;
-        let own = match codes.len() {
-            0 | 1 => oldest,
-            _ => own_code(&store.commits(key, COMMITS_LISTED_MAX).map_err(fault)?),
-        };
+        let several = codes.len() > 1;
+        let most = if several { count.max(COMMITS_LISTED_MAX) } else { count };
+        let mut commits = store.commits(key, most).map_err(fault)?;
+        let own = if several { own_code(&commits) } else { oldest };
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        drop(commits.drain(..commits.len().saturating_sub(count)));
         Ok(Self { oldest, own, commits, codes })
     }
 }
