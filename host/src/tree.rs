@@ -28,4 +28,4 @@ pub use root::{
     RootError, RootOptions, Stand, Switched, ThreadDeath, ThreadExit, Unstarted, Unsynced,
     crash_of, last_crashes,
 };
-pub use service::{Hold, LeaseView, ResourcePlan, ResourceView};
+pub use service::{Hold, LeaseView, ResourcePlan, ResourceView, lacks};

@@ -18,7 +18,7 @@ mod plan;
 mod resource;
 
 pub(super) use self::board::Board;
-pub use self::hold::Hold;
 pub(super) use self::hold::contract_needs;
+pub use self::hold::{Hold, lacks};
 pub use self::plan::ResourcePlan;
 pub use self::resource::{LeaseView, ResourceView};

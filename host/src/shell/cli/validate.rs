@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::deploy::{CompileArgs, sandbox};
+use super::deploy::{CompileArgs, Deployed, sandbox};
 use super::services::{Mistake, Service, fault, read};
 use super::settings::{is_daemon_parameter, read_parameters};
 use super::{Output, print, print_fault, start_log, tell_fault};
@@ -14,8 +14,8 @@ use crate::base::error::{Code, Fault};
 use crate::base::limits::BUDGET_DEFAULT_BYTES;
 use crate::mechanisms::sandbox::Guest;
 use crate::pure::manifest::DaemonSpec;
-use crate::shell::api::{deploy_stored, read_code};
 use crate::shell::exit;
+use crate::tree::lacks;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -77,13 +77,10 @@ fn check_guests(compile: &CompileArgs, services: &[Service]) -> Vec<Mistake> {
         for daemon in &service.manifest.daemons {
             let budget = daemon.budget_bytes.unwrap_or(BUDGET_DEFAULT_BYTES);
             let path = service.guest_path(daemon);
-            let deployed = read_code(&path).and_then(|code| deploy_stored(&sandbox, &code, budget));
-            let wrong = match deployed {
+            // Each by itself: one may have the same code, and less memory.
+            let wrong = match Deployed::default().deploy(&sandbox, &path, budget) {
                 Ok(guest) => lacking(daemon, &guest),
-                Err(fault) => {
-                    let message = format!("{}: {}", path.display(), fault.message);
-                    vec![fault.saying(message)]
-                }
+                Err(fault) => vec![fault],
             };
             mistakes.extend(wrong.into_iter().map(|fault| {
                 let at = &daemon.guest.span;
@@ -102,15 +99,8 @@ fn lacking<T>(daemon: &DaemonSpec<T>, guest: &Guest) -> Vec<Fault> {
     };
     let contracts = guest.contracts().iter();
     let needs = contracts.flat_map(|one| one.needs.iter().map(|needed| (&one.name, needed)));
-    let lacked = needs.filter(|(_, needed)| !has(needed)).map(|(contract, needed)| {
-        let what = format!("contract `{contract}` needs resource `{needed}`");
-        let message = format!(
-            "daemon `{}`: {what}, which is in neither `needs` nor `uses`",
-            daemon.name.name
-        );
-        Fault::new(Code::ResourceUnknown, message)
-    });
-    lacked.collect()
+    let lacked = needs.filter(|(_, needed)| !has(needed));
+    lacked.map(|(contract, needed)| lacks(&daemon.name.name, contract, needed)).collect()
 }
 
 /// Parameters of daemons that no service has; not asked when the services are not known.

@@ -259,7 +259,9 @@ impl Hold {
     }
 }
 
-fn lacks(daemon: &str, contract: &str, resource: &str) -> Fault {
+/// `E_RESOURCE_UNKNOWN` for a resource that a contract needs and its daemon doesn't name.
+#[must_use]
+pub fn lacks(daemon: &str, contract: &str, resource: &str) -> Fault {
     let what = format!("contract `{contract}` needs resource `{resource}`");
     let message = format!("daemon `{daemon}`: {what}, which is in neither `needs` nor `uses`");
     Fault::new(Code::ResourceUnknown, message)
@@ -285,20 +287,20 @@ pub(in crate::tree) fn contract_needs(
         return Ok(BTreeMap::new());
     }
     let needs: Vec<&str> = needs.into_iter().collect();
-    if copied {
-        let names = needs.join(", ");
-        let message = format!(
+    let names = needs.join(", ");
+    let message = if copied {
+        format!(
             "daemon `{daemon}`: its guest needs {names}. `host restore` takes each with \
              `--uses SERVICE/NAME`, or `--needs SERVICE/NAME`; `host resources` lists them"
-        );
-        return Err(Fault::new(Code::ResourceUnknown, message));
-    }
-    let message = format!(
-        "daemon `{daemon}`: its guest needs {}, and the daemon has no resources. `needs` and `uses` \
-         of its manifest name them; `host run {daemon}.toml` runs one like this\n\n{}",
-        needs.join(", "),
-        example(daemon, &needs)
-    );
+        )
+    } else {
+        format!(
+            "daemon `{daemon}`: its guest needs {names}, and the daemon has no resources. `needs` \
+             and `uses` of its manifest name them; `host run {daemon}.toml` runs one like \
+             this\n\n{}",
+            example(daemon, &needs)
+        )
+    };
     Err(Fault::new(Code::ResourceUnknown, message))
 }
 
