@@ -3,30 +3,44 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 
 use super::rig::{HOST, Place, Running, guest};
 
 /// A user with nothing else on this machine, for limits that count what a user has.
 const NOBODY: u32 = 65_521;
 
+/// A user of that number for a test alone; none, said so, where that can't be.
+fn nobody(number: u32) -> Option<u32> {
+    if rustix::process::geteuid().is_root() {
+        return Some(NOBODY + number);
+    }
+    // The system counts the threads of a user, of whom there are others.
+    eprintln!("NOT TESTED: this needs a user of its own, which root alone can be");
+    None
+}
+
+/// Starts a host after `first`, words of the shell, as another user if there is one.
+fn begin(place: &Place, first: &str, user: Option<u32>) -> Child {
+    let mut command = Command::new("bash");
+    command.arg("-c").arg(format!("{first}; exec \"$0\" run \"$1\" --output json"));
+    command.arg(HOST).arg(guest("counter"));
+    command.current_dir(place.0.path()).process_group(0).stdin(Stdio::null());
+    for (name, value) in place.command(&[]).env("RUST_BACKTRACE", "0").get_envs() {
+        command.env(name, value.unwrap());
+    }
+    if let Some(user) = user {
+        std::os::unix::fs::chown(place.0.path(), Some(user), Some(user)).unwrap();
+        command.uid(user).gid(user);
+    }
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
 /// Starts a host under `ulimit` words, as another user if there is one, and has it do something.
 /// Answers what it refused to start with; none when it served.
 fn under(limit: &str, user: Option<u32>) -> Option<String> {
     let place = Place::new();
-    let words = format!("ulimit {limit}; exec \"$0\" run \"$1\" --output json");
-    let mut command = place.command(&[]);
-    let mut limited = std::process::Command::new("bash");
-    limited.arg("-c").arg(words).arg(HOST).arg(guest("counter"));
-    limited.current_dir(place.0.path()).process_group(0).stdin(Stdio::null());
-    for (name, value) in command.env("RUST_BACKTRACE", "0").get_envs() {
-        limited.env(name, value.unwrap());
-    }
-    if let Some(user) = user {
-        std::os::unix::fs::chown(place.0.path(), Some(user), Some(user)).unwrap();
-        limited.uid(user).gid(user);
-    }
-    let mut child = limited.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = begin(&place, &format!("ulimit {limit}"), user);
     let mut greeting = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut greeting).unwrap();
     let mut running = Running::of(child);
@@ -67,33 +81,17 @@ fn b13_few_descriptors_are_said_at_the_start_and_are_enough_after_that() {
 
 #[test]
 fn r3_b13_few_threads_are_said_at_the_start_and_are_enough_after_that() {
-    if !rustix::process::geteuid().is_root() {
-        // The system counts the threads of a user, of whom there are others.
-        eprintln!("NOT TESTED: this needs a user of its own, which root alone can be");
-        return;
-    }
+    let Some(user) = nobody(0) else { return };
     let threads = [1, 4, 8, 12, 16, 20, 24, 28, 31, 32, 33, 36, 48];
-    sweep("-u", &threads, Some(NOBODY), &["E_PROCESS_LIMIT"]);
+    sweep("-u", &threads, Some(user), &["E_PROCESS_LIMIT"]);
 }
 
 /// A host that has its threads, and gets no more than a few for what is begun later.
 #[test]
 fn r3_a_daemon_that_gets_no_thread_is_refused_and_the_others_go_on() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("NOT TESTED: this needs a user of its own, which root alone can be");
-        return;
-    }
-    let (place, user) = (Place::new(), NOBODY + 1);
-    std::os::unix::fs::chown(place.0.path(), Some(user), Some(user)).unwrap();
-    let mut command = std::process::Command::new("bash");
-    command.args(["-c", "ulimit -u 45; exec \"$0\" run \"$1\" --output json"]);
-    command.arg(HOST).arg(guest("counter")).current_dir(place.0.path()).process_group(0);
-    for (name, value) in place.command(&[]).get_envs() {
-        command.env(name, value.unwrap());
-    }
-    command.uid(user).gid(user).stdin(Stdio::null());
-    let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut running = Running::of(piped.spawn().unwrap());
+    let Some(user) = nobody(1) else { return };
+    let place = Place::new();
+    let mut running = Running::of(begin(&place, "ulimit -u 45", Some(user)));
     running.greeting();
     let increment = |name: &str| {
         let output = place.host(&["call", name, "increment", "by=1"]);
@@ -121,22 +119,10 @@ fn r3_a_daemon_that_gets_no_thread_is_refused_and_the_others_go_on() {
 /// The limit is lowered while the host runs: what it began with is enough for all but new daemons.
 #[test]
 fn r3_a_host_that_gets_no_more_threads_answers_and_stops_in_order() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("NOT TESTED: this needs a user of its own, which root alone can be");
-        return;
-    }
-    let (place, user) = (Place::new(), NOBODY + 2);
-    std::os::unix::fs::chown(place.0.path(), Some(user), Some(user)).unwrap();
+    let Some(user) = nobody(2) else { return };
+    let place = Place::new();
     let start = || {
-        let mut command = std::process::Command::new(HOST);
-        command.args(["run", &guest("counter"), "--output", "json"]);
-        command.current_dir(place.0.path()).process_group(0);
-        for (name, value) in place.command(&[]).get_envs() {
-            command.env(name, value.unwrap());
-        }
-        command.uid(user).gid(user).stdin(Stdio::null());
-        let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut running = Running::of(piped.spawn().unwrap());
+        let mut running = Running::of(begin(&place, ":", Some(user)));
         running.greeting();
         running
     };
@@ -147,7 +133,7 @@ fn r3_a_host_that_gets_no_more_threads_answers_and_stops_in_order() {
     let mut running = start();
     done(&["fork", "counter", "first"]);
     // Root may lack the right to limit others; the user may limit its own.
-    let mut limit = std::process::Command::new("prlimit");
+    let mut limit = Command::new("prlimit");
     limit.args(["--pid", &running.child.id().to_string(), "--nproc=1:1"]);
     assert!(limit.uid(user).gid(user).status().unwrap().success());
     // One that waits, and the others beside it.
