@@ -108,7 +108,7 @@ fn tell<T>(
             ClientError::Foreign(_) | ClientError::Lost => None,
         };
         print_fault(&match why {
-            Some(why) => Fault { message: why, ..fault },
+            Some(why) => fault.saying(why),
             None => fault,
         });
         match error {

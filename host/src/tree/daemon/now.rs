@@ -47,6 +47,7 @@ mod tests {
             assert_eq!((monotonic, now.unix_nanos), (clock.monotonic_nanos(), clock.unix_nanos()));
         }
     }
+
     /// A clock of a machine that is beyond all years that it can say.
     #[derive(Debug)]
     struct LastClock(ManualClock);
