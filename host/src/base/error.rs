@@ -315,7 +315,7 @@ codes! {
         "See the system's reason; the host tries again by itself. Ask again with the same key for what was unknown.";
     StoreCorrupt "E_STORE_CORRUPT" Environment
         "The journal does not hold what was written, or acknowledged commits are missing."
-        "`host verify` says what is good. Restore a copy, or `host remove DAEMON --data DIR`.";
+        "`host verify` says what is good, and `host snapshot DAEMON --data DIR` takes it out. Restore that, or a copy; `host remove DAEMON --data DIR` lets go of what is not good.";
     StorePoisoned "E_STORE_POISONED" Environment
         "A write to the journal failed, so nothing is acknowledged until it has been opened again."
         "The host does that by itself once the cause, which was reported first, is gone; then send it again.";

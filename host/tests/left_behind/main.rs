@@ -294,6 +294,61 @@ fn an_upgrade_says_what_the_next_start_needs() {
     assert!(said.contains("nothing to change: the data directory has the code"), "{said}");
 }
 
+/// A host doesn't write to tables of which a page is not what was written. Each daemon that is whole
+/// is read bit for bit, and goes on in another directory.
+#[test]
+fn d5_whatever_page_of_the_tables_is_rotten_what_is_whole_is_taken_out_and_goes_on_elsewhere() {
+    const PAGE: usize = 4096;
+    /// Pages that are tried: an even sample of those that hold something.
+    const TRIED: usize = 24;
+    let place = Place::new();
+    let running = place.start(&["counter.wasm", "ledger.wasm", "s.toml"]);
+    for _ in 0..20 {
+        place.done(DEPOSIT);
+    }
+    place.done(FORK_LEDGER);
+    running.stop();
+    let (data, tables) = (["--data", "bulkhead-data"], place.path("bulkhead-data/state.redb"));
+    // Moves what is in the log into the tables.
+    assert_eq!(place.host(&["rename", "nobody", "x"]).code, 1);
+    let take_out = |daemon: &str| {
+        let taken = place.host(&[&["snapshot", daemon, "-o", "out.snapshot"], &data[..]].concat());
+        assert!(taken.code == 0 || taken.err.contains("E_STORE_CORRUPT"), "{}", taken.err);
+        (taken.code == 0).then(|| std::fs::read(place.path("out.snapshot")).unwrap())
+    };
+    let daemons = ["counter", "ledger", "limits", "trial"];
+    let whole = daemons.map(|daemon| take_out(daemon).unwrap());
+    let good = std::fs::read(&tables).unwrap();
+    let held = (0..good.len() / PAGE)
+        .filter(|page| good[page * PAGE..][..PAGE].iter().any(|byte| *byte != 0));
+    let held: Vec<usize> = held.collect();
+    std::fs::write(place.path("none"), "").unwrap();
+    let (mut taken, mut refusals) = ([0; 5], 0);
+    for page in held.iter().step_by(held.len().div_ceil(TRIED)) {
+        let mut rotten = good.clone();
+        rotten[page * PAGE..][..PAGE].fill(0xa5);
+        std::fs::write(&tables, &rotten).unwrap();
+        let started = place.host(&["run", "counter.wasm", "--requests", "none"]);
+        let refused = started.err.contains("E_STORE_CORRUPT");
+        assert!(refused || started.code == 0, "page {page}: {}", started.err);
+        refusals += usize::from(refused);
+        std::fs::write(&tables, &rotten).unwrap();
+        let out = daemons.map(take_out);
+        for (out, whole) in out.iter().zip(&whole) {
+            assert!(out.as_ref().is_none_or(|out| out == whole), "page {page}");
+        }
+        taken[out.iter().flatten().count()] += 1;
+    }
+    // A page is of one daemon, of the code of some, or of all: each is met, most often not the last.
+    assert!(taken[3] > 0 && taken[0] * 2 < taken.iter().sum(), "{taken:?}");
+    assert!(refusals > 0, "{taken:?}");
+    std::fs::write(place.path("out.snapshot"), &whole[1]).unwrap();
+    let running = place.start(&["counter.wasm", "--data", "another"]);
+    place.done(&["restore", "out.snapshot", "--as", "ledger"]);
+    assert_eq!(place.done(&["call", "ledger", "total"]), "140\n");
+    running.stop();
+}
+
 /// A daemon that waits has made no state yet, and makes some once it runs.
 #[test]
 fn the_code_of_a_daemon_that_waits_is_kept() {

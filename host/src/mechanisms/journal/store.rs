@@ -550,8 +550,9 @@ pub(super) fn fault(error: &redb::Error) -> JournalFault {
         redb::Error::Corrupted(what) => {
             tracing::debug!(what, "redb");
             JournalFault::corrupt(
-                "the tables are damaged: start on a copy of the directory, or restore snapshots into \
-                 a new one",
+                "the tables are damaged: `host verify` says which daemons are whole, `host snapshot \
+                 DAEMON --data DIR` takes each of them out, and `host restore` starts it in a new \
+                 directory",
             )
         }
         redb::Error::UpgradeRequired(version) => {
