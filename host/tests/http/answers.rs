@@ -62,7 +62,7 @@ fn keys_and_correlation_ids_are_headers() {
 }
 
 #[test]
-fn what_a_page_of_another_site_asks_for_is_not_done() {
+fn a7_what_a_page_of_another_site_asks_for_is_not_done() {
     let host = Host::run(&["counter"], &[]);
     let mut client = host.connect();
     for (header, value) in [("Origin", "https://evil.example"), ("Sec-Fetch-Site", "cross-site")] {

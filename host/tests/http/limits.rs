@@ -14,7 +14,7 @@ fn is_well(host: &Host) {
 }
 
 #[test]
-fn heads_that_are_none_are_refused_and_the_connection_is_closed() {
+fn a2_heads_that_are_none_are_refused_and_the_connection_is_closed() {
     let host = Host::run(&["counter"], &[]);
     let long = |bytes: usize| {
         format!("GET /health HTTP/1.1\r\nHost: localhost\r\nX: {}", "x".repeat(bytes))
@@ -51,7 +51,7 @@ fn heads_that_are_none_are_refused_and_the_connection_is_closed() {
 }
 
 #[test]
-fn bodies_that_are_too_large_or_cut_off_are_refused_and_nothing_is_started() {
+fn a2_bodies_that_are_too_large_or_cut_off_are_refused_and_nothing_is_started() {
     let host = Host::run(&["counter"], &[]);
     let head = |rest: &str| {
         format!("POST /counter/increment HTTP/1.1\r\nHost: localhost\r\n{rest}\r\n\r\n")
@@ -94,7 +94,7 @@ fn bodies_that_are_too_large_or_cut_off_are_refused_and_nothing_is_started() {
 }
 
 #[test]
-fn a_name_that_a_page_may_have_chosen_is_not_answered() {
+fn a7_a_name_that_a_page_may_have_chosen_is_not_answered() {
     let host = Host::run(&["counter"], &["--http-host", "Bank.Example"]);
     let rebound = [("Origin", "http://evil.example:8080")];
     for (name, status) in
@@ -118,7 +118,7 @@ fn a_name_that_a_page_may_have_chosen_is_not_answered() {
 }
 
 #[test]
-fn slow_heads_and_silent_clients_are_let_go_of() {
+fn a2_slow_heads_and_silent_clients_are_let_go_of() {
     let host = Host::run(&["counter"], &[]);
     let mut slow = host.connect();
     slow.send("POST /counter/increment HTTP/1.1\r\nHost: localhost\r\nX: ");

@@ -270,7 +270,7 @@ fn the_world_is_checked() {
 }
 
 #[test]
-fn names_of_strangers_cannot_reach_a_terminal() {
+fn h14_names_of_strangers_cannot_reach_a_terminal() {
     let name = "\\1b[31mred\\0aline";
     let fields = format!(
         "(func (@name \"{name}\") (export \"f\")) (global (export \"{name}\") (mut i32) (i32.const 0))"

@@ -97,7 +97,7 @@ fn reads_change_nothing_whatever_they_say() {
 }
 
 #[test]
-fn the_clock_stands_still_and_no_random_value_comes_twice() {
+fn t4_the_clock_stands_still_and_no_random_value_comes_twice() {
     let mut rig = bank();
     let drawn = "SELECT GENERATE_UUID(), RAND() FROM account";
     let mut values = BTreeSet::new();

@@ -98,7 +98,7 @@ fn effects_are_carried_out_after_their_commits_once_and_in_order() {
 }
 
 #[test]
-fn what_does_not_commit_has_no_effects() {
+fn c10_what_does_not_commit_has_no_effects() {
     let fake = Fake::shared(1);
     let tree = tree_of(&fake, changed(&[CACHE], &[], |options| options.retries_max = 3));
     let fail = |text: &str, how: &str| {
@@ -292,8 +292,8 @@ fn effects_are_released_when_their_commit_is_durable() {
 }
 
 #[test]
-fn a_commit_that_fails_has_no_effects() {
-    in_own_process("host::staged::a_commit_that_fails_has_no_effects", || {
+fn c10_a_commit_that_fails_has_no_effects() {
+    in_own_process("host::staged::c10_a_commit_that_fails_has_no_effects", || {
         let dir = tempfile::tempdir().unwrap();
         let fake = Fake::shared(1);
         let tree = durable(&fake, dir.path());
