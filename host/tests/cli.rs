@@ -556,9 +556,12 @@ fn a_simulated_crash_shows_the_promise() {
 
 #[test]
 fn a_host_in_memory_only_has_no_history_and_leaves_nothing() {
-    let running = Running::start(&["counter"], &["--memory-only"]);
+    // Also where the environment names a directory for compiled code.
+    let running = Running::start(&["counter"], &["--memory-only", "--no-cache"]);
     assert!(stderr(&running.host(&["history", "counter"])).contains("E_MEMORY_ONLY"));
-    assert!(!running.dir().join("bulkhead-data").exists());
+    for kept in ["bulkhead-data", "cache"] {
+        assert!(!running.dir().join(kept).exists(), "{kept}");
+    }
 }
 
 #[test]

@@ -22,8 +22,8 @@ pub(super) struct CompileArgs {
     /// Where compiled code is kept [default: bulkhead in $XDG_CACHE_HOME or ~/.cache]
     #[arg(long, env = "BULKHEAD_CACHE_DIR", value_name = "DIR")]
     cache_dir: Option<PathBuf>,
-    /// Compile anew each time
-    #[arg(long, conflicts_with = "cache_dir")]
+    /// Compile anew each time, wherever compiled code is kept
+    #[arg(long)]
     no_cache: bool,
 }
 
