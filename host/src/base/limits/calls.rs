@@ -86,8 +86,9 @@ pub const KEYS_LISTED_MAX: u32 = 1000;
 /// connection is given up: one is bad luck.
 pub const LATE_CALLS_MAX: u32 = 3;
 
-/// Bytes of an answer that a shared connection takes. One between this and [`CALL_BYTES_MAX`] is
-/// read and refused, so that others on the connection don't lose it; a larger one ends it.
+/// Bytes of an answer that the client of a shared connection is given: more than
+/// [`CALL_BYTES_MAX`], which counts values alone. The rest of a larger one is read and thrown away,
+/// so that others on the connection don't lose it.
 pub const REPLY_BYTES_MAX: u64 = 2 * CALL_BYTES_MAX as u64;
 
 /// Values of such an answer; the same holds for it and [`CALL_VALUES_MAX`].

@@ -28,6 +28,7 @@ use crate::base::limits::{CALL_BYTES_MAX, CALL_VALUES_MAX};
 use crate::pure::resource::operation::{CallError, CallResult, Operation, RedisValue, Reply};
 use crate::pure::resource::redis::denied;
 use crate::pure::resource::refusal::{Refusal, is_full};
+use crate::pure::resource::resp::TOO_LARGE;
 
 /// Init jobs: what each is called, and its words. What files hold is in them already, so that a
 /// recovery does what the start did.
@@ -265,9 +266,6 @@ impl Asker {
         let sent = Instant::now();
         match timeout_at(until, self.connection.send_packed_command(command)).await {
             Ok(Ok(value)) => reply(value),
-            Ok(Err(error)) if self.shared.is_too_large(&error.to_string()) => {
-                Err(CallError::TooLarge(CALL_BYTES_MAX as u64))
-            }
             Ok(Err(_)) => Err(CallError::Died),
             Err(_) => {
                 self.shared.late(sent);
@@ -346,7 +344,9 @@ fn explained(error: &::redis::ServerError) -> String {
 }
 
 fn reply(value: Value) -> CallResult {
-    if let Value::ServerError(error) = value {
+    if let Value::ServerError(error) = &value
+        && error.code() != TOO_LARGE
+    {
         let message = error.details().unwrap_or_default().to_owned();
         return Err(CallError::Refused { code: error.code().to_owned(), message });
     }
@@ -375,6 +375,9 @@ impl Flat {
             Value::SimpleString(text) => {
                 let length = text.len();
                 self.push(RedisValue::Status(text), length)
+            }
+            Value::ServerError(error) if error.code() == TOO_LARGE => {
+                Err(CallError::TooLarge(CALL_BYTES_MAX as u64))
             }
             // In a list that a script made: the call itself went well.
             Value::ServerError(error) => {

@@ -1,5 +1,11 @@
 //! Where answers of Redis begin and end, and how large they are: RESP 2, read below the decoder,
-//! which takes memory as it is told to.
+//! which takes memory as it is told to. An answer that is larger than is allowed goes on as an
+//! error in its place, so that those behind it on a shared connection are not lost:
+//!
+//! ```text
+//! server   *3 :1 $99999999 ...99,999,999 bytes... :3    :4
+//! decoder  *3 :1 -TOOLARGE an answer has ..       $-1   :4
+//! ```
 
 /// What one answer may have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -14,14 +20,12 @@ pub struct Allowance {
     pub line_bytes: u64,
 }
 
-/// Why nothing more can be read.
+/// What a server sent is not RESP 2, in this way. Nothing more can be read.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Wrong {
-    /// An answer is larger than is allowed, in this way.
-    TooLarge(String),
-    /// This is not RESP 2.
-    Garbage(String),
-}
+pub struct Garbage(pub String);
+
+/// The code of the error in the place of an answer that is too large.
+pub const TOO_LARGE: &str = "TOOLARGE";
 
 /// Digits of a length: more are none.
 const DIGITS_MAX: usize = 20;
@@ -37,23 +41,36 @@ enum Part {
     String(u64),
 }
 
-/// Reads what a server sends, piece by piece, and keeps none of it.
+/// Reads what a server sends, piece by piece, and keeps no more of it than the line that has begun.
 #[derive(Debug)]
 pub struct Scanner {
     allowance: Allowance,
     part: Part,
+    /// The line that has begun: it goes on when it is whole, and allowed.
+    line: Vec<u8>,
     /// Of the answer that has begun.
     bytes: u64,
     values: u64,
     /// Of each list that has begun, the outer first: values that are missing.
     open: Vec<u64>,
+    /// Values of an answer that is too large that are still to be read, and go no further. It is
+    /// none when the answer goes on.
+    skipped: Option<u64>,
 }
 
 impl Scanner {
     /// At the beginning of an answer.
     #[must_use]
     pub fn new(allowance: Allowance) -> Self {
-        Self { allowance, part: Part::Kind, bytes: 0, values: 0, open: Vec::new() }
+        Self {
+            allowance,
+            part: Part::Kind,
+            line: Vec::new(),
+            bytes: 0,
+            values: 0,
+            open: Vec::new(),
+            skipped: None,
+        }
     }
 
     /// True between answers.
@@ -62,40 +79,37 @@ impl Scanner {
         self.bytes == 0
     }
 
-    /// Reads a piece; says how many answers have ended in it.
+    /// Reads a piece, and appends what goes on to the decoder; says how many answers have ended in
+    /// it. What is appended is at most the piece, a line, and 5 bytes for each of the values that
+    /// are allowed.
     ///
     /// # Errors
     ///
-    /// When nothing more must be read: [`Wrong`].
-    pub fn read(&mut self, mut piece: &[u8]) -> Result<u64, Wrong> {
+    /// When nothing more must be read: [`Garbage`].
+    pub fn read(&mut self, mut piece: &[u8], out: &mut Vec<u8>) -> Result<u64, Garbage> {
         let mut ended = 0;
         while let Some((&first, after)) = piece.split_first() {
             let is_whole = match &mut self.part {
                 Part::Kind => {
                     piece = after;
-                    self.bytes = self.bytes.saturating_add(1);
                     self.begin(first)?;
                     false
                 }
-                Part::Line { length, last, digits, .. } => {
+                Part::Line { .. } => {
                     let end = piece.iter().position(|&byte| byte == b'\n');
                     let (line, after) = piece.split_at(end.map_or(piece.len(), |at| at + 1));
                     piece = after;
-                    let text = end.map_or(line, |at| line.get(..at).unwrap_or_default());
-                    let room = (DIGITS_MAX + 1).saturating_sub(digits.len());
-                    digits.extend(text.iter().take(room));
-                    *last = text.last().copied().unwrap_or(*last);
-                    *length = length.saturating_add(line.len() as u64);
-                    if *length > self.allowance.line_bytes {
-                        return Err(too_large(self.allowance.line_bytes, "bytes in a line"));
-                    }
-                    self.count(line.len() as u64)?;
-                    if end.is_some() { self.end_of_line()? } else { false }
+                    self.line(line, out);
+                    if end.is_some() { self.end_of_line(out)? } else { false }
                 }
                 Part::String(left) => {
                     let length = usize::try_from(*left).unwrap_or(usize::MAX).min(piece.len());
-                    piece = piece.get(length..).unwrap_or_default();
+                    let (string, after) = piece.split_at(length);
+                    piece = after;
                     *left = left.saturating_sub(length as u64);
+                    if self.skipped.is_none() {
+                        out.extend_from_slice(string);
+                    }
                     *left == 0
                 }
             };
@@ -104,62 +118,115 @@ impl Scanner {
         Ok(ended)
     }
 
-    fn begin(&mut self, kind: u8) -> Result<(), Wrong> {
+    fn begin(&mut self, kind: u8) -> Result<(), Garbage> {
         if !b"+-:$*".contains(&kind) {
             let kind = kind.escape_ascii();
-            return Err(Wrong::Garbage(format!("no answer of Redis begins with `{kind}`")));
+            return Err(Garbage(format!("no answer of Redis begins with `{kind}`")));
         }
+        self.bytes = self.bytes.saturating_add(1);
         self.part = Part::Line { kind, length: 0, last: 0, digits: Vec::new() };
+        self.line = vec![kind];
         Ok(())
     }
 
-    /// Counts bytes of an answer, also such that are only announced.
-    fn count(&mut self, bytes: u64) -> Result<(), Wrong> {
-        self.bytes = self.bytes.saturating_add(bytes);
-        match self.bytes > self.allowance.bytes {
-            true => Err(too_large(self.allowance.bytes, "bytes")),
-            false => Ok(()),
+    /// Takes more of a line.
+    fn line(&mut self, line: &[u8], out: &mut Vec<u8>) {
+        let Part::Line { length, last, digits, .. } = &mut self.part else { return };
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        let room = (DIGITS_MAX + 1).saturating_sub(digits.len());
+        digits.extend(text.iter().take(room));
+        *last = text.last().copied().unwrap_or(*last);
+        *length = length.saturating_add(line.len() as u64);
+        let is_long = *length > self.allowance.line_bytes;
+        if is_long {
+            self.exceed(self.allowance.line_bytes, "bytes in a line", out);
+        }
+        self.count(line.len() as u64, out);
+        if self.skipped.is_none() {
+            self.line.extend_from_slice(line);
         }
     }
 
+    /// Counts bytes of an answer, also such that are only announced.
+    fn count(&mut self, bytes: u64, out: &mut Vec<u8>) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes > self.allowance.bytes {
+            self.exceed(self.allowance.bytes, "bytes", out);
+        }
+    }
+
+    /// From the value that has begun, nothing of this answer goes on: an error stands for it, and
+    /// nothing for each of those that are missing.
+    fn exceed(&mut self, most: u64, of_what: &str, out: &mut Vec<u8>) {
+        if self.skipped.is_some() {
+            return;
+        }
+        let around = self.open.split_last().map_or(0, |(last, around)| {
+            // Each list that has begun counts among those of the one around it.
+            let missing = |all: u64, list: &u64| all.saturating_add(list.saturating_sub(1));
+            around.iter().fold(last.saturating_sub(1), missing)
+        });
+        out.extend(format!("-{TOO_LARGE} an answer has more than {most} {of_what}\r\n").bytes());
+        (0..around).for_each(|_| out.extend_from_slice(b"$-1\r\n"));
+        self.skipped = Some(around.saturating_add(1));
+        self.open = Vec::new();
+        self.line = Vec::new();
+    }
+
     /// A line has ended; says whether a value has, too.
-    fn end_of_line(&mut self) -> Result<bool, Wrong> {
+    fn end_of_line(&mut self, out: &mut Vec<u8>) -> Result<bool, Garbage> {
         let Part::Line { kind, last, digits, .. } = &self.part else { return Ok(false) };
         if *last != b'\r' {
-            return Err(Wrong::Garbage("a line of an answer has no end".to_owned()));
+            return Err(Garbage("a line of an answer has no end".to_owned()));
         }
         let (kind, number) = (*kind, number(digits));
-        if matches!(kind, b'+' | b'-') {
-            return Ok(true);
-        }
-        let number = number.ok_or_else(|| Wrong::Garbage("an answer has no number".to_owned()))?;
+        let is_text = matches!(kind, b'+' | b'-');
+        let number = number.or(is_text.then_some(0));
+        let number = number.ok_or_else(|| Garbage("an answer has no number".to_owned()))?;
         // A length below zero stands for nothing.
-        match (kind, u64::try_from(number)) {
+        let is_whole = match (kind, u64::try_from(number)) {
             (b'$', Ok(length)) => {
                 let length = length.saturating_add(2);
-                self.count(length)?;
+                self.count(length, out);
                 self.part = Part::String(length);
-                Ok(false)
+                false
             }
             (b'*', Ok(count)) if count > 0 => {
-                self.values = self.values.saturating_add(count);
-                if self.values > self.allowance.values {
-                    return Err(too_large(self.allowance.values, "values"));
-                }
-                if self.open.len() >= self.allowance.depth {
-                    return Err(too_large(self.allowance.depth as u64, "lists in each other"));
-                }
-                self.open.push(count);
-                self.part = Part::Kind;
-                Ok(false)
+                self.begin_list(count, out);
+                false
             }
-            _ => Ok(true),
+            _ => true,
+        };
+        if self.skipped.is_none() {
+            out.append(&mut self.line);
         }
+        Ok(is_whole)
+    }
+
+    fn begin_list(&mut self, count: u64, out: &mut Vec<u8>) {
+        self.values = self.values.saturating_add(count);
+        if self.values > self.allowance.values {
+            self.exceed(self.allowance.values, "values", out);
+        } else if self.open.len() >= self.allowance.depth {
+            self.exceed(self.allowance.depth as u64, "lists in each other", out);
+        }
+        match &mut self.skipped {
+            // The list itself has been read.
+            Some(left) => *left = left.saturating_sub(1).saturating_add(count),
+            None => self.open.push(count),
+        }
+        self.part = Part::Kind;
     }
 
     /// A value has ended; says whether the whole answer has.
     fn end_of_value(&mut self) -> bool {
         self.part = Part::Kind;
+        if let Some(left) = &mut self.skipped {
+            *left = left.saturating_sub(1);
+            if *left > 0 {
+                return false;
+            }
+        }
         while let Some(missing) = self.open.last_mut() {
             *missing = missing.saturating_sub(1);
             if *missing > 0 {
@@ -167,13 +234,9 @@ impl Scanner {
             }
             self.open.pop();
         }
-        (self.bytes, self.values) = (0, 0);
+        (self.bytes, self.values, self.skipped) = (0, 0, None);
         true
     }
-}
-
-fn too_large(most: u64, of_what: &str) -> Wrong {
-    Wrong::TooLarge(format!("an answer has more than {most} {of_what}"))
 }
 
 /// The number of a line whose end is still on it.
@@ -191,8 +254,11 @@ mod tests {
 
     const SMALL: Allowance = Allowance { bytes: 64, values: 8, depth: 3, line_bytes: 24 };
 
-    fn read(bytes: &[u8]) -> Result<u64, Wrong> {
-        Scanner::new(SMALL).read(bytes)
+    /// How many answers there are, and what goes on.
+    fn read(bytes: &[u8]) -> Result<(u64, Vec<u8>), Garbage> {
+        let mut out = Vec::new();
+        let answers = Scanner::new(SMALL).read(bytes, &mut out)?;
+        Ok((answers, out))
     }
 
     #[test]
@@ -208,39 +274,69 @@ mod tests {
             (b"*2\r\n:1\r\n", 0),
             (b"+a\rb\r\n", 1),
         ] {
-            assert_eq!(read(bytes), Ok(answers), "{}", bytes.escape_ascii());
+            assert_eq!(read(bytes), Ok((answers, bytes.to_vec())), "{}", bytes.escape_ascii());
         }
         let mut scanner = Scanner::new(SMALL);
         for (piece, between) in [("*2\r", false), ("\n:1\r\n", false), (":2\r\n", true)] {
-            scanner.read(piece.as_bytes()).unwrap();
+            scanner.read(piece.as_bytes(), &mut Vec::new()).unwrap();
             assert_eq!(scanner.is_between(), between);
         }
     }
 
+    /// What is announced is replaced before it comes.
     #[test]
-    fn c5_what_is_announced_is_refused_before_it_comes() {
-        for (bytes, expected) in [
-            (&b"$1073741824\r\n"[..], "64 bytes"),
-            (b"$9223372036854775807\r\n", "64 bytes"),
-            (b"*9\r\n", "8 values"),
-            (b"*9223372036854775807\r\n", "8 values"),
-            (b"*5\r\n*4\r\n", "8 values"),
-            (b"*1\r\n*1\r\n*1\r\n*1\r\n", "3 lists in each other"),
-            (b"+1234567890123456789012345", "24 bytes in a line"),
+    fn c5_an_error_stands_for_what_is_too_large_and_the_next_answer_is_whole() {
+        let twenty = b"$20\r\n12345678901234567890\r\n";
+        for (bytes, rest, before, expected, missing) in [
+            (&b"$63\r\n"[..], &[b'x'; 65][..], &b""[..], "64 bytes", 0),
+            (b"*9\r\n", &b":1\r\n".repeat(9), b"", "8 values", 0),
+            (b"*5\r\n*4\r\n", &b":1\r\n".repeat(8), b"*5\r\n", "8 values", 4),
             (
-                b"*4\r\n$20\r\n12345678901234567890\r\n$20\r\n12345678901234567890\r\n$20\r\n",
+                b"*2\r\n*3\r\n:1\r\n*4\r\n",
+                b"*0\r\n*-1\r\n$-1\r\n*1\r\n:1\r\n$0\r\n\r\n+x\r\n",
+                b"*2\r\n*3\r\n:1\r\n",
+                "8 values",
+                2,
+            ),
+            (
+                b"*1\r\n*1\r\n*1\r\n*1\r\n",
+                b"*1\r\n:1\r\n",
+                b"*1\r\n*1\r\n*1\r\n",
+                "3 lists in each other",
+                0,
+            ),
+            (b"+1234567890123456789012345", b"6\r\n", b"", "24 bytes in a line", 0),
+            (
+                &[b"*4\r\n", &twenty[..], twenty, b"$20\r\n"].concat(),
+                b"12345678901234567890\r\n-no\r\n",
+                &[b"*4\r\n", &twenty[..], twenty].concat(),
                 "64 bytes",
+                1,
             ),
         ] {
-            let wrong = Wrong::TooLarge(format!("an answer has more than {expected}"));
-            assert_eq!(read(bytes), Err(wrong), "{}", bytes.escape_ascii());
+            let shown = bytes.escape_ascii();
+            let error = format!("-TOOLARGE an answer has more than {expected}\r\n");
+            let instead = [before, error.as_bytes(), &b"$-1\r\n".repeat(missing)].concat();
+            assert_eq!(read(bytes), Ok((0, instead.clone())), "{shown}");
+            let all = [bytes, rest, b"+next\r\n"].concat();
+            let (answers, out) = read(&all).unwrap();
+            assert_eq!(answers, 2, "{shown}");
+            assert_eq!(out, [&instead[..], b"+next\r\n"].concat(), "{shown}");
+        }
+        for endless in ["$9223372036854775807\r\n", "*9223372036854775807\r\n"] {
+            let all = format!("{endless}{}", ":1\r\n".repeat(99));
+            let (answers, out) = read(all.as_bytes()).unwrap();
+            assert_eq!(answers, 0, "{endless}");
+            assert!(out.starts_with(b"-TOOLARGE ") && out.len() < 64, "{}", out.escape_ascii());
         }
         // Each answer has the whole allowance.
-        assert_eq!(read(&b"$40\r\n1234567890123456789012345678901234567890\r\n".repeat(9)), Ok(9));
-        assert_eq!(
-            read(&b"*8\r\n:1\r\n:1\r\n:1\r\n:1\r\n:1\r\n:1\r\n:1\r\n:1\r\n".repeat(9)),
-            Ok(9)
-        );
+        for (answer, times) in [
+            (&b"$40\r\n1234567890123456789012345678901234567890\r\n"[..], 9),
+            (b"*8\r\n:1\r\n:1\r\n:1\r\n:1\r\n:1\r\n:1\r\n:1\r\n:1\r\n", 9),
+        ] {
+            let all = answer.repeat(times);
+            assert_eq!(read(&all), Ok((times as u64, all)));
+        }
     }
 
     #[test]
@@ -257,9 +353,10 @@ mod tests {
             b"*1 \r\n",
             b":123456789012345678901\r\n",
             b"$1\r\nabc\r\n",
+            b"*9\r\n%1\r\n",
         ] {
             let wrong = read(bytes);
-            assert!(matches!(wrong, Err(Wrong::Garbage(_))), "{}: {wrong:?}", bytes.escape_ascii());
+            assert!(wrong.is_err(), "{}: {wrong:?}", bytes.escape_ascii());
         }
     }
 
@@ -280,23 +377,41 @@ mod tests {
         })
     }
 
+    /// What goes on of answers that come in pieces, and how many they are.
+    fn in_pieces(allowance: Allowance, bytes: &[u8], cuts: &[usize]) -> (u64, Vec<u8>) {
+        let (mut scanner, mut ended, mut cuts) = (Scanner::new(allowance), 0, cuts.iter().cycle());
+        let (mut rest, mut out) = (bytes, Vec::new());
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
+            ended += scanner.read(piece, &mut out).unwrap();
+            rest = after;
+        }
+        assert!(scanner.is_between());
+        (ended, out)
+    }
+
+    const LARGE: Allowance =
+        Allowance { bytes: 1 << 20, values: 1 << 20, depth: 9, line_bytes: 99 };
+
     proptest! {
         #[test]
         fn c5_pieces_don_t_matter(
             answers in proptest::collection::vec(answer(), 1..6),
             cuts in proptest::collection::vec(1..9_usize, 1..400),
         ) {
-            let large = Allowance { bytes: 1 << 20, values: 1 << 20, depth: 9, line_bytes: 99 };
-            let (mut scanner, mut ended, mut cuts) = (Scanner::new(large), 0, cuts.iter().cycle());
             let bytes = answers.concat();
-            let mut rest = &bytes[..];
-            while !rest.is_empty() {
-                let (piece, after) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
-                ended += scanner.read(piece).unwrap();
-                rest = after;
+            let count = answers.len() as u64;
+            prop_assert_eq!(in_pieces(LARGE, &bytes, &cuts), (count, bytes.clone()));
+            // Each that is too large becomes one that is not, and the others stay as they are.
+            let instead = answers.iter().map(|answer| in_pieces(SMALL, answer, &[answer.len()]).1);
+            let instead: Vec<Vec<u8>> = instead.collect();
+            prop_assert_eq!(in_pieces(SMALL, &bytes, &cuts), (count, instead.concat()));
+            for (instead, answer) in instead.iter().zip(&answers) {
+                prop_assert_eq!(in_pieces(LARGE, instead, &cuts).0, 1);
+                let marked = instead.windows(10).any(|window| window == b"-TOOLARGE ");
+                prop_assert!(marked || instead == answer);
+                prop_assert!(instead.len() <= 64 + 60 + 5 * 8);
             }
-            prop_assert_eq!(ended, answers.len() as u64);
-            prop_assert!(scanner.is_between());
         }
 
         #[test]

@@ -1,5 +1,5 @@
-//! The stream below the client: it fails when the server sends what must not be kept, and knows why
-//! a connection has ended.
+//! The stream below the client: what must not be kept goes no further, and it knows why a connection
+//! has ended.
 
 use std::io;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::base::limits::{
     REPLY_BYTES_MAX, REPLY_DEPTH_MAX, REPLY_LINE_BYTES_MAX, REPLY_VALUES_MAX,
 };
-use crate::pure::resource::resp::{Allowance, Scanner, Wrong};
+use crate::pure::resource::resp::{Allowance, Garbage, Scanner};
 use crate::pure::resource::unanswered::Unanswered;
 
 /// What a connection's calls and its stream know of each other.
@@ -31,8 +31,6 @@ struct Seen {
     unanswered: Unanswered,
     /// Why it has ended, or is about to.
     reason: Option<String>,
-    /// The reason is an answer that was too large.
-    too_large: bool,
 }
 
 impl Shared {
@@ -44,7 +42,7 @@ impl Shared {
             line_bytes: REPLY_LINE_BYTES_MAX,
         });
         let unanswered = Unanswered::default();
-        let seen = Seen { scanner, begun: false, unanswered, reason: None, too_large: false };
+        let seen = Seen { scanner, begun: false, unanswered, reason: None };
         Self { opened: Instant::now(), seen: Mutex::new(seen), give_up: Notify::new() }
     }
 
@@ -60,13 +58,6 @@ impl Shared {
     /// The reason when it has ended.
     pub(super) fn why_ended(&self) -> String {
         self.reason().unwrap_or_else(|| "the connection was closed".to_owned())
-    }
-
-    /// Whether an error of the client is about an answer that was too large. Only the call whose
-    /// answer it was gets that error.
-    pub(super) fn is_too_large(&self, error: &str) -> bool {
-        let seen = self.seen();
-        seen.too_large && seen.reason.as_deref() == Some(error)
     }
 
     /// A call that was sent then has waited long enough. The connection is given up after some.
@@ -90,7 +81,8 @@ impl Shared {
         self.seen().reason.get_or_insert_with(|| reason.to_owned());
     }
 
-    fn read(&self, piece: &[u8]) -> io::Result<()> {
+    /// Takes what came; appends what the client gets of it.
+    fn read(&self, piece: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
         let mut seen = self.seen();
         if let Some(reason) = &seen.reason {
             return Err(io::Error::other(reason.clone()));
@@ -101,15 +93,13 @@ impl Shared {
             seen.reason = Some(reason.clone());
             return Err(io::Error::other(reason));
         }
-        match seen.scanner.read(piece) {
+        match seen.scanner.read(piece, out) {
             Ok(0) => Ok(()),
             Ok(_) => {
                 seen.unanswered.answered();
                 Ok(())
             }
-            Err(wrong) => {
-                seen.too_large = matches!(wrong, Wrong::TooLarge(_));
-                let (Wrong::TooLarge(reason) | Wrong::Garbage(reason)) = wrong;
+            Err(Garbage(reason)) => {
                 seen.reason = Some(reason.clone());
                 Err(io::Error::other(reason))
             }
@@ -128,15 +118,23 @@ impl Shared {
 /// How a server begins that has as many clients as it takes.
 const FULL: &str = "-ERR max number of clients reached";
 
+/// Bytes that are read from a server at a time.
+const PIECE_BYTES: usize = 16 << 10;
+
 /// A stream that is guarded.
 pub(super) struct Guarded<S> {
     stream: S,
     shared: Arc<Shared>,
+    piece: Box<[u8]>,
+    /// What the client gets next, from that byte on.
+    out: Vec<u8>,
+    taken: usize,
 }
 
 impl<S> Guarded<S> {
     pub(super) fn new(stream: S, shared: Arc<Shared>) -> Self {
-        Self { stream, shared }
+        let piece = vec![0; PIECE_BYTES].into_boxed_slice();
+        Self { stream, shared, piece, out: Vec::new(), taken: 0 }
     }
 
     fn noted<T>(&self, result: io::Result<T>) -> io::Result<T> {
@@ -146,19 +144,29 @@ impl<S> Guarded<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let result = ready!(Pin::new(&mut self.stream).poll_read(context, buffer));
-        self.noted(result)?;
-        let piece = buffer.filled().get(before..).unwrap_or_default();
-        if piece.is_empty() && buffer.remaining() > 0 {
-            self.shared.closed();
-            return Poll::Ready(Ok(()));
+        let this = self.get_mut();
+        // No bytes would be the end. The stream below gives way to others when it has given many.
+        while this.taken == this.out.len() {
+            (this.out, this.taken) = (Vec::new(), 0);
+            let mut read = ReadBuf::new(&mut this.piece);
+            let result = ready!(Pin::new(&mut this.stream).poll_read(context, &mut read));
+            let piece = read.filled();
+            if result.is_ok() && piece.is_empty() {
+                this.shared.closed();
+                return Poll::Ready(Ok(()));
+            }
+            let result = result.and_then(|()| this.shared.read(piece, &mut this.out));
+            this.noted(result)?;
         }
-        Poll::Ready(self.shared.read(piece))
+        let left = this.out.get(this.taken..).unwrap_or_default();
+        let now = left.get(..buffer.remaining().min(left.len())).unwrap_or_default();
+        buffer.put_slice(now);
+        this.taken += now.len();
+        Poll::Ready(Ok(()))
     }
 }
 
