@@ -5,7 +5,7 @@
 //! counted, and that is said when there is room again.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, ErrorKind::BrokenPipe};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -94,13 +94,17 @@ impl Sink {
     fn write_all(&self, descriptor: BorrowedFd<'_>, are_answers: bool) {
         loop {
             let line = self.next();
-            // Nobody reads it any more: a host whose terminal is gone goes on all the same.
             let written = write(descriptor, &line);
+            let is_lost = written.as_ref().is_err_and(|error| error.kind() != BrokenPipe);
             if are_answers {
                 note_lost(written);
             }
             let mut queue = self.queue();
             queue.bytes -= line.len();
+            // A host whose terminal or disk is gone goes on all the same. To tell of it there would
+            // fail as well; a reader that has gone wanted no more.
+            queue.dropped += u64::from(is_lost);
+            queue.told += u64::from(is_lost);
             let untold = if queue.bytes == 0 { queue.dropped - queue.told } else { 0 };
             queue.told += untold;
             drop(queue);
@@ -128,7 +132,10 @@ fn write(descriptor: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
             Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => {
-                poll(&mut [PollFd::from_borrowed_fd(descriptor, PollFlags::OUT)], None)?;
+                match poll(&mut [PollFd::from_borrowed_fd(descriptor, PollFlags::OUT)], None) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
             Err(error) => return Err(error.into()),
         }
@@ -184,7 +191,7 @@ fn put(sink: &OnceLock<Sink>, descriptor: BorrowedFd<'_>, text: &str) -> io::Res
 /// Notes that an answer could not be written. A reader that has gone wanted no more of it.
 fn note_lost(written: io::Result<()>) {
     if let Err(error) = written
-        && error.kind() != io::ErrorKind::BrokenPipe
+        && error.kind() != BrokenPipe
         && !LOST.swap(true, Ordering::Relaxed)
     {
         eprint(&format!("error: the answer could not be written: {error}"));
@@ -285,5 +292,16 @@ mod tests {
         sink.flush(Duration::from_secs(600));
         assert_eq!(sink.queue().bytes, 0);
         assert_eq!(sink.dropped(), 0);
+    }
+
+    #[test]
+    fn lines_that_a_full_disk_does_not_take_are_counted() {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let sink = Sink::start("test", full.into()).unwrap();
+        for _ in 0..3 {
+            sink.put(b"no room\n");
+        }
+        sink.flush(Duration::from_secs(600));
+        assert_eq!(sink.dropped(), 3);
     }
 }

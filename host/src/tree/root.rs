@@ -177,8 +177,7 @@ impl Root {
         worker.begin_stop();
         worker.end_stop(STOP_GRACE);
         worker.detach();
-        let mut bill = self.bill.write().unwrap_or_else(PoisonError::into_inner);
-        bill.lines.retain(|line| line.name != name);
+        self.strike(name);
         self.ground.outputs.show(name, None);
     }
 

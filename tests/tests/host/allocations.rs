@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use host::base::error::{Code, Fault};
-use host::base::ids::{Generation, RequestId};
+use host::base::ids::{Generation, RequestId, Sequence};
 use host::base::limits::{ANSWER_BYTES_MAX, TRAFFIC_BYTES_MIN};
 use host::base::room::Room;
 use host::mechanisms::journal::{DirectoryId, Durability, Store, StoreOptions};
@@ -20,6 +20,8 @@ use host::pure::request::Request;
 use host::tree::{Bound, DaemonOptions, RevertTo, Root};
 use serde_json::{Value, json};
 use tests::{Hostile, Rig, RigOptions, Tree, bind, deployed, in_own_process, plan, sandbox};
+
+use super::durable::store;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -361,11 +363,40 @@ fn copies_count_against_the_limit_of_memory() {
     let limit = daemons + TRAFFIC_BYTES_MIN + usize::try_from(state).unwrap();
     drop(tree);
     let tree = Tree::try_start(vec![chaos()], limit).unwrap();
-    drop(tree.root.lend_for("chaos").unwrap());
+    drop(tree.root.lend_for("chaos", None).unwrap());
     drop(tree.committed("chaos", "hold", json!({"mib": 4})));
-    let refused = tree.root.lend_for("chaos").unwrap_err();
+    let refused = tree.root.lend_for("chaos", None).unwrap_err();
     assert_eq!(refused.code, Code::Budget, "{refused}");
     assert!(refused.message.contains("copies"), "{refused}");
+}
+
+/// A memory may have been larger than it is, and a daemon that does not run has one, too.
+#[test]
+fn copies_of_earlier_states_count_as_large_as_those_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = |budget: usize| {
+        let chaos = plan("chaos", &deployed("chaos"), |options| options.budget_bytes = budget);
+        Tree::durable(vec![chaos], store(dir.path()))
+    };
+    let lent = |tree: &Tree, until: Option<u64>| {
+        let _lent = tree.root.lend_for("chaos", until.map(Sequence)).unwrap();
+        tree.root.bill().lent_bytes
+    };
+    let tree = start(8 << 20);
+    let small = lent(&tree, None);
+    drop(tree.committed("chaos", "hold", json!({"mib": 4})));
+    let large = lent(&tree, None);
+    assert!(large >= small + (4 << 20), "{small}, {large}");
+    drop(tree);
+    let tree = start(2 << 20);
+    assert!(tree.root.is_unstarted("chaos"));
+    assert_eq!((lent(&tree, None), lent(&tree, Some(0))), (large, small));
+    drop(tree);
+    let tree = start(8 << 20);
+    tree.root.revert("chaos", RevertTo::Last(1)).unwrap();
+    let now = [None, Some(0), Some(1), Some(2)].map(|until| lent(&tree, until));
+    assert_eq!(now, [small, small, large, large]);
+    assert_eq!(tree.root.bill().lent_bytes, 0);
 }
 
 #[test]

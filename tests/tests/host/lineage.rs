@@ -2,9 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use host::base::error::{Code, Fault};
+use host::base::failpoint::{Action, Failure, Point, arm};
 use host::base::ids::Sequence;
 use host::mechanisms::journal::{DirectoryId, Store, StoreOptions};
 use host::mechanisms::sandbox::{Guest, Limits};
@@ -15,7 +17,9 @@ use host::pure::request::{Outcome, Request};
 use host::pure::setting::parse_restarts;
 use host::tree::{DaemonOptions, DaemonPlan, DaemonState, Depends, RevertTo};
 use serde_json::{Value, json};
-use tests::{Fake, Hostile, REAL, REHEARSAL, RUN, Tree, deployed, plan, request, sandbox};
+use tests::{
+    Fake, Hostile, REAL, REHEARSAL, RUN, Tree, deployed, in_own_process, plan, request, sandbox,
+};
 
 fn store(dir: &Path) -> Arc<Store> {
     Arc::new(Store::open(dir, StoreOptions::default(), DirectoryId(5)).unwrap())
@@ -252,6 +256,55 @@ fn what_a_host_forks_is_billed() {
     assert!(forked > 0 && fault.message.contains(&format!("fork-{forked}")), "{fault}");
     tree.root.remove("fork-0").unwrap();
     tree.root.fork("ledger", "again", None, &deploy).unwrap();
+}
+
+/// A copy that is about to start, and one of a state that is about to be made, don't get the same
+/// memory.
+#[test]
+fn what_starts_is_billed_before_it_runs() {
+    let limit = 40 << 20;
+    let tree = Tree::try_start(vec![ledger("ledger")], limit).unwrap();
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                let total = tree.root.bill().total_bytes();
+                assert!(total <= limit, "{total}");
+                let _lent = tree.root.lend(limit - total);
+            }
+        });
+        for _ in 0..200 {
+            match tree.root.fork("ledger", "copy", None, &deploy) {
+                Ok(_) => {
+                    let total = tree.root.bill().total_bytes();
+                    tree.root.remove("copy").unwrap();
+                    assert!(total <= limit, "{total}");
+                }
+                Err(fault) => assert_eq!(fault.code, Code::Budget, "{fault}"),
+            }
+        }
+        ended.store(true, Ordering::Relaxed);
+    });
+    let bill = tree.root.bill();
+    assert_eq!((bill.lines.len(), bill.lent_bytes), (1, 0));
+}
+
+#[test]
+fn a_copy_is_removed_though_the_journal_fails_once() {
+    in_own_process("host::lineage::a_copy_is_removed_though_the_journal_fails_once", || {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = Tree::durable(vec![ledger("ledger")], store(dir.path()));
+        tree.root.fork("ledger", "copy", None, &deploy).unwrap();
+        deposit(&tree, "copy", 1);
+        arm(Failure { point: Point::DuringMove, nth: 1, action: Action::Error });
+        tree.root.remove("copy").unwrap();
+        assert_eq!(
+            tree.root.fork("copy", "x", None, &deploy).unwrap_err().code,
+            Code::DaemonUnknown
+        );
+        drop(tree);
+        assert!(!store(dir.path()).has_state("copy"));
+    });
 }
 
 #[test]

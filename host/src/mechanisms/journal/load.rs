@@ -31,6 +31,36 @@ impl Store {
         })
     }
 
+    /// Bytes that a load of the daemon's state at that commit, or at its last one, takes at most:
+    /// those of the largest memory that it had since its base. Records are not checked.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalFault`].
+    pub fn largest_memory(
+        &self,
+        daemon: DaemonKey,
+        at: Option<Sequence>,
+    ) -> Result<u64, JournalFault> {
+        self.reading(|store| {
+            store.drain()?;
+            store.at_tables(|| {
+                let read = store.begin_read()?;
+                let base = read_base(&read, daemon)?;
+                let mut largest = base.map_or(0, |base| base.memory_bytes);
+                let records = read.open_table(RECORDS).map_err(|error| fault(&error.into()))?;
+                let range = (daemon.0, 0)..=(daemon.0, at.map_or(u64::MAX, |at| at.0));
+                for entry in records.range(range).map_err(|error| fault(&error.into()))? {
+                    let (_, value) = entry.map_err(|error| fault(&error.into()))?;
+                    // A rotten one is found when it is decoded.
+                    let head = Frame::of(value.value()).map(|frame| frame.head);
+                    largest = head.map_or(largest, |head| largest.max(head.memory_bytes));
+                }
+                Ok(largest)
+            })
+        })
+    }
+
     fn load_state(
         &self,
         daemon: DaemonKey,

@@ -206,7 +206,7 @@ pub(super) fn snapshot(served: &Served, mut fields: Fields) -> Result<Value, Fau
     fields.done()?;
     // Before the state is copied.
     let target = served.target(&path)?;
-    let lent = served.root.lend_for(&daemon)?;
+    let lent = served.root.lend_for(&daemon, at)?;
     let (checkpoint, code) = served.root.checkpoint_with_code(&daemon, at)?;
     let answer = write_snapshot(&target, &checkpoint, &code);
     drop(lent);

@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 
 use super::{Root, RootError};
 use crate::base::error::Fault;
+use crate::base::ids::Sequence;
 
 /// Memory that is counted until this is dropped.
 #[must_use = "it is counted no longer than this lives"]
@@ -26,13 +27,20 @@ impl Drop for Lent<'_> {
 }
 
 impl Root {
-    /// Counts a copy of a daemon's state as it is now.
+    /// Counts a copy of a daemon's state as it is now; or of one up to a commit, as the journal has
+    /// them: a memory may have been larger than it is.
     ///
     /// # Errors
     ///
-    /// `E_BUDGET` with the bill when there is no room for one.
-    pub fn lend_for(&self, name: &str) -> Result<Lent<'_>, Fault> {
-        let bytes = self.worker(name).map_or(0, |worker| worker.gauges.report().memory_bytes);
+    /// `E_BUDGET` with the bill when there is no room for one; as [`Root::checkpoint`].
+    pub fn lend_for(&self, name: &str, until: Option<Sequence>) -> Result<Lent<'_>, Fault> {
+        let bytes = match (until, self.keeper(name)) {
+            (None, Ok(running)) => running.gauges.report().memory_bytes,
+            (until, _) => {
+                let (store, key) = self.kept(name)?;
+                store.largest_memory(key, until).map_err(|fault| Fault::from(&fault))?
+            }
+        };
         self.lend(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
+use super::starting::{Unstarted, remove_in_time};
 use super::{DaemonPlan, Root};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::Sequence;
@@ -157,7 +158,7 @@ impl Root {
         deploy: Deploy<'_>,
     ) -> Result<Arc<Checkpoint>, Fault> {
         let source = self.keeper(name)?;
-        let _lent = self.lend_for(name)?;
+        let _lent = self.lend_for(name, at)?;
         let options = DaemonOptions { name: new.to_owned(), ..source.options.clone() };
         let checkpoint = self.checkpoint(name, at)?;
         let running = source.guest();
@@ -249,7 +250,11 @@ impl Root {
     /// other code made that commit, and the journal's. The daemon is then as it was.
     pub fn revert(&self, name: &str, to: RevertTo) -> Result<(Sequence, Sequence), Fault> {
         let (store, key) = self.kept(name)?;
-        let _lent = self.lend_for(name)?;
+        let until = match to {
+            RevertTo::Commit(to) => to,
+            RevertTo::Last(_) => Sequence(u64::MAX),
+        };
+        let _lent = self.lend_for(name, Some(until))?;
         let name_of = name.to_owned();
         // On the daemon's thread, so that `Last` counts from a commit that is still the last one.
         self.control(name, move |daemon| {
@@ -287,11 +292,18 @@ impl Root {
             let message = format!("daemon `{name}` is of a guest's file; only copies are removed");
             return Err(Fault::new(Code::DaemonFile, message));
         }
-        if let Some(worker) = worker {
-            self.take_out(name, &worker);
+        if let Some(worker) = &worker {
+            self.take_out(name, worker);
         }
-        if let Some(journal) = &self.ground.journal {
-            journal.store.remove_daemon(name).map_err(|fault| Fault::from(&fault))?;
+        let journal = self.ground.journal.as_ref();
+        let removed = journal.map_or(Ok(()), |journal| remove_in_time(&journal.store, name));
+        if let Err(fault) = removed {
+            let why = Fault::from(&fault);
+            // It is stopped, and its state is there: it can be removed again, or started.
+            if let Some(worker) = worker {
+                self.park_unstarted(Unstarted::once(&worker, why.clone()));
+            }
+            return Err(why);
         }
         self.unstarted.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         Ok(())

@@ -39,6 +39,12 @@ impl Unstarted {
         Self { options, copied, needs, uses, why }
     }
 
+    /// Of one that ran until it was to be removed.
+    pub(super) fn once(worker: &Worker, why: Fault) -> Self {
+        let (needs, uses) = (worker.needs.clone(), worker.uses.clone());
+        Self { options: worker.options.clone(), copied: worker.copied, needs, uses, why }
+    }
+
     /// What requests to it are answered.
     pub(super) fn refusal(&self) -> Fault {
         let (name, why) = (&self.options.name, &self.why);
@@ -180,10 +186,7 @@ impl Root {
     pub(super) fn park_unstarted(&self, unstarted: Unstarted) {
         let (name, why) = (unstarted.options.name.clone(), &unstarted.why);
         tracing::error!(daemon = name, code = %why.code, "parked: {}", why.message);
-        let mut bill = self.bill.write().unwrap_or_else(PoisonError::into_inner);
-        let readers = format!("{name}/");
-        bill.lines.retain(|line| line.name != name && !line.name.starts_with(&readers));
-        drop(bill);
+        self.strike(&name);
         let mut all = self.unstarted.write().unwrap_or_else(PoisonError::into_inner);
         all.insert(name, (self.ground.next_id(), unstarted));
     }
@@ -259,16 +262,32 @@ impl Root {
     /// Starts a daemon of a name that is free. `changing` is held.
     fn take_in(&self, plan: DaemonPlan, first: First) -> Result<(), RootError> {
         let (name, budget_bytes) = (plan.options.name.clone(), plan.options.budget_bytes);
-        let mut bill = self.bill();
-        let line = BillLine { name, budget_bytes };
-        bill.lines.push(line.clone());
-        bill.check()?;
-        let images = Images::new(budget_bytes, &plan.guest.shape())?;
-        let starting = self.ground.spawn(plan, images, first, None)?;
-        let worker = starting.wait(self.ground.vitals.stop()).map_err(RootError::Daemon)?;
-        self.bill.write().unwrap_or_else(PoisonError::into_inner).lines.push(line);
-        self.insert(worker);
+        let mut bill = self.bill.write().unwrap_or_else(PoisonError::into_inner);
+        let mut with = bill.clone();
+        with.lines.push(BillLine { name: name.clone(), budget_bytes });
+        // From here on, others see that it is taken.
+        *bill = with.check()?;
+        drop(bill);
+        let images = Images::new(budget_bytes, &plan.guest.shape()).map_err(RootError::from);
+        let started = images.and_then(|images| {
+            let starting = self.ground.spawn(plan, images, first, None)?;
+            starting.wait(self.ground.vitals.stop()).map_err(RootError::Daemon)
+        });
+        match started {
+            Ok(worker) => self.insert(worker),
+            Err(error) => {
+                self.strike(&name);
+                return Err(error);
+            }
+        }
         Ok(())
+    }
+
+    /// Takes a daemon and its readers off the bill.
+    pub(super) fn strike(&self, name: &str) {
+        let mut bill = self.bill.write().unwrap_or_else(PoisonError::into_inner);
+        let readers = format!("{name}/");
+        bill.lines.retain(|line| line.name != name && !line.name.starts_with(&readers));
     }
 
     /// Tries once more to start a daemon that could not be started, with the code that made its
@@ -283,9 +302,11 @@ impl Root {
         if !self.is_unstarted(name) {
             return Ok(false);
         }
+        // Compiling takes its time; those who change another daemon don't wait for it.
+        let guest = self.guest_of_state(name, deploy);
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(unstarted) = self.why_unstarted(name) else { return Ok(false) };
-        let started = self.guest_of_state(name, deploy).and_then(|guest| {
+        let started = guest.and_then(|guest| {
             let Unstarted { options, copied, needs, uses, .. } = unstarted.clone();
             let options = DaemonOptions { readers: 0, ..options };
             let plan = DaemonPlan { copied, needs, uses, ..DaemonPlan::new(guest, options) };
@@ -307,7 +328,7 @@ impl Root {
 }
 
 /// Removes what a name has, as soon as the journal can be written.
-fn remove_in_time(store: &Store, name: &str) -> Result<(), JournalFault> {
+pub(super) fn remove_in_time(store: &Store, name: &str) -> Result<(), JournalFault> {
     let since = Instant::now();
     while store.find_daemon(name).is_some() {
         match store.remove_daemon(name) {
