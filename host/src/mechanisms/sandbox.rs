@@ -12,6 +12,7 @@ mod cancel;
 mod compile;
 mod compiler;
 mod confine;
+mod countdown;
 mod crash;
 mod creator;
 mod deploy;

@@ -525,8 +525,7 @@ fn on_tick(state: &mut StoreState) -> wasmtime::Result<UpdateDeadline> {
     if let Some(code) = state.cancel.hits(state.request) {
         return Err(Stop::new(code, "cancelled while it was running").into());
     }
-    state.ticks_left = state.ticks_left.saturating_sub(1);
-    if state.ticks_left == 0 {
+    if !state.countdown.tick(Instant::now()) {
         return Err(Stop::new(Code::Deadline, "still running at its deadline").into());
     }
     if let Some(since) = state.running_since {

@@ -9,6 +9,7 @@ use wasmtime::component::ResourceTable;
 
 use super::calls::{Exchanges, FileStream, Told};
 use super::cancel::Cancel;
+use super::countdown::Countdown;
 use super::crash::Stop;
 use super::handles::Handles;
 use super::handover::Passage;
@@ -19,7 +20,7 @@ use crate::base::entropy::EntropyStream;
 use crate::base::error::{Code, printable};
 use crate::base::ids::{Generation, RequestId};
 use crate::base::limits::{
-    DEADLINE_DEFAULT, EPOCH_TICK, FUEL_DEFAULT, HOSTCALLS_PER_TRANSACTION_MAX, LOG_LINE_BYTES_MAX,
+    DEADLINE_DEFAULT, FUEL_DEFAULT, HOSTCALLS_PER_TRANSACTION_MAX, LOG_LINE_BYTES_MAX,
     LOG_LINES_PER_TRANSACTION_MAX, MESSAGE_BYTES_MAX, TABLE_ELEMENTS_MAX, UPGRADE_DEADLINE,
     UPGRADE_FUEL,
 };
@@ -162,6 +163,20 @@ impl Diary {
     /// Takes printed bytes; whole lines go to the log, the rest waits for its end.
     pub(super) fn print(&mut self, error: bool, mut bytes: &[u8]) {
         let stream = usize::from(error);
+        if self.lines >= LOG_LINES_PER_TRANSACTION_MAX
+            && let Some(end) = bytes.iter().rposition(|&byte| byte == b'\n')
+            && let Some(before) =
+                bytes.get(..end).and_then(|all| all.iter().rposition(|&byte| byte == b'\n'))
+        {
+            // Nobody sees them: they are counted. The last one may be a guest's last words.
+            let (unseen, last) = bytes.split_at(before + 1);
+            let count = unseen.iter().fold(0_u32, |count, &byte| count + u32::from(byte == b'\n'));
+            self.lines_dropped = self.lines_dropped.saturating_add(count);
+            if let Some(partial) = self.partial.get_mut(stream) {
+                partial.0.clear();
+            }
+            bytes = last;
+        }
         while let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
             let (line, rest) = bytes.split_at(end);
             self.keep(stream, line);
@@ -243,8 +258,8 @@ pub(super) struct StoreState {
     pub(super) seen: Seen,
     /// The range that the running call wants to show: address and size.
     pub(super) shown: Option<(u32, u32)>,
-    /// Ticks until the deadline of the running call.
-    pub(super) ticks_left: u64,
+    /// Until the deadline of the running call.
+    pub(super) countdown: Countdown,
     /// Fuel that the running call began with.
     pub(super) fuel: u64,
     pub(super) share: CpuShare,
@@ -301,7 +316,7 @@ impl StoreState {
             asked_directories: false,
             seen: Seen::default(),
             shown: None,
-            ticks_left: 0,
+            countdown: Countdown::default(),
             fuel: 0,
             share,
             rested: Duration::ZERO,
@@ -331,7 +346,7 @@ impl StoreState {
         self.shown = None;
         self.rested = Duration::ZERO;
         self.running_since = (self.share != CpuShare::FULL).then(Instant::now);
-        self.ticks_left = ticks(limits.deadline);
+        self.countdown = Countdown::new(limits.deadline);
         self.fuel = limits.fuel;
         self.diary.with(|diary| {
             diary.lines = 0;
@@ -344,16 +359,13 @@ impl StoreState {
 
     /// When the running call has to have ended.
     pub(super) fn deadline(&self, now: Instant) -> Instant {
-        let ticks = u32::try_from(self.ticks_left).unwrap_or(u32::MAX);
-        now + EPOCH_TICK.saturating_mul(ticks)
+        self.countdown.end(now)
     }
 
     /// Books time for which the guest waited: it counts for its deadline, which no tick saw, and
     /// not for its share of the processor.
     pub(super) fn waited(&mut self, time: Duration) {
-        let ticks = time.as_nanos() / EPOCH_TICK.as_nanos();
-        let ticks = u64::try_from(ticks).unwrap_or(u64::MAX);
-        self.ticks_left = self.ticks_left.saturating_sub(ticks).max(1);
+        self.countdown.waited(time);
         self.running_since = self.running_since.map(|since| since + time);
     }
 
@@ -405,12 +417,6 @@ impl StoreState {
         }
         Ok(())
     }
-}
-
-/// Ticks until `deadline` has surely passed: the tick that is under way counts for nothing.
-fn ticks(deadline: Duration) -> u64 {
-    let ticks = deadline.as_nanos().div_ceil(EPOCH_TICK.as_nanos());
-    u64::try_from(ticks).unwrap_or(u64::MAX).saturating_add(1)
 }
 
 /// Decides whether memories and tables may grow.
@@ -538,9 +544,18 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_is_never_shorter_than_asked_for() {
-        assert_eq!(ticks(EPOCH_TICK), 2);
-        assert_eq!(ticks(Duration::from_millis(1)), 2);
-        assert_eq!(ticks(EPOCH_TICK * 3 + Duration::from_nanos(1)), 5);
+    fn lines_beyond_the_limit_are_counted_and_the_last_one_is_known() {
+        let lines = Arc::new(Lines::default());
+        let mut state = state(&lines);
+        let more = LOG_LINES_PER_TRANSACTION_MAX as usize;
+        let words = state.diary.with(|diary| {
+            diary.print(true, &b"x\n".repeat(more));
+            diary.print(true, b"begun ");
+            diary.print(true, &[&b"y\n".repeat(more)[..], b"the last\nhalf"].concat());
+            diary.last_words.clone()
+        });
+        assert_eq!(words.as_deref(), Some("the last"));
+        assert_eq!(state.end_call() as usize, more + 2);
+        assert_eq!(lines.0.lock().unwrap().len(), more);
     }
 }
