@@ -294,8 +294,8 @@ fn an_upgrade_says_what_the_next_start_needs() {
     assert!(said.contains("nothing to change: the data directory has the code"), "{said}");
 }
 
-/// A host doesn't write to tables of which a page is not what was written. Each daemon that is whole
-/// is read bit for bit, and goes on in another directory.
+/// A host doesn't write to tables of which a page is not what was written. Each daemon that is
+/// whole is read bit for bit, and goes on in another directory.
 #[test]
 fn d5_whatever_page_of_the_tables_is_rotten_what_is_whole_is_taken_out_and_goes_on_elsewhere() {
     const PAGE: usize = 4096;
@@ -339,7 +339,7 @@ fn d5_whatever_page_of_the_tables_is_rotten_what_is_whole_is_taken_out_and_goes_
         }
         taken[out.iter().flatten().count()] += 1;
     }
-    // A page is of one daemon, of the code of some, or of all: each is met, most often not the last.
+    // A page is of one daemon, of the code of some, or of all, most often not of all.
     assert!(taken[3] > 0 && taken[0] * 2 < taken.iter().sum(), "{taken:?}");
     assert!(refusals > 0, "{taken:?}");
     std::fs::write(place.path("out.snapshot"), &whole[1]).unwrap();

@@ -1,5 +1,5 @@
-//! The stream below the client: what must not be kept goes no further, and it knows why a connection
-//! has ended.
+//! The stream below the client: what must not be kept goes no further, and it knows why a
+//! connection has ended.
 
 use std::io;
 use std::pin::Pin;
