@@ -2,8 +2,8 @@
 //!
 //! A daemon without a state that can't be started ends the start: nothing is lost, and whoever
 //! wrote its file or its options is there to read why. One that has a state is parked with the
-//! reason, and the others start: its state is in the data directory, to be looked at, copied,
-//! started again or removed.
+//! reason, and the others start: its state is in the data directory, to be looked at, saved in a
+//! snapshot, started again or removed.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
