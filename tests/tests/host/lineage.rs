@@ -10,6 +10,7 @@ use host::base::failpoint::{Action, Failure, Point, arm};
 use host::base::ids::Sequence;
 use host::mechanisms::journal::{DirectoryId, Store, StoreOptions};
 use host::mechanisms::sandbox::{Guest, Limits};
+use host::pure::checkpoint::encode_snapshot;
 use host::pure::kept_setup::KeptSetup;
 use host::pure::policy::OnCrash;
 use host::pure::record::Kind;
@@ -256,6 +257,21 @@ fn what_a_host_forks_is_billed() {
     assert!(forked > 0 && fault.message.contains(&format!("fork-{forked}")), "{fault}");
     tree.root.remove("fork-0").unwrap();
     tree.root.fork("ledger", "again", None, &deploy).unwrap();
+}
+
+#[test]
+fn a_forged_snapshot_whose_memory_is_not_of_whole_pages_is_refused() {
+    let tree = Tree::start(vec![ledger("ledger")]);
+    for more in [1, 4096, 65_535] {
+        let (mut checkpoint, code) = tree.root.checkpoint_with_code("ledger", None).unwrap();
+        checkpoint.memory.resize(checkpoint.memory.len() + more, 0);
+        let snapshot = encode_snapshot(&checkpoint, &code);
+        let options = DaemonOptions::new("copy", 4 << 20);
+        let restored = tree.root.restore(&snapshot, options, &deploy).map(drop);
+        assert_eq!(restored.unwrap_err().code, Code::Snapshot, "{more}");
+        let into = tree.root.restore_into("ledger", &snapshot).map(drop);
+        assert_eq!(into.unwrap_err().code, Code::Snapshot, "{more}");
+    }
 }
 
 /// A copy that is about to start, and one of a state that is about to be made, don't get the same

@@ -6,7 +6,7 @@ use super::starting::{Unstarted, remove_in_time};
 use super::{DaemonPlan, Root};
 use crate::base::error::{Code, Fault};
 use crate::base::ids::Sequence;
-use crate::base::limits::COMMITS_LISTED_MAX;
+use crate::base::limits::{COMMITS_LISTED_MAX, WASM_PAGE_BYTES};
 use crate::mechanisms::journal::{CommitLine, DaemonKey, RanCode, Store};
 use crate::mechanisms::sandbox::Guest;
 use crate::pure::checkpoint::{Checkpoint, Facts, Packed, SnapshotError, encode_snapshot};
@@ -206,7 +206,7 @@ impl Root {
         let (needs, uses) = (names(&depends.needs)?, names(&depends.uses)?);
         let packed = Packed::check(snapshot).map_err(not_one)?;
         let _lent = self.lend(packed.bytes())?;
-        let (checkpoint, code) = packed.unpack().map_err(not_one)?;
+        let (checkpoint, code) = unpacked(&packed)?;
         let plan = DaemonPlan::new(deploy(code)?, options);
         self.adopt(DaemonPlan { copied: true, needs, uses, ..plan }, checkpoint)
     }
@@ -222,7 +222,7 @@ impl Root {
         self.keeper(name)?;
         let packed = Packed::check(snapshot).map_err(not_one)?;
         let _lent = self.lend(packed.bytes())?;
-        let (mut checkpoint, _code) = packed.unpack().map_err(not_one)?;
+        let (mut checkpoint, _code) = unpacked(&packed)?;
         let facts = checkpoint.facts();
         let sequence = self.control(name, move |daemon| daemon.restore(&mut checkpoint))?;
         Ok((facts, sequence))
@@ -351,6 +351,15 @@ impl Root {
         };
         Ok((journal.store.clone(), key))
     }
+}
+
+/// What a snapshot holds: a memory of whole pages, as every guest's is.
+fn unpacked<'a>(packed: &Packed<'a>) -> Result<(Checkpoint, &'a [u8]), Fault> {
+    let (checkpoint, code) = packed.unpack().map_err(not_one)?;
+    if !checkpoint.memory.len().is_multiple_of(WASM_PAGE_BYTES) {
+        return Err(Fault::new(Code::Snapshot, "the snapshot's memory is not of whole pages"));
+    }
+    Ok((checkpoint, code))
 }
 
 fn not_one(error: SnapshotError) -> Fault {
