@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use super::{Root, RootError};
 use crate::base::error::Fault;
 use crate::base::ids::Sequence;
+use crate::mechanisms::memory::Bill;
 
 /// Memory that is counted until this is dropped.
 #[must_use = "it is counted no longer than this lives"]
@@ -50,11 +51,18 @@ impl Root {
     ///
     /// As [`Root::lend_for`].
     pub fn lend(&self, bytes: usize) -> Result<Lent<'_>, Fault> {
+        self.charge(|bill| bill.lent_bytes = bill.lent_bytes.saturating_add(bytes))
+            .map_err(|error| Fault::from(&error))?;
+        Ok(Lent { root: self, bytes })
+    }
+
+    /// Puts something on the bill, unless there is no room for it. Others see at once that it is
+    /// taken.
+    pub(super) fn charge(&self, put: impl FnOnce(&mut Bill)) -> Result<(), RootError> {
         let mut bill = self.bill.write().unwrap_or_else(PoisonError::into_inner);
         let mut with = bill.clone();
-        with.lent_bytes = with.lent_bytes.saturating_add(bytes);
-        *bill = with.check().map_err(|error| Fault::from(&RootError::from(error)))?;
-        drop(bill);
-        Ok(Lent { root: self, bytes })
+        put(&mut with);
+        *bill = with.check()?;
+        Ok(())
     }
 }

@@ -262,12 +262,7 @@ impl Root {
     /// Starts a daemon of a name that is free. `changing` is held.
     fn take_in(&self, plan: DaemonPlan, first: First) -> Result<(), RootError> {
         let (name, budget_bytes) = (plan.options.name.clone(), plan.options.budget_bytes);
-        let mut bill = self.bill.write().unwrap_or_else(PoisonError::into_inner);
-        let mut with = bill.clone();
-        with.lines.push(BillLine { name: name.clone(), budget_bytes });
-        // From here on, others see that it is taken.
-        *bill = with.check()?;
-        drop(bill);
+        self.charge(|bill| bill.lines.push(BillLine { name: name.clone(), budget_bytes }))?;
         let images = Images::new(budget_bytes, &plan.guest.shape()).map_err(RootError::from);
         let started = images.and_then(|images| {
             let starting = self.ground.spawn(plan, images, first, None)?;
