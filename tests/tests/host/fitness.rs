@@ -193,6 +193,18 @@ fn a_redis_that_has_too_few_replicas_or_cannot_save_is_not_available() {
     assert_eq!(server.ask("LLEN list"), ":10\r\n");
 }
 
+#[test]
+fn what_comes_behind_a_refusal_for_now_is_sent_as_soon_as_the_server_is_found_to_be_fit() {
+    let server = servers::Redis::start();
+    let tree = tree(redis(&server.url()), &["uses"]);
+    let set = || tree.call("uses", "ask", json!({"name": "store", "words": ["SET", "a", "1"]}));
+    assert_eq!(server.ask("CONFIG SET maxmemory 1"), "+OK\r\n");
+    let codes: Vec<String> = (0..20).map(|_| code(&set())).collect();
+    assert!(codes.iter().all(|code| code == "call_refused"), "{codes:?}");
+    assert_eq!(server.ask("CONFIG SET maxmemory 0"), "+OK\r\n");
+    assert_eq!(set().outcome.word(), "committed");
+}
+
 /// What a person's statement answers.
 fn psql(database: &Database, statement: &str) -> String {
     let mut psql = std::process::Command::new("psql");

@@ -126,12 +126,15 @@ impl Pool {
     /// The other side is there and can do what it is for, whatever died or said that it can't.
     pub(super) fn clear_of_doubt(&mut self) {
         self.drop_unfit();
-        let Some(why) = self.trouble.take() else { return };
-        if self.lines.is_empty() && self.resetting.is_empty() {
+        if let Some(why) = self.trouble.take()
+            && self.lines.is_empty()
+            && self.resetting.is_empty()
+        {
             for call in self.waiting.drain(..) {
                 call.ticket.settle(Err(CallError::Unavailable(why.clone())));
             }
         }
+        // Where an unfit connection was, there is room for another one.
         self.serve();
     }
 
