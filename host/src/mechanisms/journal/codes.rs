@@ -28,9 +28,7 @@ impl Store {
         if kept {
             return Ok(());
         }
-        if let Some(poisoned) = self.lock().poisoned.clone() {
-            return Err(poisoned);
-        }
+        self.check_writable()?;
         self.at_tables(|| {
             let write = self.begin_write()?;
             {

@@ -171,10 +171,7 @@ impl Store {
             let what = format!("no daemon `{name}` has state here");
             return Err(JournalFault::new(FaultKind::Directory, what));
         };
-        // What can only be read is changed in memory alone: it would be there again.
-        if let Some(fault) = &self.lock().poisoned {
-            return Err(fault.clone());
-        }
+        self.check_writable()?;
         // None of its records may be moved into the tables after it has gone.
         self.drain()?;
         let mut job = lock(&self.job);

@@ -426,6 +426,12 @@ impl Store {
         self.database()?.begin_write().map_err(|error| fault(&error.into()))
     }
 
+    /// Refuses changes of a journal that is poisoned: what can only be read is changed in memory
+    /// alone, and would be there again.
+    pub(super) fn check_writable(&self) -> Result<(), JournalFault> {
+        self.lock().poisoned.clone().map_or(Ok(()), Err)
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         lock(&self.inner)
     }

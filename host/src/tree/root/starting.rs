@@ -268,13 +268,7 @@ impl Root {
             let starting = self.ground.spawn(plan, images, first, None)?;
             starting.wait(self.ground.vitals.stop()).map_err(RootError::Daemon)
         });
-        match started {
-            Ok(worker) => self.insert(worker),
-            Err(error) => {
-                self.strike(&name);
-                return Err(error);
-            }
-        }
+        self.insert(started.inspect_err(|_| self.strike(&name))?);
         Ok(())
     }
 
