@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::delivery::Delivery;
 use super::pool::Pool;
@@ -13,7 +13,6 @@ use super::{Connection, Incoming, NoConnection, Pending, Provider};
 use crate::base::clock::Clock;
 use crate::base::entropy::Entropy;
 use crate::base::ids::{ConnectionId, ConnectionIds, LeaseId};
-use crate::base::limits::{CHECK_TIME_MAX, CONNECT_TIME_MAX, INIT_JOB_TIME_MAX};
 use crate::pure::resource::{Action, Change, Event, Machine, Status};
 
 /// What a keeper shows of its resource.
@@ -210,32 +209,28 @@ impl Keeper {
     }
 }
 
+// How long each of these may take is the machine's to say: it lets go of what is late.
+
 async fn connect(provider: Arc<dyn Provider>) -> (Link, Event) {
-    match timeout(CONNECT_TIME_MAX, provider.connect()).await {
-        Ok(Ok(link)) => (Some(link), Event::Connected),
-        Ok(Err(none)) => (None, Event::ConnectFailed(none.to_string())),
-        Err(_) => (None, Event::ConnectFailed(late("connect", CONNECT_TIME_MAX))),
+    match provider.connect().await {
+        Ok(link) => (Some(link), Event::Connected),
+        Err(none) => (None, Event::ConnectFailed(none.to_string())),
     }
 }
 
 async fn check(link: Link) -> (Link, Event) {
     let Some(mut link) = link else { return (None, Event::CheckFailed(NO_LINK.to_owned())) };
-    let event = match timeout(CHECK_TIME_MAX, link.check()).await {
-        Ok(Ok(())) => Event::CheckPassed,
-        Ok(Err(why)) => Event::CheckFailed(why),
-        Err(_) => Event::CheckFailed(late("check", CHECK_TIME_MAX)),
-    };
+    let event = link.check().await.map_or_else(Event::CheckFailed, |()| Event::CheckPassed);
     (Some(link), event)
 }
 
 /// A check, and a connection more: others have died.
 async fn probe(link: Link, provider: Arc<dyn Provider>) -> (Link, Event) {
     match check(link).await {
-        (link, Event::CheckPassed) => match timeout(CONNECT_TIME_MAX, provider.connect()).await {
+        (link, Event::CheckPassed) => match provider.connect().await {
             // Whoever says that it has too many connections is there.
-            Ok(Ok(_) | Err(NoConnection::Full(_))) => (link, Event::CheckPassed),
-            Ok(Err(NoConnection::Failed(why))) => (link, Event::CheckFailed(why)),
-            Err(_) => (link, Event::CheckFailed(late("connect", CONNECT_TIME_MAX))),
+            Ok(_) | Err(NoConnection::Full(_)) => (link, Event::CheckPassed),
+            Err(NoConnection::Failed(why)) => (link, Event::CheckFailed(why)),
         },
         failed => failed,
     }
@@ -243,16 +238,9 @@ async fn probe(link: Link, provider: Arc<dyn Provider>) -> (Link, Event) {
 
 async fn run_job(link: Link, job: String) -> (Link, Event) {
     let Some(mut link) = link else { return (None, Event::JobFailed(NO_LINK.to_owned())) };
-    let event = match timeout(INIT_JOB_TIME_MAX, link.job(&job)).await {
-        Ok(Ok(())) => Event::JobDone,
-        Ok(Err(why)) => Event::JobFailed(format!("`{job}`: {why}")),
-        Err(_) => Event::JobFailed(format!("`{job}`: {}", late("end", INIT_JOB_TIME_MAX))),
-    };
-    (Some(link), event)
+    let done = link.job(&job).await;
+    let failed = |why| Event::JobFailed(format!("`{job}`: {why}"));
+    (Some(link), done.map_or_else(failed, |()| Event::JobDone))
 }
 
 const NO_LINK: &str = "the connection is gone";
-
-fn late(what: &str, most: Duration) -> String {
-    format!("it did not {what} within {most:?}")
-}

@@ -191,15 +191,16 @@ impl Machine {
                 self.ask(suspect, now, out);
             }
             (Phase::Connecting(_), _) => {
-                let why = format!("no connection within {CONNECT_TIME_MAX:?}");
+                let why = format!("it did not connect within {CONNECT_TIME_MAX:?}");
                 self.fail(&why, now, random, out);
             }
             (Phase::Initializing(job, _), _) => {
-                let why = format!("init job {}: not done within {INIT_JOB_TIME_MAX:?}", job + 1);
+                let why =
+                    format!("init job {}: it did not end within {INIT_JOB_TIME_MAX:?}", job + 1);
                 self.fail(&why, now, random, out);
             }
             (Phase::Proving(_) | Phase::Available(_), _) => {
-                let why = format!("no answer to a check within {CHECK_TIME_MAX:?}");
+                let why = format!("it did not check within {CHECK_TIME_MAX:?}");
                 self.fail(&why, now, random, out);
             }
             (Phase::Held(_) | Phase::Stopped, _) => {}

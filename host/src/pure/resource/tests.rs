@@ -115,21 +115,21 @@ fn what_never_answers_is_given_up_in_its_time() {
     };
     let mut machine = Machine::new(Policy::default(), 1, 0);
     on(&mut machine, Event::Due, 0);
-    let due = late(&mut machine, CONNECT_TIME_MAX, "no connection within 3s");
+    let due = late(&mut machine, CONNECT_TIME_MAX, "it did not connect within 3s");
     assert_eq!(due, nanos(CONNECT_TIME_MAX));
     let now = machine.due_nanos().unwrap();
     on(&mut machine, Event::Due, now);
     on(&mut machine, Event::Connected, now);
-    let due = late(&mut machine, INIT_JOB_TIME_MAX, "init job 1: not done within 10s");
+    let due = late(&mut machine, INIT_JOB_TIME_MAX, "init job 1: it did not end within 10s");
     assert_eq!(due, now + nanos(INIT_JOB_TIME_MAX));
     let mut machine = available(0);
     assert_eq!(on(&mut machine, Event::Due, SECOND)[0], Action::Check);
-    let due = late(&mut machine, CHECK_TIME_MAX, "no answer to a check within 2s");
+    let due = late(&mut machine, CHECK_TIME_MAX, "it did not check within 2s");
     assert_eq!(due, nanos(CHECK_EVERY + CHECK_TIME_MAX), "an idle dead peer is noticed");
     on(&mut machine, Event::Connected, due);
     let settled = machine.due_nanos().unwrap();
     on(&mut machine, Event::Due, settled);
-    late(&mut machine, CHECK_TIME_MAX, "no answer to a check within 2s");
+    late(&mut machine, CHECK_TIME_MAX, "it did not check within 2s");
     assert_eq!(machine.generation().0, 1, "it died while it settled, and was never up");
 }
 
